@@ -1,0 +1,64 @@
+//! The contract with Icinga and Nagios; knows nothing of HTTP, ports or nginx.
+//!
+//! A plugin gives its options and a function from options to a [`Report`]; [`run`] does the rest: reads the
+//! command line, sets the deadline, minds signals, repeats when asked to, writes the report once, and turns
+//! errors and panics into one UNKNOWN line. Exit codes are decided here and nowhere else.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`options`] | the options that all plugins share, and how a command line is read |
+//! | [`range`] | Nagios ranges: parse, print, judge |
+//! | [`clean`] | the one function that makes outside text harmless |
+//! | [`metric`] | one number of the performance data |
+//! | [`report`] | state, words and numbers to the text and JSON forms |
+//! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
+//! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
+//! | [`repeat`] | `--until` and `--forever` |
+//! | [`state_file`] | what a plugin remembers between two runs |
+
+pub mod clean;
+pub mod metric;
+pub mod options;
+pub mod output;
+pub mod range;
+pub mod repeat;
+pub mod report;
+pub mod run;
+pub mod state_file;
+
+use std::process::ExitCode;
+
+pub use metric::{Metric, Unit};
+pub use nagiosplugin::ServiceState as State;
+pub use options::{Arguments, Common};
+pub use range::{Limit, Limits, Range};
+pub use report::{Finding, Report};
+pub use run::{End, Run};
+
+/// What [`run`] needs to know of a plugin.
+pub struct Plugin<A> {
+    /// The word that starts the first line, as in `HTTP OK: …`.
+    pub name: &'static str,
+    /// The name of the binary, as in the JSON document's `plugin`.
+    pub binary: &'static str,
+    /// One measurement: options and the run's clock in, a report out. An error is the plugin's own trouble
+    /// and ends as UNKNOWN; a failure of what is checked is a fact and belongs into the report.
+    pub check: fn(&A, &Run) -> anyhow::Result<Report>,
+}
+
+/// Reads the command line, runs the plugin and reports. The whole of every `main`.
+pub fn run<A: Arguments>(plugin: &Plugin<A>) -> ExitCode {
+    output::name_plugin(plugin.name);
+    output::report_panics();
+    let args = match options::parse::<A>(plugin.name, std::env::args_os()) {
+        Ok(args) => args,
+        Err(answer) => return output::finish(&answer, State::Unknown),
+    };
+    match repeat::run(plugin, &args) {
+        Ok((text, state)) => output::finish(&text, state),
+        Err(error) => {
+            let report = Report::unknown(&error);
+            output::finish(&report.render(plugin, args.common(), None), State::Unknown)
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The options that all plugins share, and how a command line is read: as the C plugins do it, so that a
+//! `CheckCommand` written for them goes on working.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use jiff::{Span, SpanRelativeTo};
+
+use super::{State, clean};
+
+/// A plugin's options: a clap parser that holds the common ones.
+pub trait Arguments: Parser {
+    /// The options that all plugins share.
+    fn common(&self) -> &Common;
+
+    /// The longest that one measurement may take. Where `-t` limits less than a whole run, override this.
+    fn limit(&self) -> Duration {
+        let common = self.common();
+        common
+            .timeout
+            .map_or(common.limit(), |timeout| timeout.min(common.limit()))
+    }
+
+    /// Puts spellings that clap cannot read into ones that it can.
+    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
+        argv
+    }
+}
+
+/// The options that all plugins share.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Seconds before a connection or a reading counts as timed out
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// The run ends and reports what it has by then; keep it below Icinga's 60 s [default: 50s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub deadline: Option<Duration>,
+
+    /// Run again and again until this state is reached, then report it: ok, warning, critical or unknown
+    #[arg(long, value_name = "STATE", value_parser = parse_state)]
+    pub until: Option<State>,
+
+    /// The time from the start of one run to the start of the next, with --until and --forever
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    pub every: Duration,
+
+    /// Run again and again without an end
+    #[arg(long, conflicts_with = "until")]
+    pub forever: bool,
+
+    /// The form of the report
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text, ignore_case = true)]
+    pub format: Format,
+
+    /// More details below the first line; up to -vvv
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print this help
+    #[arg(short, long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+impl Common {
+    /// The longest that one run may take.
+    pub fn limit(&self) -> Duration {
+        self.deadline.unwrap_or(Duration::from_secs(50))
+    }
+}
+
+/// The form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// First line with performance data, details below.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Reads a command line. The error is the text to print before leaving with 3: help, version or what is wrong.
+pub fn parse<A: Arguments>(name: &str, argv: impl Iterator<Item = OsString>) -> Result<A, String> {
+    let mut command = command::<A>();
+    command
+        .try_get_matches_from_mut(A::rewrite(argv.collect()))
+        .and_then(|matches| A::from_arg_matches(&matches))
+        .map_err(|error| explain(name, &error, &command))
+}
+
+/// The command line's definition, with what all plugins have in common: the last of a repeated option counts,
+/// long options may be abbreviated.
+pub fn command<A: CommandFactory>() -> clap::Command {
+    A::command()
+        .infer_long_args(true)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .max_term_width(100)
+}
+
+/// Help and version as they are; an error as one line that Icinga shows, and how to learn more.
+fn explain(name: &str, error: &clap::Error, command: &clap::Command) -> String {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.to_string(),
+        _ => format!(
+            "{name} UNKNOWN: {} - see {} --help\n",
+            what_is_wrong(error),
+            command.get_name()
+        ),
+    }
+}
+
+fn what_is_wrong(error: &clap::Error) -> String {
+    let context = |kind| error.get(kind).map(ToString::to_string);
+    let suggestion = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(arg)) => format!(", did you mean {arg}?"),
+        _ => String::new(),
+    };
+    // clap's first paragraph without its "error: " says it in one line, but for the list of missing arguments.
+    let text = match (error.kind(), context(ContextKind::InvalidArg)) {
+        (ErrorKind::MissingRequiredArgument, Some(missing)) => format!("missing {missing}"),
+        _ => error.to_string(),
+    };
+    let first = text.lines().next().unwrap_or_default();
+    format!(
+        "{}{suggestion}",
+        clean::clean_cut(first.trim_start_matches("error: "), 300)
+    )
+}
+
+/// A duration: `10` and `0.5` are seconds, `500ms`, `10m` and `1h30m` say it themselves.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("'{text}' is no duration: give seconds, or a number with ms, s, m, h or d");
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let duration = if plain {
+        text.parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    } else {
+        // An ISO 8601 "PT5S" would pass as well; harmless.
+        Span::from_str(text)
+            .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok())
+    };
+    // What is longer than a year is a slip, and would overflow clocks.
+    duration
+        .filter(|d| d.as_secs() <= 366 * 86_400)
+        .ok_or_else(wrong)
+}
+
+/// A duration that is longer than nothing.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(format!("'{text}': must be longer than nothing")),
+        duration => Ok(duration),
+    }
+}
+
+fn parse_state(text: &str) -> Result<State, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "ok" | "0" => Ok(State::Ok),
+        "warning" | "1" => Ok(State::Warning),
+        "critical" | "2" => Ok(State::Critical),
+        "unknown" | "3" => Ok(State::Unknown),
+        _ => Err("give ok, warning, critical or unknown".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(
+                parse_duration(text).unwrap(),
+                Duration::from_millis(millis),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "-5",
+            "5x",
+            "inf",
+            "nan",
+            "1e9",
+            ".",
+            "10000d",
+            "5 apples",
+            "-5s",
+            "99999999999999999999",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text} was taken");
+        }
+    }
+}

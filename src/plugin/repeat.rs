@@ -1,0 +1,152 @@
+//! `--until STATE` and `--forever`: one plugin run again and again, told as it goes.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::options::Format;
+use super::report::local_time;
+use super::run::{Signals, Watch};
+use super::{Arguments, Common, Plugin, Report, Run, State, clean, output};
+
+/// The deadline of a loop that has none: a year.
+const FOREVER: Duration = Duration::from_hours(366 * 24);
+
+/// Runs a plugin once, or as often as its options say. Returns the text to print last, and its state.
+pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String, State)> {
+    let signals = Signals::catch()?;
+    let common = args.common();
+    if common.until.is_some() || common.forever {
+        return repeat(plugin, args, &signals);
+    }
+    let watch = Watch::start(&signals, args.limit())?;
+    let run = Run::new(&signals, args.limit());
+    let mut report = measure(plugin, args, &run);
+    say_if_cut_short(&mut report, &run);
+    // The watch still stands while the report is written: a reader that never reads is ended, too.
+    std::mem::forget(watch);
+    Ok((report.render(plugin, common, Some(&run)), report.state))
+}
+
+/// One measurement; its error becomes the UNKNOWN report that it would end as.
+fn measure<A: Arguments>(plugin: &Plugin<A>, args: &A, run: &Run) -> Report {
+    (plugin.check)(args, run).unwrap_or_else(|error| Report::unknown(&error))
+}
+
+/// A last line that is no performance data: Icinga glues its own words to the last line of a plugin that it ended.
+fn say_if_cut_short(report: &mut Report, run: &Run) {
+    if let Some(end) = run.ended() {
+        report.line(0, format!("ended early by {}", end.words()));
+    }
+}
+
+fn repeat<A: Arguments>(
+    plugin: &Plugin<A>,
+    args: &A,
+    signals: &Signals,
+) -> anyhow::Result<(String, State)> {
+    let common = args.common();
+    // Without a deadline of its own the loop has no end; each round of it has.
+    let whole = Run::new(signals, common.deadline.unwrap_or(FOREVER));
+    let mut tale = Tale::new(common);
+    loop {
+        let begun = Instant::now();
+        let limit = args
+            .limit()
+            .min(whole.remaining().max(Duration::from_millis(100)));
+        let watch = Watch::start(signals, limit + Duration::from_secs(1))?;
+        let run = Run::new(signals, limit);
+        let mut report = measure(plugin, args, &run);
+        drop(watch);
+        let reached = common.until == Some(report.state);
+        let stopped = whole.ended();
+        if reached || stopped.is_some() {
+            tale.count(&report);
+            tale.clear();
+            let why = if reached {
+                "reached".to_owned()
+            } else {
+                format!("ended by {}", stopped.map_or("", super::End::words))
+            };
+            report.line(0, tale.sum_up(&why));
+            return Ok((report.render(plugin, common, Some(&run)), report.state));
+        }
+        tale.tell(plugin, &report, &run);
+        let next = common.every.saturating_sub(begun.elapsed());
+        if !whole.sleep(next) {
+            tale.clear();
+            let why = format!("ended by {}", whole.ended().map_or("", super::End::words));
+            report.line(0, tale.sum_up(&why));
+            return Ok((report.render(plugin, common, Some(&run)), report.state));
+        }
+    }
+}
+
+/// What is told while a loop runs: on a terminal one live line and a dated line for each change, elsewhere the
+/// dated lines alone; with `--forever --format json` one document for each round.
+struct Tale<'a> {
+    common: &'a Common,
+    begun: Instant,
+    rounds: u64,
+    states: [u64; 4],
+    last: Option<State>,
+}
+
+impl<'a> Tale<'a> {
+    fn new(common: &'a Common) -> Self {
+        Self {
+            common,
+            begun: Instant::now(),
+            rounds: 0,
+            states: [0; 4],
+            last: None,
+        }
+    }
+
+    fn count(&mut self, report: &Report) {
+        self.rounds += 1;
+        self.states[usize::try_from(report.state.exit_code())
+            .unwrap_or(3)
+            .min(3)] += 1;
+    }
+
+    fn tell<A: Arguments>(&mut self, plugin: &Plugin<A>, report: &Report, run: &Run) {
+        self.count(report);
+        if self.common.format == Format::Json {
+            // With --until there is one document at the end, as without it.
+            if self.common.forever {
+                output::say(&report.render(plugin, self.common, Some(run)));
+            }
+            return;
+        }
+        let headline = report.headline(plugin.name);
+        if self.last.replace(report.state) != Some(report.state) {
+            self.clear();
+            output::say(&format!("{} {headline}\n", local_time(Timestamp::now())));
+        }
+        if let Some(width) = output::terminal_width() {
+            let line = format!(
+                "[run {}, {} s] {headline}",
+                self.rounds,
+                self.begun.elapsed().as_secs()
+            );
+            output::say(&format!("\r\x1b[K{}", clean::cut(line, width - 1)));
+        }
+    }
+
+    /// Takes the live line away.
+    fn clear(&self) {
+        if self.common.format == Format::Text && output::terminal_width().is_some() {
+            output::say("\r\x1b[K");
+        }
+    }
+
+    fn sum_up(&self, why: &str) -> String {
+        let [ok, warning, critical, unknown] = self.states;
+        format!(
+            "{why} after {} runs in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
+            self.rounds,
+            self.begun.elapsed().as_secs_f64()
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! What a plugin remembers between two runs.

@@ -1,0 +1,13 @@
+//! The binaries as a user runs them, against real servers, sockets and daemons.
+#![allow(missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
+mod http;
+mod icinga;
+mod incident;
+mod nginx;
+mod perfdata;
+mod ports;

@@ -1,0 +1,96 @@
+//! Runs a plugin the way Icinga does: no input, one pipe for both outputs kept apart only to see that one is empty.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The folder that holds the three binaries and, below `examples`, the example checks.
+pub fn binary_folder() -> PathBuf {
+    // A test runs from target/PROFILE/deps, an example from target/PROFILE/examples.
+    let this = std::env::current_exe().expect("this program has a path");
+    this.ancestors()
+        .nth(2)
+        .expect("a program of cargo's lies two folders deep")
+        .to_owned()
+}
+
+/// A command that runs this plugin.
+pub fn plugin(name: &str) -> Command {
+    let mut command = Command::new(binary_folder().join(name));
+    command
+        .stdin(Stdio::null())
+        .env_remove("NAGIOS_PLUGIN_STATE_DIRECTORY");
+    command
+}
+
+/// What a plugin printed and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Everything it printed.
+    pub text: String,
+}
+
+impl Outcome {
+    /// The first line.
+    pub fn first_line(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// The first line up to the performance data.
+    pub fn headline(&self) -> &str {
+        self.first_line().split('|').next().unwrap_or_default()
+    }
+
+    /// The value of a metric of the performance data.
+    pub fn metric(&self, label: &str) -> Option<f64> {
+        let (_, perfdata) = self.first_line().split_once('|')?;
+        let quoted = format!("'{label}'=");
+        let item = perfdata
+            .split(' ')
+            .find_map(|item| item.strip_prefix(&quoted))?;
+        let value = item
+            .split(';')
+            .next()?
+            .trim_end_matches(|c: char| !c.is_ascii_digit());
+        value.parse().ok()
+    }
+
+    /// The text as one JSON document.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
+    }
+}
+
+/// Runs it to its end. That it says nothing on standard error and does not die of a signal holds for every plugin
+/// in every test.
+pub fn outcome(command: &mut Command) -> Outcome {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    check_output(&output, command)
+}
+
+/// The same for an output that was collected in another way.
+pub fn check_output(output: &Output, command: &Command) -> Outcome {
+    let text = String::from_utf8(output.stdout.clone()).expect("a plugin prints UTF-8");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.is_empty(),
+        "{command:?} wrote to standard error: {errors}"
+    );
+    assert!(
+        output.status.code().is_some(),
+        "{command:?} died: {}",
+        output.status
+    );
+    Outcome {
+        code: output.status.code(),
+        text,
+    }
+}
+
+/// The project's folder.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
