@@ -372,3 +372,185 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
     }
     .filter(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nginx::forged::Watch;
+
+    const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
+    const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
+
+    /// What this program makes of each line: a cause, `suspect` or `-`.
+    fn judged(text: &[u8]) -> Vec<String> {
+        let mut watch = Watch::default();
+        let mut start = 0;
+        memchr::memchr_iter(b'\n', text)
+            .map(|end| {
+                let line = &text[start..end];
+                let event = level(line)
+                    .filter(|level| *level != Level::Low)
+                    .and_then(|_| read(line));
+                let word = match event {
+                    Some(_) if watch.is_forged(text, start, end) => "suspect",
+                    Some(event) => event.cause.name(),
+                    None => "-",
+                };
+                start = end + 1;
+                word.to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_line_of_a_real_nginx_has_its_cause() {
+        let lines: Vec<_> = CORPUS.split(|b| *b == b'\n').collect();
+        let judged = judged(CORPUS);
+        assert_eq!(judged.len(), EXPECTED.lines().count());
+        for ((number, judged), expected) in judged.iter().enumerate().zip(EXPECTED.lines()) {
+            let line = String::from_utf8_lossy(lines[number]);
+            assert_eq!(judged, expected, "line {}: {line}", number + 1);
+        }
+    }
+
+    #[test]
+    fn the_number_decides_and_not_the_text() {
+        let glibc = String::from_utf8_lossy(CORPUS);
+        // What musl says, as in the images on Alpine.
+        let musl = [
+            ("Address already in use", "Address in use"),
+            ("Cannot assign requested address", "Address not available"),
+            ("Connection timed out", "Operation timed out"),
+            ("No route to host", "Host is unreachable"),
+            ("Network is unreachable", "Network unreachable"),
+            ("Too many open files", "No file descriptors available"),
+        ]
+        .iter()
+        .fold(glibc.into_owned(), |text, (from, to)| {
+            text.replace(from, to)
+        });
+        assert!(
+            judged(musl.as_bytes())
+                .iter()
+                .map(String::as_str)
+                .eq(EXPECTED.lines())
+        );
+    }
+
+    /// A line with this message and these fields.
+    fn told(message: &str) -> String {
+        format!("2026/11/23 05:00:00 [error] 9#9: *7 {message}")
+    }
+
+    #[test]
+    fn whom_it_concerns_is_read_from_fields_in_their_order() {
+        const REFUSED: &str =
+            "connect() failed (111: x) while connecting to upstream, client: 192.0.2.7";
+        let cut = format!(
+            "connect() to 192.0.2.1:80 failed (99: x) while connecting to upstream, client: 192.0.2.7, server: a, request: \"GET /{}",
+            "x".repeat(1700)
+        );
+        let cases: &[(&str, Option<&str>, Option<&str>)] = &[
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://log3:8080/x", host: "a""#,
+                Some("log3:8080"),
+                Some("a"),
+            ),
+            (
+                r#", server: , request: "GET / HTTP/1.1", upstream: "https://[2001:db8::1]:443/x", host: "a""#,
+                Some("[2001:db8::1]:443"),
+                Some(""),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", subrequest: "/s", upstream: "fastcgi://127.0.0.1:9000", host: "a""#,
+                Some("127.0.0.1:9000"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://unix:/run/a.sock:/x", host: "a""#,
+                Some("unix:/run/a.sock"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://unix:/run/a.sock/x", host: "a""#,
+                Some("unix:/run/a.sock"),
+                Some("a"),
+            ),
+            (
+                r#", server: 0.0.0.0:7001, upstream: "192.0.2.1:9099", bytes from/to client:0/0"#,
+                Some("192.0.2.1:9099"),
+                Some("0.0.0.0:7001"),
+            ),
+            (
+                r#", server: 0.0.0.0:143, login: "u", upstream: 192.0.2.1:9099"#,
+                Some("192.0.2.1:9099"),
+                Some("0.0.0.0:143"),
+            ),
+            // Host and Referer come last, and nothing in them is escaped.
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://b:1/", host: "h", upstream: "http://7.7.7.7/""#,
+                Some("b:1"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", host: "h", upstream: "http://7.7.7.7/""#,
+                None,
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET /, server: b HTTP/1.1", upstream: "http://b:1/""#,
+                Some("b:1"),
+                Some("a"),
+            ),
+            // Cut in the middle of the name.
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://192.0.2.1:80"#,
+                None,
+                Some("a"),
+            ),
+        ];
+        for (fields, upstream, server) in cases {
+            let line = told(&format!("{REFUSED}{fields}"));
+            let event = read(line.as_bytes()).unwrap();
+            assert_eq!(event.upstream, upstream.map(str::as_bytes), "{line}");
+            assert_eq!(event.server, server.map(str::as_bytes), "{line}");
+            assert_eq!(event.client, Some(&b"192.0.2.7"[..]), "{line}");
+            assert_eq!(event.connection, Some((9, 7)));
+        }
+        let line = told(&cut);
+        let event = read(line.as_bytes()).unwrap();
+        assert_eq!(
+            (event.upstream, event.cause),
+            (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
+        );
+    }
+
+    #[test]
+    fn what_is_no_upstream_failure_has_no_cause() {
+        for message in [
+            r#"open() "/srv/connect() failed (111: x) while connecting to upstream" failed (2: x), client: 1.2.3.4, server: a"#,
+            "connect() to unix:/dev/log failed (2: x) while logging to syslog, server: unix:/dev/log",
+            "send() failed (104: x) while sending to client, client: 1.2.3.4, server: a",
+            "SSL_do_handshake() failed (SSL: x) while SSL handshaking, client: 1.2.3.4, server: a",
+            "bind() to [::1]:80 failed (99: x)",
+            "",
+            "*",
+            "failed (98: ",
+            "bind(",
+        ] {
+            assert_eq!(read(told(message).as_bytes()), None, "{message}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_it_stumble(mut line: Vec<u8>, at in 0_usize..400) {
+            let _ = (level(&line), read(&line), has_header(&line));
+            let real = CORPUS.split(|b| *b == b'\n').nth(at).unwrap_or_default();
+            let cut = real.len().min(line.len() * 3);
+            line.splice(0..0, real[..cut].iter().copied());
+            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = Watch::default().is_forged(&line, line.len() / 2, line.len());
+        }
+    }
+}

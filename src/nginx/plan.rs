@@ -115,9 +115,10 @@ fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
         return Ok(time.as_second());
     }
     let wrong = || format!("'{text}' is no time: give HH:MM, YYYY-MM-DD HH:MM[:SS] or RFC 3339");
-    if let Ok(time) = text
-        .parse::<Time>()
-        .or_else(|_| Time::strptime("%H:%M", text))
+    let forms = ["%H:%M:%S", "%H:%M"];
+    if let Some(time) = forms
+        .iter()
+        .find_map(|form| Time::strptime(form, text).ok())
     {
         let today = clock.at(DateTime::from_parts(clock.today(), time));
         let yesterday = || clock.at(DateTime::from_parts(clock.yesterday()?, time));

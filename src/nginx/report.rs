@@ -112,11 +112,7 @@ impl Facts<'_> {
             };
             return format!("{wanted} {when} ({files}, {others}{suspects})");
         }
-        let found: Vec<_> = plan
-            .counted
-            .iter()
-            .filter(|cause| summary.of(*cause) > 0)
-            .collect();
+        let found = self.found();
         let counts: Vec<_> = found
             .iter()
             .map(|cause| format!("{} of {cause}", summary.of(*cause)))
@@ -132,6 +128,14 @@ impl Facts<'_> {
             text += &format!(" ({})", first.meaning());
         }
         text
+    }
+
+    /// The counted causes that were found, the most frequent first.
+    fn found(&self) -> Vec<Cause> {
+        let found = self.plan.counted.iter();
+        let mut found: Vec<_> = found.filter(|cause| self.summary.of(*cause) > 0).collect();
+        found.sort_by_key(|cause| std::cmp::Reverse(self.summary.of(*cause)));
+        found
     }
 
     fn when(&self) -> String {
@@ -181,14 +185,7 @@ impl Facts<'_> {
     /// One for each counted cause that was found, the most frequent first.
     fn findings(&self, state: State) -> Vec<Finding> {
         let summary = self.summary;
-        let mut found: Vec<_> = self
-            .plan
-            .counted
-            .iter()
-            .filter(|cause| summary.of(*cause) > 0)
-            .collect();
-        found.sort_by_key(|cause| std::cmp::Reverse(summary.of(*cause)));
-        found
+        self.found()
             .into_iter()
             .map(|cause| {
                 let client = cause
