@@ -7,6 +7,7 @@
 use memchr::{memchr, memmem};
 
 use super::cause::Cause;
+use super::fields;
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
@@ -120,41 +121,17 @@ pub fn read(line: &[u8]) -> Option<Event<'_>> {
         connection,
         message,
     } = header(line)?;
-    let fields_at = fields(message);
-    let (head, fields) = message.split_at(fields_at);
-    let told = Told::new(head, fields);
+    let (head, behind) = message.split_at(fields::start(message));
+    let told = Told::new(head, behind);
     let cause = told.cause()?;
     Some(Event {
         stamp: &line[..STAMP],
         cause,
         connection,
         upstream: told.upstream(),
-        server: field(fields, b", server: "),
-        client: field(fields, b"client: "),
+        server: fields::plain(behind, b", server: "),
+        client: fields::plain(behind, b"client: "),
     })
-}
-
-/// Where the message ends and the fields begin; the end of the line where there are none.
-fn fields(message: &[u8]) -> usize {
-    let mut from = 0;
-    while let Some(at) = memmem::find(&message[from..], b"client: ") {
-        let at = from + at;
-        for before in [&b", "[..], b", udp "] {
-            if message[..at].ends_with(before) {
-                return at - before.len();
-            }
-        }
-        from = at + 1;
-    }
-    message.len()
-}
-
-/// The value of a field that is not quoted.
-fn field<'a>(fields: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let request = memmem::find(fields, b", request: \"").unwrap_or(fields.len());
-    let at = memmem::find(&fields[..request], name)? + name.len();
-    let rest = &fields[at..];
-    Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
 }
 
 /// A message taken apart.
@@ -317,7 +294,7 @@ impl<'a> Told<'a> {
 
     /// The field, or where a long request pushed it out of the line, the address in the message.
     fn upstream(&self) -> Option<&'a [u8]> {
-        upstream_field(self.fields).and_then(peer).or(self.address)
+        fields::upstream(self.fields).or(self.address)
     }
 }
 
@@ -331,46 +308,6 @@ fn by_number(errno: u64) -> Cause {
         111 => Cause::Refused,
         _ => Cause::OtherUpstream,
     }
-}
-
-/// What stands behind `upstream: `, from the first one on that a Host or a Referer could not have written.
-fn upstream_field(fields: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b", upstream: ";
-    let at = memmem::find(fields, NAME)?;
-    let forged = memmem::find(&fields[..at], b", host: \"").is_some()
-        || memmem::find(&fields[..at], b", referrer: \"").is_some();
-    (!forged).then(|| &fields[at + NAME.len()..])
-}
-
-/// `"http://127.0.0.1:9099/refused", host: …` becomes `127.0.0.1:9099`. Mail writes its upstream without quotes.
-/// `None` where the line was cut before the name's end.
-fn peer(value: &[u8]) -> Option<&[u8]> {
-    let (text, whole) = match value.strip_prefix(b"\"") {
-        Some(quoted) => match memchr(b'"', quoted) {
-            Some(end) => (&quoted[..end], true),
-            None => (quoted, false),
-        },
-        None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
-    };
-    let text = match memmem::find(text, b"://") {
-        Some(at) if at <= 10 => &text[at + 3..],
-        _ => text,
-    };
-    if let Some(path) = text.strip_prefix(b"unix:") {
-        let end = memchr(b':', path).or_else(|| {
-            // While reading, nginx leaves out the colon between socket and URI.
-            memmem::find(path, b".sock/").map(|at| at + b".sock".len())
-        });
-        return match end {
-            Some(end) => Some(&text[..b"unix:".len() + end]),
-            None => whole.then_some(text),
-        };
-    }
-    match text.iter().position(|b| b"/?#".contains(b)) {
-        Some(end) => Some(&text[..end]),
-        None => whole.then_some(text),
-    }
-    .filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 
 use super::Args;
-use super::cause::CauseSet;
+use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
 use super::verdict::Thresholds;
 
@@ -69,7 +69,7 @@ impl Plan {
 
     /// What decides which minutes a state has to hold: with other settings it answers another question.
     pub fn settings(&self) -> String {
-        let causes: Vec<_> = self.counted.iter().map(|cause| cause.name()).collect();
+        let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
         format!(
             "{:?} {} {}",
             self.files,

@@ -1,5 +1,7 @@
 //! check_nginx_upstream_bind: logs that grow, rotate and lie, and a real nginx that runs out of ports.
 
+mod real;
+
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
@@ -402,8 +404,8 @@ fn a_run_beside_another_one_reads_the_state_and_answers() {
     let state = log.at("my.state");
     let look = || outcome(log.check().arg("--state-file").arg(&state));
     assert_eq!(count(&look()), Some(3.0));
-    let lock = File::open(log.at("my.state.lock")).unwrap();
-    lock.lock().unwrap();
+    let other_run = File::open(log.at("my.state.lock")).unwrap();
+    other_run.lock().unwrap();
     let more = format!(
         "{}{}",
         stamp(50),
@@ -422,7 +424,7 @@ fn a_run_beside_another_one_reads_the_state_and_answers() {
             found.text
         );
     }
-    drop(lock);
+    drop(other_run);
     assert_eq!(count(&look()), Some(4.0));
 }
 
