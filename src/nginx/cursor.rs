@@ -57,7 +57,8 @@ impl Cursor {
         if self.offset == 0 {
             return Ok(metadata.ino() == self.inode && metadata.dev() == self.device);
         }
-        Ok(self.shares_head(file)? && tail(file, self.offset)? == self.tail)
+        let head = fingerprint(file, 0, self.offset.min(HEAD))?;
+        Ok(head == self.head && tail(file, self.offset)? == self.tail)
     }
 
     /// Whether this is a place in the file of the other cursor, as far as their numbers tell.
@@ -65,12 +66,6 @@ impl Cursor {
         let same_file = self.inode == other.inode && self.device == other.device;
         let same_head = self.offset < HEAD || self.head == other.head;
         same_file && same_head && self.offset <= other.offset
-    }
-
-    /// Whether the file begins as the one that was read.
-    pub fn shares_head(&self, file: &File) -> io::Result<bool> {
-        let head = self.offset.min(HEAD);
-        Ok(head > 0 && file.metadata()?.len() >= head && fingerprint(file, 0, head)? == self.head)
     }
 }
 

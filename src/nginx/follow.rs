@@ -95,7 +95,6 @@ fn resume(
             rotated: false,
         });
     }
-    let mut known: Vec<&Cursor> = place.earlier.iter().chain([cursor]).collect();
     let candidates = generations(path, &file)?;
     // A file with our inode that was renamed is ours, even where the new one begins with the same bytes.
     let mut renamed = false;
@@ -103,71 +102,88 @@ fn resume(
         renamed |= cursor.is_inode_of(&candidate.file)? && cursor.fits(&candidate.file)?;
     }
     let goes_on = fits && (cursor.is_inode_of(&file)? || !renamed);
-    if goes_on {
-        known.pop();
+    let mut known = Known {
+        earlier: place.earlier.iter().collect(),
+        current: (!goes_on).then_some(cursor),
+    };
+    let mut claims = Vec::with_capacity(candidates.len());
+    for candidate in &candidates {
+        claims.push(known.claim_by_inode(&candidate.file)?);
     }
     let mut parts = Vec::new();
-    for candidate in candidates {
-        if let Some((from, skipping)) =
-            rest_of(&candidate, &mut known, from, clock, cursor, goes_on)?
-        {
-            parts.push(part(&candidate.path, candidate.file, from, skipping, false));
-        }
+    for (candidate, claim) in candidates.into_iter().zip(claims) {
+        let Generation {
+            path,
+            file,
+            size,
+            modified,
+        } = candidate;
+        let claim = match claim {
+            Some(cursor) => Some(cursor),
+            None => known.claim_by_content(&file)?,
+        };
+        let (begin, skipping) = match claim {
+            Some(cursor) => (cursor.offset, cursor.skipping),
+            None if modified < from || known.is_copy(&file, size)? => continue,
+            None => (bisect::start_of(&file, size, from, clock)?, false),
+        };
+        parts.push(part(&path, file, begin, skipping, false));
     }
-    let (from, skipping) = if goes_on {
+    let (begin, skipping) = if goes_on {
         (cursor.offset, cursor.skipping)
     } else {
         (0, false)
     };
-    parts.push(part(path, file, from, skipping, true));
+    parts.push(part(path, file, begin, skipping, true));
     Ok(Parts {
         parts,
         rotated: !goes_on,
     })
 }
 
-/// Where to go on in an earlier generation; `None` where nothing of it is wanted.
-fn rest_of(
-    candidate: &Generation,
-    known: &mut Vec<&Cursor>,
-    from: i64,
-    clock: &Clock,
-    current: &Cursor,
-    current_goes_on: bool,
-) -> io::Result<Option<(u64, bool)>> {
-    let file = &candidate.file;
-    let mut found = None;
-    for (number, cursor) in known.iter().enumerate() {
-        if cursor.fits(file)? {
-            let same_inode = cursor.is_inode_of(file)?;
-            if same_inode || found.is_none() {
-                found = Some((number, same_inode));
-            }
-            if same_inode {
-                break;
+/// What was read before, each for one file to go on in.
+struct Known<'a> {
+    earlier: Vec<&'a Cursor>,
+    /// That of the file that bore the log's name, where it bears it no more.
+    current: Option<&'a Cursor>,
+}
+
+impl<'a> Known<'a> {
+    /// The place in a file that kept its inode, as it does when it is renamed.
+    fn claim_by_inode(&mut self, file: &File) -> io::Result<Option<&'a Cursor>> {
+        if let Some(cursor) = self.current
+            && cursor.is_inode_of(file)?
+            && cursor.fits(file)?
+        {
+            return Ok(self.current.take());
+        }
+        // The latest first: of two with one number it is the one that was read further.
+        for number in (0..self.earlier.len()).rev() {
+            let cursor = self.earlier[number];
+            if cursor.is_inode_of(file)? && cursor.fits(file)? {
+                return Ok(Some(self.earlier.remove(number)));
             }
         }
+        Ok(None)
     }
-    if let Some((number, _)) = found {
-        let cursor = known.remove(number);
-        return Ok(Some((cursor.offset, cursor.skipping)));
-    }
-    // A copy of what was read already, made at an earlier time.
-    for cursor in known.iter() {
-        if cursor.shares_head(file)? {
-            return Ok(None);
+
+    /// The place in a copy that was made before the log was truncated.
+    fn claim_by_content(&mut self, file: &File) -> io::Result<Option<&'a Cursor>> {
+        match self.current {
+            Some(cursor) if cursor.offset > 0 && cursor.fits(file)? => Ok(self.current.take()),
+            _ => Ok(None),
         }
     }
-    if current_goes_on && current.shares_head(file)? {
-        return Ok(None);
+
+    /// Whether this holds just what was read under another inode, which is gone.
+    fn is_copy(&self, file: &File, size: u64) -> io::Result<bool> {
+        for cursor in &self.earlier {
+            if cursor.offset > 0 && cursor.offset == size && cursor.fits(file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
-    if candidate.modified < from {
-        return Ok(None);
-    }
-    Ok(Some((
-        bisect::start_of(file, candidate.size, from, clock)?,
-        false,
-    )))
 }
 
 fn look_back(path: &Path, file: File, from: i64, clock: &Clock) -> io::Result<Parts> {
@@ -285,7 +301,8 @@ pub fn is_generation(log: &Path, other: &Path) -> bool {
     log.parent() == other.parent() && names.is_some_and(|(log, other)| is_generation_of(log, other))
 }
 
-/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`; no compressed files.
+/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: a number or a date, or `old`. Not a
+/// copy such as `error.log.bak`, and no compressed files.
 fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (log, name) = (log.as_bytes(), name.as_bytes());
     let compressed = [&b".gz"[..], b".zst", b".bz2", b".xz"]
@@ -294,8 +311,11 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     if compressed || name == log {
         return false;
     }
-    let begins = |rest: &[u8]| rest.first().is_some_and(|b| b".-_".contains(b));
-    if name.strip_prefix(log).is_some_and(begins) {
+    let is_mark = |rest: &[u8]| {
+        let begins = rest.first().is_some_and(|b| b".-_".contains(b));
+        begins && (rest.ends_with(b"old") || rest.iter().any(u8::is_ascii_digit))
+    };
+    if name.strip_prefix(log).is_some_and(is_mark) {
         return true;
     }
     let Some(dot) = memchr::memrchr(b'.', log) else {
@@ -304,7 +324,7 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (stem, ending) = log.split_at(dot);
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_suffix(ending))
-        .is_some_and(|middle| begins(middle) && middle.iter().any(u8::is_ascii_digit))
+        .is_some_and(is_mark)
 }
 
 fn open_quietly(path: &Path) -> io::Result<File> {
@@ -352,7 +372,10 @@ mod tests {
             ("error-20261123.log", true),
             ("error-20261123-050000.log", true),
             ("error.20261123.log", true),
+            ("error.log.old", true),
             ("error.log", false),
+            ("error.log.bak", false),
+            ("error.log.save", false),
             ("error.log.2.gz", false),
             ("error-shop.log", false),
             ("errors.log", false),

@@ -20,6 +20,8 @@ mod cursor;
 mod fields;
 mod follow;
 mod forged;
+#[cfg(test)]
+mod histories;
 mod line;
 mod memory;
 mod owner;
@@ -68,13 +70,13 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let clock = Clock::new(TimeZone::system(), run.started());
     let plan = Plan::new(args, &clock)?;
-    let (logs, mut memory) = look(&plan, &clock, run)?;
+    let ended = || run.ended().is_some();
+    let (logs, mut memory) = look(&plan, &clock, &ended)?;
     let summary = memory
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
     let state = plan.thresholds.judge(&summary);
-    let torn = logs.iter().any(|log| log.torn);
-    if plan.window.moves && !torn && logs.iter().any(|log| log.changed) {
+    if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }
     let facts = Facts {
@@ -87,8 +89,18 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     Ok(report::render(&facts, state))
 }
 
+/// A state that is not written again costs no fsync; one that holds half of what was counted is worse than none.
+fn is_worth_keeping(plan: &Plan, logs: &[Log]) -> bool {
+    let torn = logs.iter().any(|log| log.torn);
+    plan.window.moves && !torn && logs.iter().any(|log| log.changed)
+}
+
 /// Reads what is new in all logs.
-fn look(plan: &Plan, clock: &Clock, run: &Run) -> anyhow::Result<(Vec<Log>, Memory)> {
+fn look(
+    plan: &Plan,
+    clock: &Clock,
+    ended: &dyn Fn() -> bool,
+) -> anyhow::Result<(Vec<Log>, Memory)> {
     let paths = expand(&plan.files)?;
     let mut memory = if plan.window.moves {
         Memory::recall(plan)
@@ -110,14 +122,13 @@ fn look(plan: &Plan, clock: &Clock, run: &Run) -> anyhow::Result<(Vec<Log>, Memo
             file: usize::try_from(checksum(path.as_os_str().as_encoded_bytes()) & 0xff)
                 .unwrap_or(0),
         };
-        let ended = || run.ended().is_some();
         logs.push(look_at(
             &path,
             &mut memory.places,
             &mut memory.tally,
             rules,
             clock,
-            &ended,
+            ended,
         ));
     }
     // One log that can be read is enough to find something in; with none there is nothing to say.
