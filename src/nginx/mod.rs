@@ -7,7 +7,7 @@
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
 //! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
-//! | `cursor`, `follow`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `cursor`, `follow`, `gzip`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report` | counts and limits to a state, and to words |
@@ -20,6 +20,7 @@ mod cursor;
 mod fields;
 mod follow;
 mod forged;
+mod gzip;
 #[cfg(test)]
 mod histories;
 mod line;
