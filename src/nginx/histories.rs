@@ -170,8 +170,9 @@ impl World {
                 let name = format!("error-202611{:04}.log", self.rotations);
                 self.rename(self.folder.path().join(name));
             }
-            // What was emptied and filled with the same bytes again cannot be told from what only grew.
-            Step::CopyTruncate if !self.numbered => {}
+            // What was emptied and filled with the same bytes again cannot be told from what only grew, nor one
+            // compressed file from another that begins with the same bytes.
+            Step::CopyTruncate | Step::Compress if !self.numbered => {}
             Step::CopyTruncate => {
                 let to = self.shift();
                 std::fs::copy(self.log(), to).unwrap();
@@ -184,8 +185,6 @@ impl World {
                     file.write_all(line.as_bytes()).unwrap();
                 }
             }
-            // Of compressed files that begin with the same bytes none can be told from the others.
-            Step::Compress if !self.numbered => {}
             Step::Compress => {
                 let late = self.late.as_ref().filter(|(_, looks)| *looks > 0);
                 let name = |n: u32| self.folder.path().join(format!("error.log.{n}"));

@@ -6,6 +6,7 @@
 //! | `line`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
+//! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `gzip`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
@@ -33,6 +34,7 @@ mod report;
 mod scan;
 mod tally;
 mod verdict;
+mod wrapping;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

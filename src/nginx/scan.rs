@@ -14,6 +14,7 @@ use super::gzip::{self, Unpacked};
 use super::line::{self, Level, STAMP};
 use super::reader::{Batch, Reader};
 use super::tally::Tally;
+use super::wrapping::Wrapping;
 
 /// A log of nginx' shows a line of its own within so many bytes.
 const FIRST_LOOK: u64 = 128 * 1024;
@@ -64,8 +65,19 @@ pub fn scan(
         before,
     } = open_at(part).with_context(shown)?;
     let mut reader = Reader::new(source, part.from, &before, part.skipping);
+    let wrapping = Wrapping::of(&head);
+    let mut unwrapped = Vec::new();
     let mut early = false;
     while let Some(batch) = reader.next_batch().with_context(shown)? {
+        let batch = if wrapping == Wrapping::None {
+            batch
+        } else {
+            let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
+            Batch {
+                bytes: &unwrapped,
+                fresh,
+            }
+        };
         count(batch, rules, times, tally, seen);
         if !seen.recognised && reader.offset() > part.from + FIRST_LOOK {
             break;
@@ -107,7 +119,7 @@ fn open_at(part: &Part) -> io::Result<Unpacked> {
     let size = file.metadata()?.len();
     Ok(Unpacked {
         source: Box::new(file.take(size.saturating_sub(part.from))),
-        head: Vec::new(),
+        head: cursor::read_at(&part.file, 0, cursor::HEAD * 16)?,
         before,
     })
 }
