@@ -57,7 +57,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         Some(Misbehaviour::PanicInThread) => {
             let _ = std::thread::spawn(|| panic!("told to")).join();
         }
-        Some(Misbehaviour::Hang) => std::thread::sleep(Duration::from_secs(3600)),
+        Some(Misbehaviour::Hang) => std::thread::sleep(Duration::from_hours(1)),
         Some(Misbehaviour::Fail) => anyhow::bail!("cannot count: no fingers"),
         None => {}
     }

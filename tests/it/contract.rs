@@ -215,6 +215,31 @@ fn a_panic_in_any_thread_is_one_unknown_line() {
 }
 
 #[test]
+fn what_asks_for_json_gets_json_in_trouble_too() {
+    for how in ["panic", "fail", "hang"] {
+        let args = [
+            "--misbehave",
+            how,
+            "--format",
+            "json",
+            "--deadline",
+            "300ms",
+        ];
+        let outcome = outcome(&mut minimal(&args));
+        assert_eq!(outcome.code, Some(3));
+        let document = outcome.json();
+        assert_eq!(document["state"], "UNKNOWN");
+        assert!(
+            document["summary"]
+                .as_str()
+                .unwrap()
+                .starts_with("COUNT UNKNOWN: "),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
 fn an_error_is_one_unknown_line() {
     let outcome = outcome(&mut minimal(&["--misbehave", "fail"]));
     assert_eq!(

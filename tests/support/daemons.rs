@@ -52,7 +52,7 @@ fn items(mut data: &str) -> Vec<String> {
         let quote = if label.contains(' ') { "'" } else { "" };
         items.push(format!("{quote}{label}{quote}={value}"));
         if let Some(at) = own_prefix {
-            prefix = label[..at].to_owned();
+            label[..at].clone_into(&mut prefix);
         }
         data = rest;
     }
