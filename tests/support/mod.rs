@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each user takes a part of it
 
 pub mod child;
+pub mod icinga;
 pub mod incident;
 pub mod netns;
 pub mod nginx;

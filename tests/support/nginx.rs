@@ -144,7 +144,7 @@ impl Drop for Nginx {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The request line.
-    pub request: String,
+    pub line: String,
     /// The status that the client got.
     pub status: u16,
     /// The User-Agent; `-` for none.
@@ -156,20 +156,20 @@ pub struct Request {
 }
 
 impl Request {
-    fn read(line: &str) -> Self {
-        Self::parse(line).unwrap_or_else(|| panic!("not of our log format: {line}"))
+    fn read(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|| panic!("not of our log format: {text}"))
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         // `address - user [time] "request" status bytes "referer" "agent" seconds "id" port upstream`; a quote
         // within a field is \x22.
-        let parts: Vec<_> = line.split('"').collect();
-        let [_, request, numbers, _, _, agent, _, id, ends] = parts[..] else {
+        let parts: Vec<_> = text.split('"').collect();
+        let [_, line, numbers, _, _, agent, _, id, ends] = parts[..] else {
             return None;
         };
-        let first = |text: &str| text.split_whitespace().next()?.parse().ok();
+        let first = |part: &str| part.split_whitespace().next()?.parse().ok();
         Some(Self {
-            request: request.to_owned(),
+            line: line.to_owned(),
             status: first(numbers)?,
             agent: agent.to_owned(),
             id: id.to_owned(),
