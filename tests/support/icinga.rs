@@ -21,7 +21,7 @@ use super::plugin::{binary_folder, project};
 const USER: &str = "nagios";
 const API: &str = "https://icinga.test:5665/v1";
 /// The longest that starting up, or one check, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running Icinga 2; ended with all its processes when dropped.
 #[derive(Debug)]
@@ -213,6 +213,7 @@ const PluginContribDir = "{plugins}"
 const NodeName = "icinga.test"
 const ZoneName = NodeName
 include <itl>
+include <plugins>
 include "commands.conf"
 object Endpoint NodeName {{ }}
 object Zone ZoneName {{ endpoints = [ NodeName ] }}

@@ -113,11 +113,29 @@ pub struct Incident {
     pub proxy: Netns,
     _backend: Netns,
     folder: TempDir,
+    plugins: PathBuf,
 }
 
 impl Incident {
+    /// Whether this machine can replay it; if not, why.
+    pub fn possible() -> Result<(), String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("network namespaces need root, and this is not root".to_owned());
+        }
+        for program in ["ip", "setpriv", "nginx", "cc"] {
+            let answer = Command::new(program).arg("-V").output();
+            answer.map_err(|error| format!("cannot run {program}: {error}"))?;
+        }
+        Netns::possible()
+    }
+
     /// Starts it: all is well, [`BASE`] ports are taken.
     pub fn start(kind: Kind) -> Self {
+        Self::start_with(kind, binary_folder())
+    }
+
+    /// The same with plugins from another folder than this program's.
+    pub fn start_with(kind: Kind, plugins: PathBuf) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("incident-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -147,6 +165,7 @@ impl Incident {
             proxy,
             _backend: backend,
             folder,
+            plugins,
         };
         incident.make_time_wait(BASE);
         incident
@@ -167,9 +186,13 @@ impl Incident {
         self.folder.path()
     }
 
+    fn plugin(&self, netns: &Netns, name: &str) -> Command {
+        netns.command(self.plugins.join(name))
+    }
+
     /// `check_http_retry` where the users are, on the page that gets probed.
     pub fn check_http_retry(&self) -> Command {
-        let mut command = check(&self.client, "check_http_retry");
+        let mut command = self.plugin(&self.client, "check_http_retry");
         command.args([
             "-H",
             "service1.example",
@@ -183,16 +206,15 @@ impl Incident {
 
     /// `check_port_exhaustion` where the ports run out.
     pub fn check_port_exhaustion(&self) -> Command {
-        check(&self.proxy, "check_port_exhaustion")
+        self.plugin(&self.proxy, "check_port_exhaustion")
     }
 
-    /// `check_nginx_upstream_bind` on the proxy's error log, with a state file that goes with the incident.
+    /// `check_nginx_upstream_bind` on the proxy's error log, run in its folder; the state file goes with the incident.
     pub fn check_nginx_upstream_bind(&self) -> Command {
-        let mut command = check(&self.proxy, "check_nginx_upstream_bind");
-        command.arg("-f").arg(self.nginx.error_log());
-        command
-            .arg("--state-file")
-            .arg(self.folder().join("upstream_bind.state"));
+        let log = self.nginx.error_log();
+        let mut command = self.plugin(&self.proxy, "check_nginx_upstream_bind");
+        command.current_dir(log.parent().expect("a file lies in a folder"));
+        command.args(["-f", "error.log", "--state-file", "state"]);
         command
     }
 
@@ -357,10 +379,6 @@ impl Crowd {
             }
         }
     }
-}
-
-fn check(netns: &Netns, name: &str) -> Command {
-    netns.command(binary_folder().join(name))
 }
 
 /// Sends one request to the proxy and reads the status; the rest of the answer is left on the connection.
