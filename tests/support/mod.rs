@@ -1,6 +1,11 @@
 //! What the tests and the demo start: the plugins themselves, network namespaces, servers that misbehave.
 #![allow(dead_code)] // each user takes a part of it
 
+pub mod child;
 pub mod daemons;
+pub mod icinga;
+pub mod incident;
 pub mod netns;
+pub mod nginx;
 pub mod plugin;
+pub mod sockets;
