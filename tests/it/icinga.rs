@@ -208,29 +208,27 @@ fn perfdata(icinga: &Icinga, service: &str, attributes: &Value) -> BTreeMap<Stri
 #[test]
 fn every_custom_variable_is_rendered_as_its_option() {
     let netns = Netns::new("icinga");
-    let mut objects = "object Host \"web\" { check_command = \"dummy\" }\n".to_owned();
+    let service = |name: &str, command: &str, variables: &str| {
+        format!(
+            "object Service \"{name}\" {{\n  host_name = \"web\"\n  check_command = \"{command}\"\n  \
+             enable_active_checks = false\n{variables}}}\n"
+        )
+    };
+    let mut objects = vec!["object Host \"web\" { check_command = \"dummy\" }\n".to_owned()];
     for name in COMMANDS {
         // 1 is true for a switch, a text for a value and a level for the verbosity.
         let variables = options(name)
             .into_iter()
             .map(|option| format!("  vars.{} = 1\n", variable(name, &option)));
-        let variables: String = variables.collect();
-        objects += &format!(
-            "object Service \"{name}\" {{\n  host_name = \"web\"\n  check_command = \"{name}\"\n  \
-             enable_active_checks = false\n{variables}}}\n"
-        );
+        objects.push(service(name, name, &variables.collect::<String>()));
     }
     // A version, and an address that the plugin is to look up itself.
-    objects += "object Service \"https\" {
-  host_name = \"web\"
-  check_command = \"http_retry\"
-  enable_active_checks = false
-  vars.http_retry_hostname = \"service1.invalid\"
+    let variables = "  vars.http_retry_hostname = \"service1.invalid\"
   vars.http_retry_ip_address = \"\"
   vars.http_retry_ssl = \"1.2+\"
-  vars.http_retry_verbose = 3
-}\n";
-    let icinga = Icinga::start(&netns, &objects);
+  vars.http_retry_verbose = 3\n";
+    objects.push(service("https", "http_retry", variables));
+    let icinga = Icinga::start(&netns, &objects.concat());
     for name in COMMANDS {
         let attributes = icinga.check(&format!("web!{name}"));
         let words = command(&attributes);
