@@ -74,14 +74,19 @@ impl Demo {
              \x20   client 192.0.2.1 --- {ip} proxy 198.51.100.1 --- {BACKEND} backend\n\
              \n\
              The proxy has {PORTS} client ports ({}-{}) for its connections to the backend; {BASE} of them are in \
-             TIME_WAIT. Its nginx binds before it connects, as old ones do.",
+             TIME_WAIT. Its nginx binds before it connects, as old ones do. What the plugins print is shown whole; \
+             long lines are broken here.",
             RANGE.0,
             RANGE.1,
             ip = PROXY.ip(),
         ))?;
 
         self.heading("All is well")?;
-        self.show(&mut incident.check_http_retry())?;
+        self.show(
+            incident
+                .check_http_retry()
+                .args(["--duration", "6s", "--interval", "100ms"]),
+        )?;
         self.show(&mut incident.check_port_exhaustion())?;
         self.show(&mut incident.check_nginx_upstream_bind())?;
 
@@ -134,11 +139,7 @@ impl Demo {
         }
 
         self.heading("check_port_exhaustion says what the kernel has left to give")?;
-        self.show(
-            incident
-                .check_port_exhaustion()
-                .args(["--mode", "both", "--explain"]),
-        )?;
+        self.show(incident.check_port_exhaustion().arg("--explain"))?;
 
         self.heading("check_nginx_upstream_bind counts what nginx has to say")?;
         self.show(&mut incident.check_nginx_upstream_bind())?;
@@ -192,6 +193,8 @@ impl Demo {
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let code = output.status.code().unwrap_or(-1);
         self.check_interrupted()?;
+        // The performance data on a line of its own.
+        let text = text.replacen('|', "\n  |", 1);
         let lines: Vec<_> = text.lines().map(|line| wrap(line, "  ")).collect();
         let line = wrap(&format!("$ {}", self.command_line(command)), "    ");
         self.write(&format!(

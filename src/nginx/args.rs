@@ -1,13 +1,98 @@
 //! The options of `check_nginx_upstream_bind`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Parser;
 
-use crate::plugin::{Arguments, Common};
+use super::cause::Cause;
+use crate::plugin::options::parse_positive_duration;
+use crate::plugin::{Arguments, Common, Range};
 
-/// Options.
+/// Counts, minute by minute, why nginx could not reach its upstreams
+///
+/// Reads what is new in nginx' error logs, keeps the minutes in a state file, and judges those of the last ten
+/// minutes of the log's own time, so that a second look says the same as the first. Causes are told apart by the
+/// number in "failed (98:", never by its text. Rotated logs are followed, by rename and by copytruncate.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "check_nginx_upstream_bind", version)]
+#[command(
+    name = "check_nginx_upstream_bind",
+    version,
+    after_help = "Examples:
+  check_nginx_upstream_bind -f /var/log/nginx/error.log
+  check_nginx_upstream_bind -f '/var/log/nginx/*error.log' --cause bind-in-use,no-free-port,no-file-descriptors -w 0 -c 100
+  check_nginx_upstream_bind -f /var/log/nginx/error.log --since 05:00 --before 06:30 -vv"
+)]
 pub struct Args {
+    /// An error log of nginx, or a pattern for several; repeat for more [default: /var/log/nginx/error.log]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+
+    /// The causes that count for the state
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "bind-in-use,no-free-port",
+        value_parser = str::parse::<Cause>
+    )]
+    pub cause: Vec<Cause>,
+
+    /// The window: so much of the log's own time, up to now
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_positive_duration)]
+    pub last: Duration,
+
+    /// Look back instead: from this time on (HH:MM, YYYY-MM-DD HH:MM[:SS], RFC 3339), keeping no state
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// Look back instead: up to this time
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+
+    /// Where the minutes are kept between two runs [default: one file per user and set of options, below
+    /// $NAGIOS_PLUGIN_STATE_DIRECTORY, /var/lib/monitoring-plugins or /var/tmp]
+    #[arg(long, value_name = "PATH")]
+    pub state_file: Option<PathBuf>,
+
+    /// WARNING when the count in the window is outside of this range
+    #[arg(
+        short,
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub warning: Option<Range>,
+
+    /// CRITICAL when it is outside of this one [default, where no threshold is given: 0, so any is CRITICAL]
+    #[arg(
+        short,
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub critical: Option<Range>,
+
+    /// WARNING when the count of the worst minute is outside of this range
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub per_minute_warning: Option<Range>,
+
+    /// CRITICAL when it is outside of this one
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub per_minute_critical: Option<Range>,
+
     #[command(flatten)]
     common: Common,
 }

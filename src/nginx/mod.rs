@@ -1,10 +1,59 @@
-//! `check_nginx_upstream_bind`.
+//! `check_nginx_upstream_bind`: why nginx could not reach its upstreams, minute by minute.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `args`, `plan` | the options, and the options made whole |
+//! | `line`, `cause` | one line of the log: what it says, and what that means |
+//! | `forged` | lines that a request wrote |
+//! | `clock` | the log's local time |
+//! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
+//! | `cursor`, `follow`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `tally`, `memory` | the counts by time, and what is kept of them between two runs |
+//! | `verdict`, `report` | counts and limits to a state, and to words |
 
 mod args;
+mod bisect;
+mod cause;
+mod clock;
+mod cursor;
+mod follow;
+mod forged;
+mod line;
+mod memory;
+mod owner;
+mod plan;
+mod reader;
+mod report;
+mod scan;
+mod tally;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use jiff::tz::TimeZone;
 
 pub use args::Args;
 
+use self::clock::{Clock, Reckoner};
+use self::cursor::Cursor;
+use self::follow::Place;
+use self::memory::Memory;
+use self::plan::Plan;
+use self::report::{Facts, Log};
+use self::scan::{Rules, Seen};
+use self::tally::Tally;
+use crate::plugin::state_file::checksum;
 use crate::plugin::{Plugin, Report, Run};
+
+/// How many logs one run looks at.
+const LOGS: usize = 256;
+
+/// How long before the window reading begins, and after it ends: a slot of the tally is at most a minute, and a
+/// clock may be wrong for a while.
+const BEFORE: i64 = 60;
+const AFTER: i64 = 86_400;
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -13,6 +62,182 @@ pub const PLUGIN: Plugin<Args> = Plugin {
     check,
 };
 
-fn check(_args: &Args, _run: &Run) -> anyhow::Result<Report> {
-    anyhow::bail!("not there yet")
+fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
+    let clock = Clock::new(TimeZone::system(), run.started());
+    let plan = Plan::new(args, &clock)?;
+    let (logs, mut memory) = look(&plan, &clock, run)?;
+    let summary = memory
+        .tally
+        .summary(plan.window.from, plan.window.to, plan.counted);
+    let state = plan.thresholds.judge(&summary);
+    if plan.window.moves && logs.iter().any(|log| log.changed) {
+        memory.keep();
+    }
+    let facts = Facts {
+        plan: &plan,
+        clock: &clock,
+        logs: &logs,
+        notes: &memory.notes,
+        summary: &summary,
+    };
+    Ok(report::render(&facts, state))
+}
+
+/// Reads what is new in all logs.
+fn look(plan: &Plan, clock: &Clock, run: &Run) -> anyhow::Result<(Vec<Log>, Memory)> {
+    let paths = expand(&plan.files)?;
+    let mut memory = if plan.window.moves {
+        Memory::recall(plan)
+    } else {
+        Memory::none(plan)
+    };
+    let (after, until) = if plan.window.moves {
+        (plan.window.from - BEFORE, plan.window.to + AFTER)
+    } else {
+        (plan.window.from, plan.window.to)
+    };
+    memory.tally.forget_before(after);
+    let mut logs = Vec::new();
+    for path in paths {
+        let rules = Rules {
+            counted: plan.counted,
+            after,
+            until,
+            file: usize::try_from(checksum(path.as_os_str().as_encoded_bytes()) & 0xff)
+                .unwrap_or(0),
+        };
+        let ended = || run.ended().is_some();
+        logs.push(look_at(
+            &path,
+            &mut memory.places,
+            &mut memory.tally,
+            rules,
+            clock,
+            &ended,
+        ));
+    }
+    // One log that can be read is enough to find something in; with none there is nothing to say.
+    if let [
+        Log {
+            error: Some(why), ..
+        },
+    ] = &logs[..]
+    {
+        bail!("{why}");
+    }
+    Ok((logs, memory))
+}
+
+/// Reads what is new in one log and its earlier generations. What stops that is said in the result.
+fn look_at(
+    path: &Path,
+    places: &mut BTreeMap<String, Place>,
+    tally: &mut Tally,
+    rules: Rules,
+    clock: &Clock,
+    ended: &dyn Fn() -> bool,
+) -> Log {
+    let key = path.display().to_string();
+    let mut place = places.get(&key).cloned().unwrap_or_default();
+    let before = place.clone();
+    let mut log = Log::new(path);
+    let mut seen = Seen {
+        recognised: place.recognised,
+        levels: place.levels,
+        ..Seen::default()
+    };
+    // Nothing that a log says counts before all of it was understood.
+    let mut counted = tally.clone();
+    match read_parts(path, &place, &mut counted, rules, clock, ended, &mut seen) {
+        Ok(outcome) => {
+            *tally = counted;
+            place.latest = outcome.latest;
+            place.recognised = seen.recognised;
+            place.levels = seen.levels;
+            place.advance(outcome.read, outcome.rotated);
+            log.rotated = outcome.rotated;
+            log.ended_early = outcome.ended_early;
+            log.changed = place != before;
+            places.insert(key, place);
+        }
+        Err(error) => log.error = Some(format!("{error:#}")),
+    }
+    log.seen = seen;
+    log
+}
+
+struct Outcome {
+    read: Vec<(Cursor, bool)>,
+    rotated: bool,
+    ended_early: bool,
+    latest: Option<i64>,
+}
+
+fn read_parts(
+    path: &Path,
+    place: &Place,
+    tally: &mut Tally,
+    rules: Rules,
+    clock: &Clock,
+    ended: &dyn Fn() -> bool,
+    seen: &mut Seen,
+) -> anyhow::Result<Outcome> {
+    let follow::Parts { parts, rotated } = follow::parts(path, place, rules.after, clock)?;
+    let mut times = Reckoner::new(clock, place.latest);
+    let mut read = Vec::with_capacity(parts.len());
+    let mut ended_early = false;
+    for part in &parts {
+        let (cursor, early) = scan::scan(part, &rules, &mut times, tally, seen, ended)?;
+        read.push((cursor, part.is_current));
+        ended_early = early;
+        if early {
+            break;
+        }
+    }
+    Ok(Outcome {
+        read,
+        rotated,
+        ended_early,
+        latest: times.latest(),
+    })
+}
+
+/// The logs that were named, patterns filled in. Earlier generations of another log in the list are left out: they
+/// are read along with it.
+fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for file in files {
+        let text = file.to_string_lossy();
+        if !text.contains(['*', '?', '[']) || file.exists() {
+            paths.push(file.clone());
+            continue;
+        }
+        let found = glob::glob(&text).with_context(|| format!("'{text}' is no pattern"))?;
+        let before = paths.len();
+        paths.extend(
+            found
+                .flatten()
+                .filter(|path| !is_compressed(path))
+                .take(LOGS),
+        );
+        if paths.len() == before {
+            bail!("no file is there for {text}");
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let all = paths.clone();
+    paths.retain(|path| !all.iter().any(|log| follow::is_generation(log, path)));
+    if paths.len() > LOGS {
+        bail!("more than {LOGS} logs: give a narrower pattern, or several checks");
+    }
+    Ok(paths)
+}
+
+fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| {
+        ["gz", "zst", "bz2", "xz"]
+            .iter()
+            .any(|known| ending == *known)
+    })
 }

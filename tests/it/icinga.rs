@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::icinga::Icinga;
 use crate::support::incident::{BACKEND, Incident, Kind, PROXY};
+use crate::support::netns::Netns;
 use crate::support::plugin::{outcome, plugin, project};
 
 const COMMANDS: [&str; 3] = ["http_retry", "port_exhaustion", "nginx_upstream_bind"];
@@ -205,6 +206,45 @@ fn perfdata(icinga: &Icinga, service: &str, attributes: &Value) -> BTreeMap<Stri
 }
 
 #[test]
+fn every_custom_variable_is_rendered_as_its_option() {
+    let netns = Netns::new("icinga");
+    let service = |name: &str, command: &str, variables: &str| {
+        format!(
+            "object Service \"{name}\" {{\n  host_name = \"web\"\n  check_command = \"{command}\"\n  \
+             enable_active_checks = false\n{variables}}}\n"
+        )
+    };
+    let mut objects = vec!["object Host \"web\" { check_command = \"dummy\" }\n".to_owned()];
+    for name in COMMANDS {
+        // 1 is true for a switch, a text for a value and a level for the verbosity.
+        let variables = options(name)
+            .into_iter()
+            .map(|option| format!("  vars.{} = 1\n", variable(name, &option)));
+        objects.push(service(name, name, &variables.collect::<String>()));
+    }
+    // A version, and an address that the plugin is to look up itself.
+    let variables = "  vars.http_retry_hostname = \"service1.invalid\"
+  vars.http_retry_ip_address = \"\"
+  vars.http_retry_ssl = \"1.2+\"
+  vars.http_retry_verbose = 3\n";
+    objects.push(service("https", "http_retry", variables));
+    let icinga = Icinga::start(&netns, &objects.concat());
+    for name in COMMANDS {
+        let attributes = icinga.check(&format!("web!{name}"));
+        let words = command(&attributes);
+        for option in options(name) {
+            let word = if option == "--verbose" { "-v" } else { &option };
+            assert_eq!(words.get(word), Some(&1), "{option}: {words:?}");
+        }
+    }
+    let attributes = icinga.check("web!https");
+    assert_eq!(
+        command(&attributes),
+        set(&["--hostname", "service1.invalid", "--ssl=1.2+", "-vvv"])
+    );
+}
+
+#[test]
 fn every_option_is_a_custom_variable_and_every_custom_variable_an_option() {
     let file =
         fs::read_to_string(project().join("icinga2-conf/commands.conf")).expect("it is shipped");
@@ -214,12 +254,8 @@ fn every_option_is_a_custom_variable_and_every_custom_variable_an_option() {
             .split_once(&start)
             .unwrap_or_else(|| panic!("no {name}"));
         let (block, _) = block.split_once("\n}\n").expect("an end");
-        let help = outcome(plugin(&format!("check_{name}")).arg("--help")).text;
-        let options: BTreeSet<_> = long_options(&help)
-            .filter(|option| !LEFT_OUT.contains(option))
-            .collect();
-        assert!(options.len() > 5, "{help}");
-
+        let options = options(name);
+        assert!(options.len() > 5, "{name}: {options:?}");
         let wanted: BTreeSet<_> = options
             .iter()
             .map(|option| variable(name, option))
@@ -236,9 +272,16 @@ fn every_option_is_a_custom_variable_and_every_custom_variable_an_option() {
             .filter_map(|line| line.strip_prefix("\t\t\"--")?.strip_suffix("\" = {"));
         for argument in arguments {
             let option = format!("--{}", argument.split('=').next().unwrap_or_default());
-            assert!(options.contains(option.as_str()), "{name}: {option}");
+            assert!(options.contains(&option), "{name}: {option}");
         }
     }
+}
+
+/// The long options of a plugin that its CheckCommand has to have.
+fn options(name: &str) -> BTreeSet<String> {
+    let help = outcome(plugin(&format!("check_{name}")).arg("--help")).text;
+    let options = long_options(&help).filter(|option| !LEFT_OUT.contains(option));
+    options.map(str::to_owned).collect()
 }
 
 fn variable(command: &str, option: &str) -> String {

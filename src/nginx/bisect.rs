@@ -1,0 +1,157 @@
+//! Where in a log a time begins, without reading what lies before it.
+
+use std::fs::File;
+use std::io;
+
+use memchr::memchr;
+use rustix::fs::SeekFrom;
+
+use super::clock::{Clock, Reckoner};
+use super::cursor::read_at;
+use super::line::{STAMP, has_header};
+
+/// What is read at a place to find a line there.
+const PIECE: u64 = 16 * 1024;
+
+/// How many pieces in a row may hold no line of nginx'.
+const PIECES: u64 = 64;
+
+/// Stop halving here: reading the rest is cheaper.
+const CLOSE: u64 = 64 * 1024;
+
+/// Workers cache the time: lines may stand behind later ones by this many seconds.
+const DISORDER: i64 = 60;
+
+/// A place from which on every line of this second or later is read. Lines stand in the order of time but for a
+/// little disorder; where a clock was put back further, the place is early, never late, unless the lines behind
+/// the jump are all there is.
+pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Result<u64> {
+    let around_a_change = clock.is_near_a_change(second);
+    // Within an hour that comes twice the order of local times says little: begin before it.
+    let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
+    // All lines before `low` are too old; the line at `high` is not.
+    let (mut low, mut high) = (0, size);
+    while high - low > CLOSE {
+        let middle = low + (high - low) / 2;
+        match line_from(file, middle, high, clock)? {
+            Some((at, time)) if time < wanted => low = at,
+            Some(_) => high = middle,
+            None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// The first line of nginx' that begins behind `from` and before `end`: its place and time.
+fn line_from(file: &File, from: u64, end: u64, clock: &Clock) -> io::Result<Option<(u64, i64)>> {
+    let mut at = from;
+    for _ in 0..PIECES {
+        at = behind_hole(file, at)?;
+        if at >= end {
+            return Ok(None);
+        }
+        let piece = read_at(file, at, PIECE)?;
+        let mut line_start = memchr(b'\n', &piece).map_or(piece.len(), |feed| feed + 1);
+        while line_start < piece.len() {
+            let rest = &piece[line_start..];
+            let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
+            if has_header(line) {
+                // Of the two readings of an ambiguous time either will do: the search stays clear of them.
+                let time = Reckoner::new(clock, None).read(&line[..STAMP]);
+                if let Some(time) = time {
+                    let place = at + line_start as u64;
+                    return Ok((place < end).then_some((place, time)));
+                }
+            }
+            line_start += line.len() + 1;
+        }
+        if (piece.len() as u64) < PIECE {
+            return Ok(None);
+        }
+        // A line may lie across the border of two pieces.
+        at += PIECE - 2048;
+    }
+    Ok(None)
+}
+
+/// The next place that holds data, in a sparse file.
+fn behind_hole(file: &File, at: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(place) => Ok(place),
+        Err(rustix::io::Errno::NXIO) => Ok(u64::MAX), // nothing but a hole up to the end
+        Err(_) => Ok(at),                             // a file system that does not know holes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    fn line(second: i64) -> String {
+        let time = TimeZone::UTC.to_datetime(Timestamp::from_second(second).unwrap());
+        format!(
+            "{} [error] 1#1: *1 connect() failed (111: x) while connecting to upstream\n",
+            time.strftime("%Y/%m/%d %H:%M:%S")
+        )
+    }
+
+    #[test]
+    fn nothing_of_the_window_lies_before_its_start_and_little_that_is_older_behind_it() {
+        let clock = Clock::new(
+            TimeZone::UTC,
+            Timestamp::from_second(1_800_000_000).unwrap(),
+        );
+        let mut file = tempfile::tempfile().unwrap();
+        let begin = 1_799_900_000;
+        let text: String = (0..50_000).map(|n| line(begin + n)).collect();
+        file.write_all(text.as_bytes()).unwrap();
+        let length = line(begin).len() as u64;
+        for second in [
+            begin - 5,
+            begin,
+            begin + 1,
+            begin + 30_000,
+            begin + 49_999,
+            begin + 60_000,
+        ] {
+            let place = start_of(&file, text.len() as u64, second, &clock).unwrap();
+            let first = begin + i64::try_from(place / length).unwrap();
+            assert_eq!(place % length, 0);
+            assert!(first <= second.max(begin), "{second}");
+            let spare = i64::try_from(CLOSE / length).unwrap() + DISORDER + 5;
+            assert!(
+                first + spare >= second.min(begin + 49_999),
+                "{second} {first}"
+            );
+        }
+    }
+
+    #[test]
+    fn holes_are_leapt_over() {
+        let clock = Clock::new(
+            TimeZone::UTC,
+            Timestamp::from_second(1_800_000_000).unwrap(),
+        );
+        let mut file = tempfile::tempfile().unwrap();
+        let begin = 1_799_900_000;
+        let mut end = 0;
+        for n in 0..10 {
+            file.seek(SeekFrom::Start(n << 30)).unwrap();
+            for m in 0..1000 {
+                let second = begin + i64::try_from(n * 1000 + m).unwrap();
+                file.write_all(line(second).as_bytes()).unwrap();
+            }
+            end = file.stream_position().unwrap();
+        }
+        let place = start_of(&file, end, begin + 7500, &clock).unwrap();
+        assert!(
+            (6 << 30..=7 << 30).contains(&(place & !0xf_ffff)),
+            "{place:x}"
+        );
+    }
+}

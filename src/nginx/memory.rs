@@ -1,0 +1,128 @@
+//! What is kept between two runs: the minutes and the places in the logs up to which they were counted, together in
+//! one file, so that neither can be ahead of the other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::follow::Place;
+use super::plan::Plan;
+use super::tally::Tally;
+use crate::plugin::state_file::{Found, StateFile, default_path};
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// What is kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Kept {
+    settings: String,
+    /// By the path of the log.
+    places: BTreeMap<String, Place>,
+    tally: Tally,
+}
+
+/// What is known from earlier runs, and where to store what this one learns.
+#[derive(Debug)]
+pub struct Memory {
+    /// How far the logs were read, by path.
+    pub places: BTreeMap<String, Place>,
+    /// What was counted in them.
+    pub tally: Tally,
+    /// What a person should know about the state: why there is none, why it is not kept.
+    pub notes: Vec<String>,
+    settings: String,
+    file: Option<StateFile>,
+}
+
+impl Memory {
+    /// Nothing known, and nothing to be kept: for a look back.
+    pub fn none(plan: &Plan) -> Self {
+        Self {
+            places: BTreeMap::new(),
+            tally: Tally::new(plan.window.length()),
+            notes: Vec::new(),
+            settings: plan.settings(),
+            file: None,
+        }
+    }
+
+    /// What the last run with these settings stored.
+    pub fn recall(plan: &Plan) -> Self {
+        let mut memory = Self::none(plan);
+        let path = plan
+            .state_file
+            .clone()
+            .unwrap_or_else(|| default_path(super::PLUGIN.binary, &memory.settings));
+        let file = match StateFile::open(&path, super::PLUGIN.binary, VERSION) {
+            Ok(file) => file,
+            Err(error) => {
+                memory.notes.push(format!(
+                    "no state is kept, the window was read from the logs: {error:#}"
+                ));
+                return memory;
+            }
+        };
+        match file.read() {
+            Ok(Found::Nothing) => memory.notes.push(
+                "first look: there is no state yet, the window was read from the logs".to_owned(),
+            ),
+            Ok(Found::Data(data)) => memory.take(&data, &file),
+            Ok(Found::Unusable(told)) => memory
+                .notes
+                .push(format!("{told}; the window was read from the logs")),
+            Err(error) => {
+                memory.notes.push(format!(
+                    "no state is kept, the window was read from the logs: {error:#}"
+                ));
+                return memory;
+            }
+        }
+        memory.file = Some(file);
+        memory
+    }
+
+    fn take(&mut self, data: &str, file: &StateFile) {
+        let kept = serde_json::from_str::<Kept>(data).ok();
+        let sound =
+            kept.and_then(|kept| Some((kept.settings, kept.places, kept.tally.restored()?)));
+        match sound {
+            Some((settings, places, tally)) if settings == self.settings => {
+                self.places = places;
+                self.tally = tally;
+            }
+            Some(_) => self.notes.push(
+                "the state file was kept with other options; the window was read from the logs"
+                    .to_owned(),
+            ),
+            None => self.notes.push(format!(
+                "{}; the window was read from the logs",
+                file.set_aside("is damaged")
+            )),
+        }
+    }
+
+    /// Stores what is known now. Trouble with that is a note, not a failure: the answer stands.
+    pub fn keep(&mut self) {
+        let Some(file) = &self.file else { return };
+        if !file.is_held() {
+            self.notes.push(
+                "another run holds the state file: this one reads it and stores nothing".to_owned(),
+            );
+            return;
+        }
+        let kept = Kept {
+            settings: self.settings.clone(),
+            places: std::mem::take(&mut self.places),
+            tally: std::mem::take(&mut self.tally),
+        };
+        let stored = serde_json::to_string(&kept)
+            .map_err(anyhow::Error::from)
+            .and_then(|data| file.write(&data));
+        if let Err(error) = stored {
+            self.notes.push(format!(
+                "the state could not be stored, the next run reads the same again: {error:#}"
+            ));
+        }
+    }
+}

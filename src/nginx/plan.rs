@@ -1,0 +1,171 @@
+//! The options made whole: parsed, consistent, nothing left to check later.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+
+use super::Args;
+use super::cause::CauseSet;
+use super::clock::Clock;
+use super::verdict::Thresholds;
+
+/// The log that Debian's and nginx.org's packages write.
+const USUAL_LOG: &str = "/var/log/nginx/error.log";
+
+/// What to look at, and how to judge it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Logs, and patterns for logs.
+    pub files: Vec<PathBuf>,
+    /// What counts for the state.
+    pub counted: CauseSet,
+    /// When.
+    pub window: Window,
+    /// How many are too many.
+    pub thresholds: Thresholds,
+    /// Where to keep the minutes.
+    pub state_file: Option<PathBuf>,
+}
+
+/// Which part of the logs' time to look at: after `from`, up to `to`, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Not part of the window itself.
+    pub from: i64,
+    /// The last second of the window.
+    pub to: i64,
+    /// Whether it moves with the time, so that a state makes sense.
+    pub moves: bool,
+}
+
+impl Window {
+    /// Its length in seconds.
+    pub fn length(&self) -> i64 {
+        self.to - self.from
+    }
+}
+
+impl Plan {
+    /// Reads the options against a clock.
+    pub fn new(args: &Args, clock: &Clock) -> anyhow::Result<Self> {
+        let files = if args.file.is_empty() {
+            vec![PathBuf::from(USUAL_LOG)]
+        } else {
+            args.file.clone()
+        };
+        Ok(Self {
+            files,
+            counted: args.cause.iter().copied().collect(),
+            window: window(args, clock)?,
+            thresholds: Thresholds::new(
+                (args.warning, args.critical),
+                (args.per_minute_warning, args.per_minute_critical),
+            ),
+            state_file: args.state_file.clone(),
+        })
+    }
+
+    /// What decides which minutes a state has to hold: with other settings it answers another question.
+    pub fn settings(&self) -> String {
+        let causes: Vec<_> = self.counted.iter().map(|cause| cause.name()).collect();
+        format!(
+            "{:?} {} {}",
+            self.files,
+            causes.join(","),
+            self.window.length()
+        )
+    }
+}
+
+fn window(args: &Args, clock: &Clock) -> anyhow::Result<Window> {
+    // Fractions of a second do not exist in the log; a window shorter than one would be empty.
+    let last = i64::try_from(args.last.as_secs())
+        .unwrap_or(i64::MAX)
+        .max(1);
+    if args.since.is_none() && args.before.is_none() {
+        return Ok(Window {
+            from: clock.now() - last,
+            to: clock.now(),
+            moves: true,
+        });
+    }
+    let read = |option: &str, text: &Option<String>| {
+        let time = text.as_deref().map(|text| point(text, clock));
+        time.transpose().with_context(|| format!("--{option}"))
+    };
+    // The first second belongs to the window, the last one does not.
+    let to = read("before", &args.before)?.unwrap_or(clock.now() + 1) - 1;
+    let from = read("since", &args.since)?.map_or(to - last, |since| since - 1);
+    if from >= to {
+        bail!("--since has to lie before --before");
+    }
+    Ok(Window {
+        from,
+        to,
+        moves: false,
+    })
+}
+
+/// A point in time as a person writes it; without a date the last time that the clock showed this.
+fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
+    let text = text.trim();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_second());
+    }
+    let wrong = || format!("'{text}' is no time: give HH:MM, YYYY-MM-DD HH:MM[:SS] or RFC 3339");
+    if let Ok(time) = text
+        .parse::<Time>()
+        .or_else(|_| Time::strptime("%H:%M", text))
+    {
+        let today = clock.at(DateTime::from_parts(clock.today(), time));
+        let yesterday = || clock.at(DateTime::from_parts(clock.yesterday()?, time));
+        return today
+            .filter(|second| *second <= clock.now())
+            .or_else(yesterday)
+            .with_context(wrong);
+    }
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%d %H:%M",
+        "%Y-%m-%dT%H:%M:%S",
+        "%Y-%m-%dT%H:%M",
+        "%Y/%m/%d %H:%M:%S",
+        "%Y/%m/%d %H:%M",
+    ]
+    .iter()
+    .find_map(|form| DateTime::strptime(form, text).ok())
+    .and_then(|time| clock.at(time))
+    .with_context(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn times_read_as_people_write_them() {
+        let now = "2026-11-23T06:15:00Z";
+        let clock = Clock::new(
+            TimeZone::get("Europe/Vienna").unwrap(),
+            now.parse().unwrap(),
+        );
+        for (text, time) in [
+            ("05:00", "2026-11-23T04:00:00Z"),
+            ("07:14:59", "2026-11-23T06:14:59Z"),
+            ("08:00", "2026-11-22T07:00:00Z"),
+            ("2022-11-15 05:28", "2022-11-15T04:28:00Z"),
+            ("2022-07-15T05:28:31", "2022-07-15T03:28:31Z"),
+            ("2022-11-15T05:28:00+00:00", "2022-11-15T05:28:00Z"),
+        ] {
+            let expected = time.parse::<Timestamp>().unwrap().as_second();
+            assert_eq!(point(text, &clock).unwrap(), expected, "{text}");
+        }
+        for wrong in ["", "25:00", "yesterday", "2022-13-01 00:00", "5"] {
+            assert!(point(wrong, &clock).is_err(), "{wrong}");
+        }
+    }
+}

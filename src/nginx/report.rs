@@ -1,0 +1,446 @@
+//! Facts and verdict to a report.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::cause::Cause;
+use super::clock::Clock;
+use super::line::Level;
+use super::plan::Plan;
+use super::scan::Seen;
+use super::tally::{Kind, Summary};
+use crate::plugin::{Finding, Metric, Report, State, Unit};
+
+/// How many names a list in the JSON document holds.
+const LISTED: usize = 100;
+
+/// How many minutes.
+const MINUTES: usize = 1440;
+
+/// What was found out about one log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Its path.
+    pub path: PathBuf,
+    /// What was read of it.
+    pub seen: Seen,
+    /// Whether earlier generations were read along.
+    pub rotated: bool,
+    /// Whether the run had to end before all was read.
+    pub ended_early: bool,
+    /// Whether there is anything new to remember.
+    pub changed: bool,
+    /// Why it could not be read.
+    pub error: Option<String>,
+}
+
+impl Log {
+    /// One of which nothing is known yet.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            seen: Seen::default(),
+            rotated: false,
+            ended_early: false,
+            changed: false,
+            error: None,
+        }
+    }
+}
+
+/// All that a report is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What was asked.
+    pub plan: &'a Plan,
+    /// The log's time.
+    pub clock: &'a Clock,
+    /// Where it was looked for.
+    pub logs: &'a [Log],
+    /// About the state.
+    pub notes: &'a [String],
+    /// What was counted.
+    pub summary: &'a Summary,
+}
+
+/// The report. A log that could not be read, or not to its end, is no reason to be silent about what was found in
+/// the others, and no reason to say OK.
+pub fn render(facts: &Facts<'_>, state: State) -> Report {
+    let gap = facts.gap();
+    let (state, summary) = match (&gap, state) {
+        (Some(gap), State::Ok) => (State::Unknown, gap.clone()),
+        (Some(gap), _) => (state, format!("{} - and {gap}", facts.headline())),
+        (None, _) => (state, facts.headline()),
+    };
+    let mut report = Report::new(state, summary);
+    report.metrics = facts.metrics();
+    report.findings = facts.findings(state);
+    facts.lines(&mut report);
+    report.details = facts.details();
+    report
+}
+
+impl Facts<'_> {
+    /// What was not seen.
+    fn gap(&self) -> Option<String> {
+        let error = self.logs.iter().find_map(|log| log.error.clone());
+        let early = || {
+            let log = self.logs.iter().find(|log| log.ended_early)?;
+            Some(format!(
+                "{} was not read to its end in time: the next run goes on there, or give a longer --deadline",
+                log.path.display()
+            ))
+        };
+        error.or_else(early)
+    }
+
+    fn headline(&self) -> String {
+        let Self { plan, summary, .. } = self;
+        let when = self.when();
+        if summary.count == 0 {
+            let wanted: Vec<_> = plan.counted.iter().map(Cause::name).collect();
+            let wanted = match wanted.as_slice() {
+                [.., _, _, _, _] => format!("none of {} causes", wanted.len()),
+                _ => format!("no {}", wanted.join(" or ")),
+            };
+            let files = plural(self.logs.len() as u64, "file");
+            let others = plural(self.others(), "other upstream error");
+            let suspects = match summary.suspect {
+                0 => String::new(),
+                n => format!(", {}", plural(n, "suspect line")),
+            };
+            return format!("{wanted} {when} ({files}, {others}{suspects})");
+        }
+        let found: Vec<_> = plan
+            .counted
+            .iter()
+            .filter(|cause| summary.of(*cause) > 0)
+            .collect();
+        let counts: Vec<_> = found
+            .iter()
+            .map(|cause| format!("{} of {cause}", summary.of(*cause)))
+            .collect();
+        let mut text = format!("{} {when}", counts.join(", "));
+        if let Some((minute, count)) = summary.peak {
+            text += &format!(", peak {count} at {}", self.clock.short(minute));
+        }
+        if let Some((name, count)) = summary.upstreams.first() {
+            text += &format!(", {} to {name}", share(*count, summary.count));
+        }
+        if let Some(first) = found.first() {
+            text += &format!(" ({})", first.meaning());
+        }
+        text
+    }
+
+    fn when(&self) -> String {
+        let window = self.plan.window;
+        if window.moves {
+            format!("in the last {}", span(window.length()))
+        } else {
+            let second = |at| self.clock.second(at).replace('T', " ");
+            format!(
+                "from {} to {}",
+                second(window.from + 1),
+                second(window.to + 1)
+            )
+        }
+    }
+
+    /// Upstream errors beside the counted ones.
+    fn others(&self) -> u64 {
+        Cause::ALL
+            .into_iter()
+            .filter(|cause| !self.plan.counted.has(*cause) && *cause != Cause::ListenConflict)
+            .map(|cause| self.summary.of(cause))
+            .sum()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let Self { plan, summary, .. } = self;
+        let limits = plan.thresholds;
+        let peak = summary.peak.map_or(0, |(_, count)| count);
+        let bytes: u64 = self.logs.iter().map(|log| log.seen.bytes).sum();
+        let mut metrics = vec![
+            Metric::count("count", summary.count).limits(limits.count.0, limits.count.1),
+            Metric::count("per_minute_peak", peak).limits(limits.per_minute.0, limits.per_minute.1),
+            Metric::count("connections", summary.connections),
+        ];
+        metrics.extend(
+            Cause::ALL
+                .into_iter()
+                .map(|cause| Metric::count(cause.label(), summary.of(cause))),
+        );
+        metrics.push(Metric::count("suspect", summary.suspect));
+        metrics.push(Metric::count("unparsed", summary.unparsed));
+        metrics.push(Metric::count("bytes_read", bytes).unit(Unit::Bytes));
+        metrics
+    }
+
+    /// One for each counted cause that was found, the most frequent first.
+    fn findings(&self, state: State) -> Vec<Finding> {
+        let summary = self.summary;
+        let mut found: Vec<_> = self
+            .plan
+            .counted
+            .iter()
+            .filter(|cause| summary.of(*cause) > 0)
+            .collect();
+        found.sort_by_key(|cause| std::cmp::Reverse(summary.of(*cause)));
+        found
+            .into_iter()
+            .map(|cause| {
+                let client = cause
+                    .client_sees()
+                    .map_or_else(String::new, |status| format!("; clients get {status}"));
+                Finding {
+                    cause: cause.name(),
+                    state,
+                    text: format!("{} {cause}: {}{client}", summary.of(cause), cause.meaning()),
+                    advice: cause.advice().to_owned(),
+                }
+            })
+            .collect()
+    }
+
+    fn lines(&self, report: &mut Report) {
+        let Self { summary, clock, .. } = self;
+        if let Some((first, last)) = summary.span {
+            let capped = if summary.connections_capped {
+                "at least "
+            } else {
+                ""
+            };
+            report.line(
+                0,
+                format!(
+                    "first {}, last {}, {capped}{} affected",
+                    clock.second(first).replace('T', " "),
+                    clock.second(last).replace('T', " "),
+                    plural(summary.connections, "client connection"),
+                ),
+            );
+        }
+        for (name, kind) in [
+            ("upstreams", Kind::Upstream),
+            ("servers", Kind::Server),
+            ("clients", Kind::Client),
+        ] {
+            let list = summary.list(kind);
+            if !list.is_empty() {
+                let level = u8::from(kind == Kind::Client);
+                report.line(level, format!("{name}: {}", top(list, summary.count, 5)));
+                report.line(2, format!("all {name}: {}", top(list, summary.count, 50)));
+            }
+        }
+        self.other_causes(report);
+        if summary.suspect > 0 {
+            report.line(
+                0,
+                format!(
+                    "{} not counted: written by a request whose path holds a line feed",
+                    plural(summary.suspect, "suspect line")
+                ),
+            );
+        }
+        if summary.unparsed > 0 {
+            let lines = plural(summary.unparsed, "line");
+            report.line(1, format!("{lines} of failures could not be read"));
+        }
+        let most = summary.peak.map_or(1, |(_, count)| count.max(1));
+        let skipped = summary.minutes.len().saturating_sub(MINUTES);
+        for (minute, count) in summary.minutes.iter().skip(skipped) {
+            let bar = usize::try_from((count * 40).div_ceil(most)).unwrap_or(40);
+            let minute = clock.minute(*minute).replace('T', " ");
+            report.line(1, format!("{minute} {count:>8} {}", "#".repeat(bar)));
+        }
+        for log in self.logs {
+            self.about(log, report);
+        }
+        for note in self.notes {
+            report.line(0, note.clone());
+        }
+    }
+
+    fn other_causes(&self, report: &mut Report) {
+        let mut others: Vec<_> = Cause::ALL
+            .into_iter()
+            .filter(|cause| !self.plan.counted.has(*cause) && self.summary.of(*cause) > 0)
+            .collect();
+        others.sort_by_key(|cause| std::cmp::Reverse(self.summary.of(*cause)));
+        if others.is_empty() {
+            return;
+        }
+        let words: Vec<_> = others
+            .iter()
+            .map(|cause| format!("{} {cause}", self.summary.of(*cause)))
+            .collect();
+        report.line(0, format!("beside: {}", words.join(", ")));
+        for cause in others {
+            report.line(
+                1,
+                format!("{cause}: {}. {}", cause.meaning(), cause.advice()),
+            );
+        }
+    }
+
+    fn about(&self, log: &Log, report: &mut Report) {
+        let path = log.path.display();
+        if let Some(error) = &log.error {
+            report.line(0, format!("not read: {error}"));
+            return;
+        }
+        let second = |at: Option<i64>| {
+            at.map_or_else(
+                || "-".to_owned(),
+                |at| self.clock.second(at).replace('T', " "),
+            )
+        };
+        let rotated = if log.rotated {
+            ", earlier generations too"
+        } else {
+            ""
+        };
+        report.line(
+            1,
+            format!(
+                "{path}: {} bytes read{rotated}, from {} to {}",
+                log.seen.bytes,
+                second(log.seen.first),
+                second(log.seen.last)
+            ),
+        );
+        let levels = log.seen.levels;
+        let below = (Level::Low as u8) | (Level::Error as u8);
+        if levels != 0 && levels & below == 0 {
+            report.line(
+                1,
+                format!(
+                    "{path}: no line below crit: where error_log is set to crit, refused, timeout and the like are not \
+                     logged; to alert, no failed bind and connect either"
+                ),
+            );
+        }
+    }
+
+    fn details(&self) -> Value {
+        let Self {
+            plan,
+            clock,
+            summary,
+            ..
+        } = self;
+        let second = |at: Option<i64>| at.map(|at| clock.second(at));
+        let files: Vec<_> = self
+            .logs
+            .iter()
+            .map(|log| {
+                json!({
+                    "path": log.path.display().to_string(),
+                    "bytes_read": log.seen.bytes,
+                    "from": second(log.seen.first),
+                    "to": second(log.seen.last),
+                    "rotated": log.rotated,
+                })
+            })
+            .collect();
+        let causes: Map<_, _> = Cause::ALL
+            .into_iter()
+            .map(|cause| (cause.name().to_owned(), json!(summary.of(cause))))
+            .collect();
+        let skipped = summary.minutes.len().saturating_sub(MINUTES);
+        let minute = |(minute, count): (&i64, &u64)| json!({"minute": clock.minute(*minute), "count": count});
+        let list = |kind| {
+            let named = |(name, count): &(String, u64)| json!({"name": name, "count": count});
+            let list = summary.list(kind).iter().take(LISTED).map(named);
+            list.collect::<Vec<_>>()
+        };
+        json!({
+            "files": files,
+            "window": {"from": clock.second(plan.window.from), "to": clock.second(plan.window.to)},
+            "causes": causes,
+            "minutes": summary.minutes.iter().skip(skipped).map(minute).collect::<Vec<_>>(),
+            "peak": summary.peak.map(|(at, count)| minute((&at, &count))),
+            "upstreams": list(Kind::Upstream),
+            "servers": list(Kind::Server),
+            "clients": list(Kind::Client),
+            "connections": summary.connections,
+            "first": second(summary.span.map(|(first, _)| first)),
+            "last": second(summary.span.map(|(_, last)| last)),
+            "unparsed": summary.unparsed,
+            "suspect": summary.suspect,
+            "correlation": [],
+        })
+    }
+}
+
+/// `3 files`, `1 file`.
+fn plural(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `98 %`, never a round 100 or 0 that is not one.
+fn share(part: u64, whole: u64) -> String {
+    let percent = part as f64 / whole.max(1) as f64 * 100.0;
+    match percent {
+        p if p > 99.5 && part < whole => "more than 99 %".to_owned(),
+        p if p < 1.0 => "less than 1 %".to_owned(),
+        p => format!("{p:.0} %"),
+    }
+}
+
+/// The first few of a list, with their counts and shares.
+fn top(list: &[(String, u64)], whole: u64, limit: usize) -> String {
+    let mut words: Vec<_> = list
+        .iter()
+        .take(limit)
+        .map(|(name, count)| {
+            let name = if name.is_empty() { "(no name)" } else { name };
+            format!("{name} {count} ({})", share(*count, whole))
+        })
+        .collect();
+    if list.len() > limit {
+        words.push(format!("{} more", list.len() - limit));
+    }
+    words.join(", ")
+}
+
+/// `10 min`, `2 h`, `90 s`.
+fn span(seconds: i64) -> String {
+    match seconds {
+        s if s % 86_400 == 0 => format!("{} d", s / 86_400),
+        s if s % 3600 == 0 => format!("{} h", s / 3600),
+        s if s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_round_only_where_they_are() {
+        for (part, whole, text) in [
+            (1, 1, "100 %"),
+            (9_999, 10_000, "more than 99 %"),
+            (1, 10_000, "less than 1 %"),
+            (98, 100, "98 %"),
+        ] {
+            assert_eq!(share(part, whole), text);
+        }
+    }
+
+    #[test]
+    fn spans_read_as_people_say_them() {
+        for (seconds, text) in [
+            (600, "10 min"),
+            (90, "90 s"),
+            (7200, "2 h"),
+            (86_400, "1 d"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

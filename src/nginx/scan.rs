@@ -1,0 +1,178 @@
+//! One part of a log, read to its end and counted.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use anyhow::{Context, bail};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
+
+use super::cause::CauseSet;
+use super::clock::Reckoner;
+use super::cursor::{Cursor, before};
+use super::follow::Part;
+use super::forged::Watch;
+use super::line::{self, Level, STAMP};
+use super::reader::{Batch, Reader};
+use super::tally::Tally;
+
+/// A log of nginx' shows a line of its own within so many bytes.
+const FIRST_LOOK: u64 = 128 * 1024;
+
+/// What was seen in the parts of one log.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// How much was read.
+    pub bytes: u64,
+    /// The time of the first line read.
+    pub first: Option<i64>,
+    /// The time of the last line read.
+    pub last: Option<i64>,
+    /// The levels of the lines, as bits of [`Level`].
+    pub levels: u8,
+    /// Whether a line of nginx' was among them.
+    pub recognised: bool,
+    /// Whether any line was.
+    pub any_line: bool,
+}
+
+/// How to count.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The causes that are listed by name.
+    pub counted: CauseSet,
+    /// Events up to this second are too old.
+    pub after: i64,
+    /// Events after this second do not count.
+    pub until: i64,
+    /// Tells apart the workers of several logs.
+    pub file: usize,
+}
+
+/// Reads a part to its end, or until `ended` says so. Returns where it stopped.
+pub fn scan(
+    part: &Part,
+    rules: &Rules,
+    times: &mut Reckoner<'_>,
+    tally: &mut Tally,
+    seen: &mut Seen,
+    ended: &dyn Fn() -> bool,
+) -> anyhow::Result<(Cursor, bool)> {
+    let shown = || format!("cannot read {}", part.path.display());
+    let context = before(&part.file, part.from).with_context(shown)?;
+    let mut file: &File = &part.file;
+    file.seek(SeekFrom::Start(part.from)).with_context(shown)?;
+    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
+    let size = part.file.metadata().with_context(shown)?.len();
+    let source = file.take(size.saturating_sub(part.from));
+    let mut reader = Reader::new(source, part.from, &context, part.skipping);
+    let mut early = false;
+    while let Some(batch) = reader.next_batch().with_context(shown)? {
+        count(batch, rules, times, tally, seen);
+        if !seen.recognised && reader.offset() > part.from + FIRST_LOOK {
+            break;
+        }
+        if ended() {
+            early = true;
+            break;
+        }
+    }
+    if !seen.recognised && (seen.any_line || reader.overlong() > 0) {
+        bail!(
+            "{} is no nginx error log: no line of it begins with a time, a level and a process, as in \
+             2026/11/23 05:00:00 [error] 7#7:",
+            part.path.display()
+        );
+    }
+    if let (Some(time), 1..) = (times.latest(), reader.overlong()) {
+        tally.add_unparsed(time, reader.overlong());
+    }
+    seen.bytes += reader.offset().saturating_sub(part.from);
+    let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping()).with_context(shown)?;
+    Ok((cursor, early))
+}
+
+fn count(
+    batch: Batch<'_>,
+    rules: &Rules,
+    times: &mut Reckoner<'_>,
+    tally: &mut Tally,
+    seen: &mut Seen,
+) {
+    let Batch { bytes, fresh } = batch;
+    let mut watch = Watch::default();
+    let has_nul = memchr(0, &bytes[fresh..]).is_some();
+    let mut start = fresh;
+    let mut levels = seen.levels;
+    let mut last_stamp = None;
+    seen.any_line = true;
+    for feed in memchr_iter(b'\n', &bytes[fresh..]) {
+        let end = fresh + feed;
+        if has_nul && let Some(nul) = memrchr(0, &bytes[start..end]) {
+            start += nul + 1;
+        }
+        let line = &bytes[start..end];
+        match line::level(line) {
+            Some(level) => {
+                levels |= level as u8;
+                last_stamp = Some(&line[..STAMP]);
+                if !seen.recognised && line::has_header(line) {
+                    seen.recognised = true;
+                }
+                if seen.first.is_none() {
+                    seen.first = times.read(&line[..STAMP]);
+                }
+                if level != Level::Low
+                    && let Some(event) = line::read(line)
+                {
+                    let forged = watch.is_forged(bytes, start, end);
+                    add(&event, forged, rules, times, tally);
+                }
+            }
+            None => {
+                if memmem::find(line, b" failed (").is_some()
+                    && !line.starts_with(b"nginx: [")
+                    && !watch.is_forged(bytes, start, end)
+                    && !is_end_of_message(line)
+                    && let Some(time) = times.latest()
+                {
+                    tally.add_unparsed(time, 1);
+                }
+            }
+        }
+        start = end + 1;
+    }
+    seen.levels = levels;
+    if let Some(time) = last_stamp.and_then(|stamp| times.read(stamp)) {
+        seen.last = Some(time);
+    }
+}
+
+fn add(
+    event: &line::Event<'_>,
+    forged: bool,
+    rules: &Rules,
+    times: &mut Reckoner<'_>,
+    tally: &mut Tally,
+) {
+    if forged {
+        // The time in it is as forged as the rest.
+        if let Some(time) = times.latest().filter(|time| *time > rules.after) {
+            tally.add_suspect(time);
+        }
+        return;
+    }
+    let Some(time) = times.read(event.stamp) else {
+        if let Some(time) = times.latest() {
+            tally.add_unparsed(time, 1);
+        }
+        return;
+    };
+    if time > rules.after && time <= rules.until {
+        tally.add(time, event, rules.counted.has(event.cause), rules.file);
+    }
+}
+
+/// The last line of a message that a path or a FastCGI server broke into several.
+fn is_end_of_message(line: &[u8]) -> bool {
+    memmem::find(line, b", client: ").is_some()
+}

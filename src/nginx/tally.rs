@@ -1,0 +1,465 @@
+//! What was counted, second by second (or coarser for long windows): small enough to be kept between two runs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::{CAUSES, Cause, CauseSet};
+use super::line::Event;
+
+/// How many names of upstreams, servers and clients are told apart in all.
+const NAMES: usize = 4096;
+
+/// How many of each kind are told apart within one slot.
+const PER_SLOT: usize = 64;
+
+/// How many bytes of a name are kept.
+const NAME_LENGTH: usize = 120;
+
+/// How many connections are told apart in all.
+const CONNECTIONS: usize = 1 << 18;
+
+/// What stands for the names beyond those limits.
+const OTHERS: &str = "(others)";
+
+/// Counts by time, within bounded memory.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// The length of a slot in seconds, a divisor of 60.
+    width: i64,
+    names: Vec<String>,
+    /// By the second at which they begin.
+    slots: BTreeMap<i64, Slot>,
+    #[serde(skip)]
+    numbers: HashMap<String, u32>,
+    #[serde(skip)]
+    connections: usize,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Slot {
+    causes: [u64; CAUSES],
+    suspect: u64,
+    unparsed: u64,
+    /// The first and the last counted event, in seconds from the start of the slot.
+    span: Option<(u8, u8)>,
+    /// Counted events by name: upstreams, servers, clients.
+    who: [Vec<(u32, u64)>; 3],
+    /// The connections of counted events, sorted once packed.
+    #[serde(with = "packed")]
+    connections: Vec<u64>,
+}
+
+/// What is listed by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `host:port` and the like.
+    Upstream,
+    /// As the line has it.
+    Server,
+    /// Addresses.
+    Client,
+}
+
+/// What a window holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    /// Events by cause, all of them.
+    pub causes: [u64; CAUSES],
+    /// Events of the counted causes.
+    pub count: u64,
+    /// Counted events by the second at which their minute begins.
+    pub minutes: BTreeMap<i64, u64>,
+    /// The minute with the most; of equals the first.
+    pub peak: Option<(i64, u64)>,
+    /// Counted events by name, largest first.
+    pub upstreams: Vec<(String, u64)>,
+    /// The same for servers.
+    pub servers: Vec<(String, u64)>,
+    /// The same for clients.
+    pub clients: Vec<(String, u64)>,
+    /// Distinct connections with a counted event.
+    pub connections: u64,
+    /// Whether there were more connections than can be told apart.
+    pub connections_capped: bool,
+    /// The first and the last counted event.
+    pub span: Option<(i64, i64)>,
+    /// Lines that a request wrote.
+    pub suspect: u64,
+    /// Lines that look like failures and cannot be read.
+    pub unparsed: u64,
+}
+
+impl Tally {
+    /// An empty tally whose slots are fine enough for a window of this many seconds: the edge of the window is sharp
+    /// to a six-hundredth of it, and to the second up to ten minutes.
+    pub fn new(window: i64) -> Self {
+        let fine_enough = |width: &i64| window <= width * 600;
+        let width = [1, 2, 3, 5, 6, 10, 15, 20, 30]
+            .into_iter()
+            .find(fine_enough)
+            .unwrap_or(60);
+        Self {
+            width,
+            ..Self::default()
+        }
+    }
+
+    /// Rebuilds what is not stored.
+    pub fn restored(mut self) -> Option<Self> {
+        let sound = |slot: &Slot| {
+            let known = |(name, _): &(u32, u64)| (*name as usize) < self.names.len();
+            slot.who.iter().flatten().all(known)
+        };
+        if !(1..=60).contains(&self.width) || !self.slots.values().all(sound) {
+            return None;
+        }
+        let numbered =
+            |(number, name): (usize, &String)| (name.clone(), u32::try_from(number).unwrap_or(0));
+        self.numbers = self.names.iter().enumerate().map(numbered).collect();
+        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+        Some(self)
+    }
+
+    /// Counts an event at its time. `file` tells apart the workers of several logs.
+    pub fn add(&mut self, time: i64, event: &Event<'_>, counted: bool, file: usize) {
+        let start = self.start(time);
+        if !counted {
+            self.slot(start).causes[event.cause.index()] += 1;
+            return;
+        }
+        let who = [event.upstream, event.server, event.client]
+            .map(|name| name.map(|name| self.number(name)));
+        let others = self.number(OTHERS.as_bytes());
+        let room = self.connections < CONNECTIONS;
+        let slot = self.slot(start);
+        slot.causes[event.cause.index()] += 1;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a slot is at most 60 s
+        let second = (time - start) as u8;
+        let (first, last) = slot.span.unwrap_or((second, second));
+        slot.span = Some((first.min(second), last.max(second)));
+        for (list, name) in slot.who.iter_mut().zip(who) {
+            let Some(name) = name else { continue };
+            let place = list.iter().position(|(known, _)| *known == name);
+            let place = place.or_else(|| {
+                let full = list.len() >= PER_SLOT;
+                let name = if full { others } else { name };
+                list.iter()
+                    .position(|(known, _)| *known == name)
+                    .or_else(|| {
+                        list.push((name, 0));
+                        Some(list.len() - 1)
+                    })
+            });
+            if let Some(place) = place {
+                list[place].1 += 1;
+            }
+        }
+        let Some((pid, cid)) = event.connection else {
+            return;
+        };
+        // 8 bits of file, 22 of process, 34 of connection.
+        let key = ((file as u64 & 0xff) << 56)
+            | (u64::from(pid & 0x3f_ffff) << 34)
+            | (cid & 0x3_ffff_ffff);
+        if room && slot.connections.last() != Some(&key) {
+            slot.connections.push(key);
+            self.connections += 1;
+        }
+    }
+
+    /// Counts a line that a request wrote, at the time of the log around it.
+    pub fn add_suspect(&mut self, time: i64) {
+        let start = self.start(time);
+        self.slot(start).suspect += 1;
+    }
+
+    /// Counts lines that look like failures and cannot be read.
+    pub fn add_unparsed(&mut self, time: i64, lines: u64) {
+        let start = self.start(time);
+        self.slot(start).unparsed += lines;
+    }
+
+    /// Forgets what lies before this second, and the names that nobody bears any more.
+    pub fn forget_before(&mut self, time: i64) {
+        self.slots = self.slots.split_off(&self.start(time));
+        if self.slots.is_empty() {
+            self.names.clear();
+            self.numbers.clear();
+        }
+        if self.names.len() > NAMES / 2 {
+            self.renumber();
+        }
+        for slot in self.slots.values_mut() {
+            slot.connections.sort_unstable();
+            slot.connections.dedup();
+        }
+        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+    }
+
+    /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
+    pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
+        let mut summary = Summary::default();
+        let mut who: [HashMap<u32, u64>; 3] = Default::default();
+        let mut connections = Vec::new();
+        let (first, last) = (self.start(from + 1), self.start(to));
+        if first > last {
+            return summary;
+        }
+        for (&start, slot) in self.slots.range(first..=last) {
+            let count: u64 = counted.iter().map(|cause| slot.causes[cause.index()]).sum();
+            for (sum, n) in summary.causes.iter_mut().zip(slot.causes) {
+                *sum += n;
+            }
+            summary.suspect += slot.suspect;
+            summary.unparsed += slot.unparsed;
+            if count == 0 {
+                continue;
+            }
+            summary.count += count;
+            *summary
+                .minutes
+                .entry(start - start.rem_euclid(60))
+                .or_default() += count;
+            if let Some((a, b)) = slot.span {
+                let (a, b) = (start + i64::from(a), start + i64::from(b));
+                let (first, last) = summary.span.unwrap_or((a, b));
+                summary.span = Some((first.min(a), last.max(b)));
+            }
+            for (sums, list) in who.iter_mut().zip(&slot.who) {
+                for &(name, n) in list {
+                    *sums.entry(name).or_default() += n;
+                }
+            }
+            connections.extend_from_slice(&slot.connections);
+        }
+        for (&minute, &count) in &summary.minutes {
+            if summary.peak.is_none_or(|(_, most)| count > most) {
+                summary.peak = Some((minute, count));
+            }
+        }
+        connections.sort();
+        connections.dedup();
+        summary.connections = connections.len() as u64;
+        summary.connections_capped = self.connections >= CONNECTIONS;
+        let [upstreams, servers, clients] = who.map(|sums| self.ranked(&sums));
+        Summary {
+            upstreams,
+            servers,
+            clients,
+            ..summary
+        }
+    }
+
+    fn ranked(&self, sums: &HashMap<u32, u64>) -> Vec<(String, u64)> {
+        let named = |(&number, &count): (&u32, &u64)| {
+            Some((self.names.get(number as usize)?.clone(), count))
+        };
+        let mut list: Vec<_> = sums.iter().filter_map(named).collect();
+        list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        list
+    }
+
+    fn start(&self, time: i64) -> i64 {
+        time - time.rem_euclid(self.width.max(1))
+    }
+
+    fn slot(&mut self, start: i64) -> &mut Slot {
+        self.slots.entry(start).or_default()
+    }
+
+    fn number(&mut self, name: &[u8]) -> u32 {
+        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_LENGTH)]);
+        if let Some(&number) = self.numbers.get(name.as_ref()) {
+            return number;
+        }
+        let name = if self.names.len() + 1 < NAMES {
+            name.into_owned()
+        } else {
+            OTHERS.to_owned()
+        };
+        if let Some(&number) = self.numbers.get(&name) {
+            return number;
+        }
+        let number = u32::try_from(self.names.len()).unwrap_or(0);
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// Leaves out the names that no slot uses.
+    fn renumber(&mut self) {
+        let old = std::mem::take(&mut self.names);
+        self.numbers.clear();
+        let mut slots = std::mem::take(&mut self.slots);
+        for list in slots.values_mut().flat_map(|slot| slot.who.iter_mut()) {
+            for (number, _) in list {
+                let name = old.get(*number as usize).map_or(OTHERS, String::as_str);
+                *number = self.number(name.as_bytes());
+            }
+        }
+        self.slots = slots;
+    }
+}
+
+/// Events of one cause in a summary.
+impl Summary {
+    /// How many events had this cause.
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.causes[cause.index()]
+    }
+
+    /// The list of a kind.
+    pub fn list(&self, kind: Kind) -> &[(String, u64)] {
+        match kind {
+            Kind::Upstream => &self.upstreams,
+            Kind::Server => &self.servers,
+            Kind::Client => &self.clients,
+        }
+    }
+}
+
+/// Sorted numbers as the differences between them, seven bits to a byte, in hexadecimal: connections are numbered
+/// in turn, so that most take two characters.
+mod packed {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(numbers: &[u64], to: S) -> Result<S::Ok, S::Error> {
+        let mut sorted = numbers.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut text = String::with_capacity(sorted.len() * 2 + 8);
+        let mut last = 0;
+        for number in sorted {
+            let mut rest = number - last;
+            last = number;
+            while rest >= 0x80 {
+                push(&mut text, (rest & 0x7f) | 0x80);
+                rest >>= 7;
+            }
+            push(&mut text, rest);
+        }
+        to.serialize_str(&text)
+    }
+
+    fn push(text: &mut String, byte: u64) {
+        for digit in [byte >> 4 & 15, byte & 15] {
+            text.push(char::from(
+                b"0123456789abcdef"[usize::try_from(digit).unwrap_or(0)],
+            ));
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+        let text = String::deserialize(from)?;
+        let (mut numbers, mut last, mut value, mut shift) = (Vec::new(), 0_u64, 0_u64, 0);
+        for pair in text.as_bytes().chunks(2) {
+            let digit = |at: usize| pair.get(at).and_then(|&b| char::from(b).to_digit(16));
+            let (Some(high), Some(low)) = (digit(0), digit(1)) else {
+                return Err(D::Error::custom("no hexadecimal digits"));
+            };
+            let byte = u64::from(high << 4 | low);
+            if shift > 63 {
+                return Err(D::Error::custom("a number too long"));
+            }
+            value |= (byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                last = last.wrapping_add(value);
+                numbers.push(last);
+                (value, shift) = (0, 0);
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(cause: Cause, cid: u64, upstream: &str) -> Event<'_> {
+        Event {
+            stamp: b"",
+            cause,
+            connection: Some((7, cid)),
+            upstream: Some(upstream.as_bytes()),
+            server: Some(b"a"),
+            client: None,
+        }
+    }
+
+    fn counted() -> CauseSet {
+        [Cause::BindInUse].into_iter().collect()
+    }
+
+    #[test]
+    fn a_window_begins_behind_its_start_and_ends_with_its_end() {
+        let mut tally = Tally::new(600);
+        for time in [999, 1000, 1001, 1600, 1601] {
+            tally.add(time, &event(Cause::BindInUse, 1, "u"), true, 0);
+        }
+        tally.add(1300, &event(Cause::Refused, 9, "other"), false, 0);
+        let summary = tally.summary(1000, 1600, counted());
+        assert_eq!((summary.count, summary.connections), (2, 1));
+        assert_eq!(summary.span, Some((1001, 1600)));
+        assert_eq!(
+            (summary.of(Cause::Refused), summary.of(Cause::BindInUse)),
+            (1, 2)
+        );
+        assert_eq!(summary.upstreams, [("u".to_owned(), 2)]);
+        assert_eq!(
+            summary.minutes.into_iter().collect::<Vec<_>>(),
+            [(960, 1), (1560, 1)]
+        );
+        assert_eq!(summary.peak, Some((960, 1)));
+    }
+
+    #[test]
+    fn what_was_stored_says_the_same() {
+        let mut tally = Tally::new(600);
+        for n in 0..5000 {
+            let upstream = format!("u{}", n % 7);
+            tally.add(
+                1000 + n / 50,
+                &event(Cause::BindInUse, 3 * u64::try_from(n).unwrap(), &upstream),
+                true,
+                1,
+            );
+        }
+        tally.add_suspect(1001);
+        tally.add_unparsed(1002, 3);
+        let before = tally.summary(900, 1500, counted());
+        let text = serde_json::to_string(&tally).unwrap();
+        let restored: Tally = serde_json::from_str(&text).unwrap();
+        let mut restored = restored.restored().unwrap();
+        assert_eq!(restored.summary(900, 1500, counted()), before);
+        assert_eq!(
+            (before.connections, before.suspect, before.unparsed),
+            (5000, 1, 3)
+        );
+        assert!(text.len() < 5000 * 2 + 100 * 200, "{}", text.len());
+        restored.forget_before(1050);
+        assert_eq!(restored.summary(900, 1500, counted()).count, 2500);
+    }
+
+    #[test]
+    fn names_without_end_take_no_more_than_their_room() {
+        let mut tally = Tally::new(600);
+        for n in 0..20_000 {
+            let upstream = format!("upstream-{n}");
+            tally.add(
+                1000 + n % 600,
+                &event(Cause::BindInUse, 1, &upstream),
+                true,
+                0,
+            );
+        }
+        let summary = tally.summary(0, 5000, counted());
+        assert_eq!(
+            summary.upstreams.iter().map(|(_, n)| n).sum::<u64>(),
+            20_000
+        );
+        assert!(summary.upstreams.len() <= NAMES && summary.upstreams[0].0 == OTHERS);
+    }
+}
