@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod daemons;
+pub mod fault_server;
 pub mod icinga;
 pub mod incident;
 pub mod netns;
