@@ -2,4 +2,6 @@
 #![allow(dead_code)] // each user takes a part of it
 
 pub mod netns;
+pub mod oracle;
 pub mod plugin;
+pub mod sockets;
