@@ -4,6 +4,7 @@
 pub mod child;
 pub mod daemons;
 pub mod fault_server;
+pub mod growing_log;
 pub mod icinga;
 pub mod incident;
 pub mod netns;
