@@ -246,14 +246,14 @@ impl Incident {
         self.wait_for_ports(BASE);
     }
 
-    /// The crowd comes and goes by itself until the answer is dropped: for `full` it takes all, for `spare` it leaves
-    /// some.
+    /// The crowd goes and comes by itself until the answer is dropped: for `spare` it leaves some ports, for `full` it
+    /// takes all.
     #[must_use]
-    pub fn oscillate(&self, full: Duration, spare: Duration) -> Load<'_> {
+    pub fn oscillate(&self, spare: Duration, full: Duration) -> Load<'_> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (client, crowd) = (Arc::clone(&self.client), Arc::clone(&self.crowd));
         let thread = std::thread::spawn(move || {
-            client.within(move || crowd.come_and_go(full, spare, &stopped));
+            client.within(move || crowd.go_and_come(spare, full, &stopped));
         });
         Load {
             stop: Some(stop),
@@ -303,7 +303,7 @@ impl Incident {
     }
 }
 
-/// The crowd comes and goes until this is dropped; then its thread has ended, and the ports that it holds at that
+/// The crowd goes and comes until this is dropped; then its thread has ended, and the ports that it holds at that
 /// moment stay taken.
 #[derive(Debug)]
 pub struct Load<'a> {
@@ -362,9 +362,13 @@ impl Crowd {
         held.truncate(stay);
     }
 
-    fn come_and_go(&self, full: Duration, spare: Duration, stopped: &mpsc::Receiver<()>) {
+    fn go_and_come(&self, spare: Duration, full: Duration, stopped: &mpsc::Receiver<()>) {
         let wait = |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
         loop {
+            self.leave(SPARE);
+            if !wait(spare) {
+                return;
+            }
             let until = Instant::now() + full;
             while Instant::now() < until {
                 // Who is refused comes again, and takes what a probe has given back.
@@ -372,10 +376,6 @@ impl Crowd {
                 if !wait(Duration::from_millis(40)) {
                     return;
                 }
-            }
-            self.leave(SPARE);
-            if !wait(spare) {
-                return;
             }
         }
     }
