@@ -22,7 +22,7 @@ use support::incident::{BACKEND, BASE, Incident, Kind, PORTS, PROXY, RANGE};
 use support::plugin::binary_folder;
 
 /// The most lines of a plugin's that are shown.
-const LINES: usize = 22;
+const LINES: usize = 18;
 
 /// The widest line; longer ones are broken between words.
 const WIDTH: usize = 100;
@@ -112,10 +112,10 @@ impl Demo {
             incident.check_http_retry(),
             "--attempts 1 --until critical --every 300ms",
         )?;
-        self.say("Under Icinga, in every check, for as long as you like; here 20 seconds:")?;
+        self.say("Under Icinga, in every check, for as long as you like; here 30 seconds:")?;
         self.show(
             incident.check_http_retry(),
-            "-A probe --duration 20s --interval 100ms -v",
+            "-A probe --duration 30s --interval 100ms -v",
         )?;
         self.say(
             "Each probe carries a request id of its own, by which the proxy's access log has it:",
@@ -129,7 +129,10 @@ impl Demo {
         self.show_line(&incident.nginx().access_log(), &failed.id)?;
 
         self.heading("check_port_exhaustion says what the kernel has left to give")?;
-        self.show(incident.check_port_exhaustion(), "--sample 5s --explain")?;
+        self.show(
+            incident.check_port_exhaustion(),
+            "--mode both --sample 5s --explain",
+        )?;
 
         self.heading("check_nginx_upstream_bind counts what nginx had to say")?;
         self.show(incident.check_nginx_upstream_bind(), "")?;
