@@ -34,6 +34,9 @@ const FAREWELL: Duration = Duration::from_millis(20);
 /// The most to read while waiting for it.
 const FAREWELL_BYTES: u64 = 64 * 1024;
 
+/// How a reply ends that is not whole.
+const CLOSED: &str = "the connection was closed";
+
 /// What is known of an exchange, whether it came to its end or not.
 #[derive(Debug)]
 pub struct Trace {
@@ -320,6 +323,8 @@ async fn speak(
         if let Some(data) = frame?.data_ref() {
             page.take(data);
         }
+        // Chunks of one byte come by the hundred thousand from a single read: let the clock be heard in between.
+        tokio::task::coop::consume_budget().await;
     }
     Ok(())
 }
@@ -331,29 +336,18 @@ async fn make_sense(
     page: &mut Page,
 ) -> Result<Option<(Kind, String)>, Miss> {
     let cause = root(error);
-    let io_error = cause.downcast_ref::<io::Error>();
-    let tls = io_error.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-    let broken = match (tls, io_error) {
-        (Some(tls), _) => Some((Kind::Tls, tls.to_string())),
-        (None, Some(error)) => Some((Kind::Reset, without_number(error))),
-        (None, None) => None,
-    };
+    let broken = cause.downcast_ref::<io::Error>().map(why_broken);
     if page.begun {
-        let damage = broken.unwrap_or_else(|| {
-            if wire.tape().ended {
-                (Kind::Truncated, "the connection was closed".to_owned())
-            } else {
-                (Kind::Truncated, cause.to_string())
-            }
-        });
+        let damage = match broken {
+            Some(damage) => damage,
+            None if wire.tape().ended => (Kind::Truncated, CLOSED.to_owned()),
+            None => (Kind::Protocol, cause.to_string()),
+        };
         return Ok(Some(damage));
     }
     let mut broken = broken;
     if broken.is_none() && !wire.tape().ended && looks_like_http(&wire.tape().received) {
-        broken = read_reply(wire)
-            .await
-            .err()
-            .map(|error| (Kind::Reset, without_number(&error)));
+        broken = read_reply(wire).await.err().as_ref().map(why_broken);
     }
     let tape = wire.tape();
     match (tape.size, broken) {
@@ -374,6 +368,20 @@ async fn make_sense(
             page.take_raw(tape);
             Ok(page.missing(tape))
         }
+    }
+}
+
+/// Why a stream gave no more.
+fn why_broken(error: &io::Error) -> (Kind, String) {
+    let tls = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
+    match (tls, error.raw_os_error(), error.kind()) {
+        (Some(tls), _, _) => (Kind::Tls, tls.to_string()),
+        (None, Some(_), _) => (Kind::Reset, without_number(error)),
+        (None, None, io::ErrorKind::UnexpectedEof) => (Kind::Truncated, CLOSED.to_owned()),
+        // hyper's own, as on a chunk without a length.
+        (None, None, _) => (Kind::Protocol, error.to_string()),
     }
 }
 
@@ -454,7 +462,7 @@ impl Page {
         let head = &tape.received[start..end];
         let length = reply::content_length(head).filter(|_| !reply::is_chunked(head))?;
         (!self.absent && tape.size < page as u64 + length)
-            .then(|| (Kind::Truncated, "the connection was closed".to_owned()))
+            .then(|| (Kind::Truncated, CLOSED.to_owned()))
     }
 
     fn with_head(self, tape: &Tape) -> Reply {

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use super::netns::Netns;
 use super::nginx::{Nginx, Request};
 use super::plugin::binary_folder;
-use super::sockets;
+use super::tcp_table;
 
 /// Where the proxy listens.
 pub const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80);
@@ -264,7 +264,7 @@ impl Incident {
 
     /// How many of the proxy's ports are taken towards the backend.
     pub fn ports_taken(&self) -> usize {
-        self.proxy.within(|| sockets::connected_to(BACKEND))
+        self.proxy.within(|| tcp_table::connected_to(BACKEND))
     }
 
     /// The requests of one agent, once there are as many in the access log: nginx answers first and logs then.

@@ -2,9 +2,10 @@
 #![allow(dead_code)] // each user takes a part of it
 
 pub mod child;
+pub mod fault_server;
 pub mod icinga;
 pub mod incident;
 pub mod netns;
 pub mod nginx;
 pub mod plugin;
-pub mod sockets;
+pub mod tcp_table;
