@@ -35,8 +35,7 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
         let middle = low + (high - low) / 2;
         match line_from(file, middle, high, clock)? {
             Some((at, time)) if time < wanted => low = at,
-            Some(_) => high = middle,
-            None => high = middle,
+            _ => high = middle,
         }
     }
     Ok(low)
@@ -46,7 +45,7 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
 fn line_from(file: &File, from: u64, end: u64, clock: &Clock) -> io::Result<Option<(u64, i64)>> {
     let mut at = from;
     for _ in 0..PIECES {
-        at = behind_hole(file, at)?;
+        at = behind_hole(file, at);
         if at >= end {
             return Ok(None);
         }
@@ -75,11 +74,11 @@ fn line_from(file: &File, from: u64, end: u64, clock: &Clock) -> io::Result<Opti
 }
 
 /// The next place that holds data, in a sparse file.
-fn behind_hole(file: &File, at: u64) -> io::Result<u64> {
+fn behind_hole(file: &File, at: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(place) => Ok(place),
-        Err(rustix::io::Errno::NXIO) => Ok(u64::MAX), // nothing but a hole up to the end
-        Err(_) => Ok(at),                             // a file system that does not know holes
+        Ok(place) => place,
+        Err(rustix::io::Errno::NXIO) => u64::MAX, // nothing but a hole up to the end
+        Err(_) => at,                             // a file system that does not know holes
     }
 }
 

@@ -7,6 +7,7 @@
 use memchr::{memchr, memmem};
 
 use super::cause::Cause;
+use super::fields;
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
@@ -120,41 +121,17 @@ pub fn read(line: &[u8]) -> Option<Event<'_>> {
         connection,
         message,
     } = header(line)?;
-    let fields_at = fields(message);
-    let (head, fields) = message.split_at(fields_at);
-    let told = Told::new(head, fields);
+    let (head, behind) = message.split_at(fields::start(message));
+    let told = Told::new(head, behind);
     let cause = told.cause()?;
     Some(Event {
         stamp: &line[..STAMP],
         cause,
         connection,
         upstream: told.upstream(),
-        server: field(fields, b", server: "),
-        client: field(fields, b"client: "),
+        server: fields::plain(behind, b", server: "),
+        client: fields::plain(behind, b"client: "),
     })
-}
-
-/// Where the message ends and the fields begin; the end of the line where there are none.
-fn fields(message: &[u8]) -> usize {
-    let mut from = 0;
-    while let Some(at) = memmem::find(&message[from..], b"client: ") {
-        let at = from + at;
-        for before in [&b", "[..], b", udp "] {
-            if message[..at].ends_with(before) {
-                return at - before.len();
-            }
-        }
-        from = at + 1;
-    }
-    message.len()
-}
-
-/// The value of a field that is not quoted.
-fn field<'a>(fields: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let request = memmem::find(fields, b", request: \"").unwrap_or(fields.len());
-    let at = memmem::find(&fields[..request], name)? + name.len();
-    let rest = &fields[at..];
-    Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
 }
 
 /// A message taken apart.
@@ -317,7 +294,7 @@ impl<'a> Told<'a> {
 
     /// The field, or where a long request pushed it out of the line, the address in the message.
     fn upstream(&self) -> Option<&'a [u8]> {
-        upstream_field(self.fields).and_then(peer).or(self.address)
+        fields::upstream(self.fields).or(self.address)
     }
 }
 
@@ -333,42 +310,184 @@ fn by_number(errno: u64) -> Cause {
     }
 }
 
-/// What stands behind `upstream: `, from the first one on that a Host or a Referer could not have written.
-fn upstream_field(fields: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b", upstream: ";
-    let at = memmem::find(fields, NAME)?;
-    let forged = memmem::find(&fields[..at], b", host: \"").is_some()
-        || memmem::find(&fields[..at], b", referrer: \"").is_some();
-    (!forged).then(|| &fields[at + NAME.len()..])
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nginx::forged::Watch;
 
-/// `"http://127.0.0.1:9099/refused", host: …` becomes `127.0.0.1:9099`. Mail writes its upstream without quotes.
-/// `None` where the line was cut before the name's end.
-fn peer(value: &[u8]) -> Option<&[u8]> {
-    let (text, whole) = match value.strip_prefix(b"\"") {
-        Some(quoted) => match memchr(b'"', quoted) {
-            Some(end) => (&quoted[..end], true),
-            None => (quoted, false),
-        },
-        None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
-    };
-    let text = match memmem::find(text, b"://") {
-        Some(at) if at <= 10 => &text[at + 3..],
-        _ => text,
-    };
-    if let Some(path) = text.strip_prefix(b"unix:") {
-        let end = memchr(b':', path).or_else(|| {
-            // While reading, nginx leaves out the colon between socket and URI.
-            memmem::find(path, b".sock/").map(|at| at + b".sock".len())
+    const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
+    const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
+
+    /// What this program makes of each line: a cause, `suspect` or `-`.
+    fn judged(text: &[u8]) -> Vec<String> {
+        let mut watch = Watch::default();
+        let mut start = 0;
+        memchr::memchr_iter(b'\n', text)
+            .map(|end| {
+                let line = &text[start..end];
+                let event = level(line)
+                    .filter(|level| *level != Level::Low)
+                    .and_then(|_| read(line));
+                let word = match event {
+                    Some(_) if watch.is_forged(text, start, end) => "suspect",
+                    Some(event) => event.cause.name(),
+                    None => "-",
+                };
+                start = end + 1;
+                word.to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_line_of_a_real_nginx_has_its_cause() {
+        let lines: Vec<_> = CORPUS.split(|b| *b == b'\n').collect();
+        let judged = judged(CORPUS);
+        assert_eq!(judged.len(), EXPECTED.lines().count());
+        for ((number, judged), expected) in judged.iter().enumerate().zip(EXPECTED.lines()) {
+            let line = String::from_utf8_lossy(lines[number]);
+            assert_eq!(judged, expected, "line {}: {line}", number + 1);
+        }
+    }
+
+    #[test]
+    fn the_number_decides_and_not_the_text() {
+        let glibc = String::from_utf8_lossy(CORPUS);
+        // What musl says, as in the images on Alpine.
+        let musl = [
+            ("Address already in use", "Address in use"),
+            ("Cannot assign requested address", "Address not available"),
+            ("Connection timed out", "Operation timed out"),
+            ("No route to host", "Host is unreachable"),
+            ("Network is unreachable", "Network unreachable"),
+            ("Too many open files", "No file descriptors available"),
+        ]
+        .iter()
+        .fold(glibc.into_owned(), |text, (from, to)| {
+            text.replace(from, to)
         });
-        return match end {
-            Some(end) => Some(&text[..b"unix:".len() + end]),
-            None => whole.then_some(text),
-        };
+        assert!(
+            judged(musl.as_bytes())
+                .iter()
+                .map(String::as_str)
+                .eq(EXPECTED.lines())
+        );
     }
-    match text.iter().position(|b| b"/?#".contains(b)) {
-        Some(end) => Some(&text[..end]),
-        None => whole.then_some(text),
+
+    /// A line with this message and these fields.
+    fn told(message: &str) -> String {
+        format!("2026/11/23 05:00:00 [error] 9#9: *7 {message}")
     }
-    .filter(|name| !name.is_empty())
+
+    #[test]
+    fn whom_it_concerns_is_read_from_fields_in_their_order() {
+        const REFUSED: &str =
+            "connect() failed (111: x) while connecting to upstream, client: 192.0.2.7";
+        let cut = format!(
+            "connect() to 192.0.2.1:80 failed (99: x) while connecting to upstream, client: 192.0.2.7, server: a, request: \"GET /{}",
+            "x".repeat(1700)
+        );
+        let cases: &[(&str, Option<&str>, Option<&str>)] = &[
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://log3:8080/x", host: "a""#,
+                Some("log3:8080"),
+                Some("a"),
+            ),
+            (
+                r#", server: , request: "GET / HTTP/1.1", upstream: "https://[2001:db8::1]:443/x", host: "a""#,
+                Some("[2001:db8::1]:443"),
+                Some(""),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", subrequest: "/s", upstream: "fastcgi://127.0.0.1:9000", host: "a""#,
+                Some("127.0.0.1:9000"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://unix:/run/a.sock:/x", host: "a""#,
+                Some("unix:/run/a.sock"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://unix:/run/a.sock/x", host: "a""#,
+                Some("unix:/run/a.sock"),
+                Some("a"),
+            ),
+            (
+                r#", server: 0.0.0.0:7001, upstream: "192.0.2.1:9099", bytes from/to client:0/0"#,
+                Some("192.0.2.1:9099"),
+                Some("0.0.0.0:7001"),
+            ),
+            (
+                r#", server: 0.0.0.0:143, login: "u", upstream: 192.0.2.1:9099"#,
+                Some("192.0.2.1:9099"),
+                Some("0.0.0.0:143"),
+            ),
+            // Host and Referer come last, and nothing in them is escaped.
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://b:1/", host: "h", upstream: "http://7.7.7.7/""#,
+                Some("b:1"),
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET / HTTP/1.1", host: "h", upstream: "http://7.7.7.7/""#,
+                None,
+                Some("a"),
+            ),
+            (
+                r#", server: a, request: "GET /, server: b HTTP/1.1", upstream: "http://b:1/""#,
+                Some("b:1"),
+                Some("a"),
+            ),
+            // Cut in the middle of the name.
+            (
+                r#", server: a, request: "GET / HTTP/1.1", upstream: "http://192.0.2.1:80"#,
+                None,
+                Some("a"),
+            ),
+        ];
+        for (fields, upstream, server) in cases {
+            let line = told(&format!("{REFUSED}{fields}"));
+            let event = read(line.as_bytes()).unwrap();
+            assert_eq!(event.upstream, upstream.map(str::as_bytes), "{line}");
+            assert_eq!(event.server, server.map(str::as_bytes), "{line}");
+            assert_eq!(event.client, Some(&b"192.0.2.7"[..]), "{line}");
+            assert_eq!(event.connection, Some((9, 7)));
+        }
+        let line = told(&cut);
+        let event = read(line.as_bytes()).unwrap();
+        assert_eq!(
+            (event.upstream, event.cause),
+            (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
+        );
+    }
+
+    #[test]
+    fn what_is_no_upstream_failure_has_no_cause() {
+        for message in [
+            r#"open() "/srv/connect() failed (111: x) while connecting to upstream" failed (2: x), client: 1.2.3.4, server: a"#,
+            "connect() to unix:/dev/log failed (2: x) while logging to syslog, server: unix:/dev/log",
+            "send() failed (104: x) while sending to client, client: 1.2.3.4, server: a",
+            "SSL_do_handshake() failed (SSL: x) while SSL handshaking, client: 1.2.3.4, server: a",
+            "bind() to [::1]:80 failed (99: x)",
+            "",
+            "*",
+            "failed (98: ",
+            "bind(",
+        ] {
+            assert_eq!(read(told(message).as_bytes()), None, "{message}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_it_stumble(mut line: Vec<u8>, at in 0_usize..400) {
+            let _ = (level(&line), read(&line), has_header(&line));
+            let real = CORPUS.split(|b| *b == b'\n').nth(at).unwrap_or_default();
+            let cut = real.len().min(line.len() * 3);
+            line.splice(0..0, real[..cut].iter().copied());
+            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = Watch::default().is_forged(&line, line.len() / 2, line.len());
+        }
+    }
 }

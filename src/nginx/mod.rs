@@ -3,12 +3,13 @@
 //! | module | owns |
 //! |---|---|
 //! | `args`, `plan` | the options, and the options made whole |
-//! | `line`, `cause` | one line of the log: what it says, and what that means |
+//! | `line`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
 //! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
-//! | `tally`, `memory` | the counts by time, and what is kept of them between two runs |
+//! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
+//! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report` | counts and limits to a state, and to words |
 
 mod args;
@@ -16,11 +17,13 @@ mod bisect;
 mod cause;
 mod clock;
 mod cursor;
+mod fields;
 mod follow;
 mod forged;
 mod line;
 mod memory;
 mod owner;
+mod packed;
 mod plan;
 mod reader;
 mod report;
@@ -38,7 +41,7 @@ pub use args::Args;
 
 use self::clock::{Clock, Reckoner};
 use self::cursor::Cursor;
-use self::follow::Place;
+use self::follow::{Parts, Place};
 use self::memory::Memory;
 use self::plan::Plan;
 use self::report::{Facts, Log};
@@ -70,7 +73,8 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
     let state = plan.thresholds.judge(&summary);
-    if plan.window.moves && logs.iter().any(|log| log.changed) {
+    let torn = logs.iter().any(|log| log.torn);
+    if plan.window.moves && !torn && logs.iter().any(|log| log.changed) {
         memory.keep();
     }
     let facts = Facts {
@@ -146,60 +150,53 @@ fn look_at(
         levels: place.levels,
         ..Seen::default()
     };
-    // Nothing that a log says counts before all of it was understood.
-    let mut counted = tally.clone();
-    match read_parts(path, &place, &mut counted, rules, clock, ended, &mut seen) {
-        Ok(outcome) => {
-            *tally = counted;
-            place.latest = outcome.latest;
+    let parts = match follow::parts(path, &place, rules.after, clock) {
+        Ok(parts) => parts,
+        Err(error) => {
+            log.error = Some(format!("{error:#}"));
+            return log;
+        }
+    };
+    let mut times = Reckoner::new(clock, place.latest);
+    match read_parts(&parts, tally, rules, &mut times, ended, &mut seen) {
+        Ok((read, ended_early)) => {
+            place.latest = times.latest();
             place.recognised = seen.recognised;
             place.levels = seen.levels;
-            place.advance(outcome.read, outcome.rotated);
-            log.rotated = outcome.rotated;
-            log.ended_early = outcome.ended_early;
+            place.advance(read, parts.rotated);
+            log.rotated = parts.rotated;
+            log.ended_early = ended_early;
             log.changed = place != before;
             places.insert(key, place);
         }
-        Err(error) => log.error = Some(format!("{error:#}")),
+        Err(error) => {
+            // A log that is none of nginx' has added nothing.
+            log.torn = seen.recognised;
+            log.error = Some(format!("{error:#}"));
+        }
     }
     log.seen = seen;
     log
 }
 
-struct Outcome {
-    read: Vec<(Cursor, bool)>,
-    rotated: bool,
-    ended_early: bool,
-    latest: Option<i64>,
-}
-
+/// Reads all parts, oldest first. Returns where each ends, and whether the run had to end before the last.
 fn read_parts(
-    path: &Path,
-    place: &Place,
+    parts: &Parts,
     tally: &mut Tally,
     rules: Rules,
-    clock: &Clock,
+    times: &mut Reckoner<'_>,
     ended: &dyn Fn() -> bool,
     seen: &mut Seen,
-) -> anyhow::Result<Outcome> {
-    let follow::Parts { parts, rotated } = follow::parts(path, place, rules.after, clock)?;
-    let mut times = Reckoner::new(clock, place.latest);
-    let mut read = Vec::with_capacity(parts.len());
-    let mut ended_early = false;
-    for part in &parts {
-        let (cursor, early) = scan::scan(part, &rules, &mut times, tally, seen, ended)?;
+) -> anyhow::Result<(Vec<(Cursor, bool)>, bool)> {
+    let mut read = Vec::with_capacity(parts.parts.len());
+    for part in &parts.parts {
+        let (cursor, early) = scan::scan(part, &rules, times, tally, seen, ended)?;
         read.push((cursor, part.is_current));
-        ended_early = early;
         if early {
-            break;
+            return Ok((read, true));
         }
     }
-    Ok(Outcome {
-        read,
-        rotated,
-        ended_early,
-        latest: times.latest(),
-    })
+    Ok((read, false))
 }
 
 /// The logs that were named, patterns filled in. Earlier generations of another log in the list are left out: they

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 
 use super::Args;
-use super::cause::CauseSet;
+use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
 use super::verdict::Thresholds;
 
@@ -69,7 +69,7 @@ impl Plan {
 
     /// What decides which minutes a state has to hold: with other settings it answers another question.
     pub fn settings(&self) -> String {
-        let causes: Vec<_> = self.counted.iter().map(|cause| cause.name()).collect();
+        let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
         format!(
             "{:?} {} {}",
             self.files,
@@ -115,9 +115,10 @@ fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
         return Ok(time.as_second());
     }
     let wrong = || format!("'{text}' is no time: give HH:MM, YYYY-MM-DD HH:MM[:SS] or RFC 3339");
-    if let Ok(time) = text
-        .parse::<Time>()
-        .or_else(|_| Time::strptime("%H:%M", text))
+    let forms = ["%H:%M:%S", "%H:%M"];
+    if let Some(time) = forms
+        .iter()
+        .find_map(|form| Time::strptime(form, text).ok())
     {
         let today = clock.at(DateTime::from_parts(clock.today(), time));
         let yesterday = || clock.at(DateTime::from_parts(clock.yesterday()?, time));

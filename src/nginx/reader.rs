@@ -182,7 +182,7 @@ mod tests {
         fn whole_lines_come_out_as_they_are_however_they_arrive(
             lines in prop::collection::vec("[a-z]{0,40}", 0..50), half in "[a-z]{0,9}", step in 1_usize..99,
         ) {
-            let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let whole = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
             let text = format!("{whole}{half}");
             let (all, reader) = read_all(text.as_bytes(), step);
             prop_assert_eq!(all, whole.as_bytes());

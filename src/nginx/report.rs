@@ -1,5 +1,6 @@
 //! Facts and verdict to a report.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -31,6 +32,8 @@ pub struct Log {
     pub ended_early: bool,
     /// Whether there is anything new to remember.
     pub changed: bool,
+    /// Whether it stopped being readable in the middle: what was counted of it must not be kept.
+    pub torn: bool,
     /// Why it could not be read.
     pub error: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Log {
             rotated: false,
             ended_early: false,
             changed: false,
+            torn: false,
             error: None,
         }
     }
@@ -112,26 +116,31 @@ impl Facts<'_> {
             };
             return format!("{wanted} {when} ({files}, {others}{suspects})");
         }
-        let found: Vec<_> = plan
-            .counted
-            .iter()
-            .filter(|cause| summary.of(*cause) > 0)
-            .collect();
+        let found = self.found();
         let counts: Vec<_> = found
             .iter()
             .map(|cause| format!("{} of {cause}", summary.of(*cause)))
             .collect();
         let mut text = format!("{} {when}", counts.join(", "));
+        // Writing to a String cannot fail.
         if let Some((minute, count)) = summary.peak {
-            text += &format!(", peak {count} at {}", self.clock.short(minute));
+            let _ = write!(text, ", peak {count} at {}", self.clock.short(minute));
         }
         if let Some((name, count)) = summary.upstreams.first() {
-            text += &format!(", {} to {name}", share(*count, summary.count));
+            let _ = write!(text, ", {} to {name}", share(*count, summary.count));
         }
         if let Some(first) = found.first() {
-            text += &format!(" ({})", first.meaning());
+            let _ = write!(text, " ({})", first.meaning());
         }
         text
+    }
+
+    /// The counted causes that were found, the most frequent first.
+    fn found(&self) -> Vec<Cause> {
+        let found = self.plan.counted.iter();
+        let mut found: Vec<_> = found.filter(|cause| self.summary.of(*cause) > 0).collect();
+        found.sort_by_key(|cause| std::cmp::Reverse(self.summary.of(*cause)));
+        found
     }
 
     fn when(&self) -> String {
@@ -181,14 +190,7 @@ impl Facts<'_> {
     /// One for each counted cause that was found, the most frequent first.
     fn findings(&self, state: State) -> Vec<Finding> {
         let summary = self.summary;
-        let mut found: Vec<_> = self
-            .plan
-            .counted
-            .iter()
-            .filter(|cause| summary.of(*cause) > 0)
-            .collect();
-        found.sort_by_key(|cause| std::cmp::Reverse(summary.of(*cause)));
-        found
+        self.found()
             .into_iter()
             .map(|cause| {
                 let client = cause

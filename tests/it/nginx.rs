@@ -1,1 +1,536 @@
+//! check_nginx_upstream_bind: logs that grow, rotate and lie, and a real nginx that runs out of ports.
 
+mod real;
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+use crate::support::growing_log::{BIND, GrowingLog, append, stamp};
+use crate::support::plugin::{Outcome, outcome, plugin};
+
+/// Runs the check on the log.
+fn look(log: &GrowingLog) -> Outcome {
+    outcome(&mut log.check())
+}
+
+fn count(outcome: &Outcome) -> Option<f64> {
+    outcome.metric("count")
+}
+
+#[test]
+fn the_report_names_count_peak_upstream_and_what_to_do() {
+    let mut log = GrowingLog::new();
+    log.binds(2, 400);
+    log.binds(6, 200);
+    let other = log.line(
+        190,
+        "connect() to 192.0.2.8:80 failed (99: x)",
+        "192.0.2.8:80",
+    );
+    log.append(other);
+    let refused = log.line(180, "connect() failed (111: x)", "192.0.2.8:80");
+    log.append(refused);
+    let found = look(&log);
+    assert_eq!(found.code, Some(2), "{}", found.text);
+    assert!(
+        found.headline().starts_with(
+            "NGINX CRITICAL: 8 of bind-in-use, 1 of no-free-port in the last 10 min, peak "
+        ),
+        "{}",
+        found.headline()
+    );
+    assert!(
+        found
+            .headline()
+            .contains(", 89 % to log3:8080 (bind before connect: no port left)")
+    );
+    for (label, value) in [
+        ("count", 9.0),
+        ("connections", 9.0),
+        ("bind_in_use", 8.0),
+        ("no_free_port", 1.0),
+        ("refused", 1.0),
+        ("suspect", 0.0),
+        ("unparsed", 0.0),
+    ] {
+        assert_eq!(found.metric(label), Some(value), "{label}");
+    }
+    assert_eq!(
+        found.metric("bytes_read"),
+        Some(File::open(log.path()).unwrap().metadata().unwrap().len() as f64)
+    );
+    assert!(
+        found.text.contains("keepalive in the upstream block"),
+        "{}",
+        found.text
+    );
+    assert!(
+        found.text.contains("servers: shop.example 9 (100 %)"),
+        "{}",
+        found.text
+    );
+    assert!(found.text.contains("beside: 1 refused"), "{}", found.text);
+}
+
+#[test]
+fn a_second_look_says_the_same_and_reads_nothing_twice() {
+    let mut log = GrowingLog::new();
+    log.binds(5, 300);
+    let first = look(&log);
+    let second = look(&log);
+    assert_eq!((first.code, second.code), (Some(2), Some(2)));
+    assert_eq!(first.headline(), second.headline());
+    assert_eq!(second.metric("bytes_read"), Some(0.0));
+    log.binds(2, 100);
+    let third = look(&log);
+    assert_eq!(count(&third), Some(7.0));
+    let new = third.metric("bytes_read").unwrap();
+    assert!(new > 0.0 && new < first.metric("bytes_read").unwrap());
+}
+
+#[test]
+fn the_window_is_the_logs_own_time() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 700);
+    assert_eq!(count(&look(&log)), Some(0.0));
+    log.binds(4, 590);
+    assert_eq!(count(&look(&log)), Some(4.0));
+    let mut longer = log.check();
+    assert_eq!(count(&outcome(longer.args(["--last", "15m"]))), Some(7.0));
+    let mut shorter = log.check();
+    assert_eq!(count(&outcome(shorter.args(["--last", "60"]))), Some(0.0));
+}
+
+#[test]
+fn limits_judge_the_count_and_the_worst_minute() {
+    let mut log = GrowingLog::new();
+    log.binds(10, 240);
+    log.binds(5, 120);
+    let code = |options: &[&str]| outcome(log.check().args(options)).code;
+    for (options, expected) in [
+        (&["-w", "15", "-c", "20"][..], 0),
+        (&["-w", "14", "-c", "20"], 1),
+        (&["-w", "5", "-c", "14"], 2),
+        (&["-c", "@10:20"], 2),
+        (
+            &["--per-minute-warning", "9", "--per-minute-critical", "10"],
+            1,
+        ),
+        (&["--per-minute-critical", "9"], 2),
+        (&["--cause", "refused,timeout"], 0),
+        (&["--cause", "bind-in-use", "-w", "100"], 0),
+        (&["--cause", "nonsense"], 3),
+        (&["-c", "x"], 3),
+        (&["--last", "0"], 3),
+    ] {
+        assert_eq!(code(options), Some(expected), "{options:?}");
+    }
+}
+
+#[test]
+fn a_log_that_was_renamed_is_read_to_its_end() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 300);
+    assert_eq!(count(&look(&log)), Some(3.0));
+    log.binds(2, 200);
+    log.rename("error.log.1");
+    log.binds(4, 100);
+    let found = outcome(log.check().args(["--format", "json"]));
+    let json = found.json();
+    assert_eq!(json["details"]["causes"]["bind-in-use"], 9, "{json}");
+    assert_eq!(json["details"]["files"][0]["rotated"], true);
+    // A worker that has not reopened its log yet goes on writing to the old one.
+    let late = log.line(90, BIND, "log3:8080");
+    append(&log.at("error.log.1"), late.as_bytes());
+    assert_eq!(count(&look(&log)), Some(10.0));
+    assert_eq!(count(&look(&log)), Some(10.0));
+}
+
+#[test]
+fn several_rotations_between_two_runs_lose_nothing() {
+    for by in ["rename", "copytruncate", "dateext"] {
+        let mut log = GrowingLog::new();
+        log.binds(3, 300);
+        assert_eq!(count(&look(&log)), Some(3.0), "{by}");
+        log.binds(1, 250);
+        let rotate = |log: &GrowingLog, oldest: &str, name: &str| {
+            if log.at(name).exists() {
+                std::fs::rename(log.at(name), log.at(oldest)).unwrap();
+            }
+            if by == "copytruncate" {
+                log.copytruncate(name);
+            } else {
+                log.rename(name);
+            }
+        };
+        let (first, second) = if by == "dateext" {
+            ("error-20261122.log", "error-20261123.log")
+        } else {
+            ("error.log.1", "error.log.1")
+        };
+        rotate(&log, "error.log.2", first);
+        log.binds(5, 200);
+        rotate(&log, "error.log.2", second);
+        log.binds(7, 100);
+        assert_eq!(count(&look(&log)), Some(16.0), "{by}");
+        assert_eq!(count(&look(&log)), Some(16.0), "{by}");
+    }
+}
+
+#[test]
+fn the_first_look_reads_what_was_rotated_within_the_window() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 300);
+    log.rename("error.log.1");
+    log.binds(4, 100);
+    let found = look(&log);
+    assert_eq!(count(&found), Some(7.0));
+    assert!(found.text.contains("first look"), "{}", found.text);
+    assert_eq!(count(&look(&log)), Some(7.0));
+}
+
+#[test]
+fn a_file_rewritten_to_the_same_size_is_another_file() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 300);
+    assert_eq!(count(&look(&log)), Some(3.0));
+    let size = File::open(log.path()).unwrap().metadata().unwrap().len();
+    let inode = std::fs::metadata(log.path()).unwrap().ino();
+    std::fs::write(log.path(), "").unwrap();
+    log.binds(3, 200);
+    let after = std::fs::metadata(log.path()).unwrap();
+    assert_eq!((after.len(), after.ino()), (size, inode));
+    assert_eq!(count(&look(&log)), Some(6.0));
+}
+
+#[test]
+fn half_a_last_line_waits_for_its_other_half() {
+    let mut log = GrowingLog::new();
+    log.binds(1, 300);
+    let line = log.line(200, BIND, "log3:8080");
+    let (half, rest) = line.split_at(70);
+    log.append(half);
+    assert_eq!(count(&look(&log)), Some(1.0));
+    assert_eq!(count(&look(&log)), Some(1.0));
+    log.append(rest);
+    assert_eq!(count(&look(&log)), Some(2.0));
+    assert_eq!(count(&look(&log)), Some(2.0));
+}
+
+#[test]
+fn nul_bytes_broken_utf8_and_lines_without_end_do_no_harm() {
+    let mut log = GrowingLog::new();
+    log.binds(1, 300);
+    log.append(vec![0; 5000]);
+    log.binds(1, 299);
+    log.append(vec![b'x'; 1_500_000]);
+    log.append("\n");
+    log.binds(1, 298);
+    log.append(b"\xff\xfe\x1b[2J caf\xe9\r\n");
+    let line = log.line(297, BIND, "\u{202e}|evil=1:80");
+    log.append(line);
+    let found = look(&log);
+    assert_eq!(count(&found), Some(4.0), "{}", found.text);
+    assert_eq!(found.text.matches('|').count(), 1, "{}", found.text);
+    assert_eq!(found.metric("unparsed"), Some(1.0));
+    assert_eq!(count(&look(&log)), Some(4.0));
+}
+
+#[test]
+fn a_line_that_a_request_wrote_is_a_suspect() {
+    let mut log = GrowingLog::new();
+    log.binds(1, 120);
+    let forged = log.line(100, BIND, "192.0.2.1:1");
+    log.append(format!(
+        "{} [error] 7#7: *116 open() \"/srv/x\n{}\" failed (2: No such file or directory), client: 192.0.2.66, \
+         server: a, request: \"GET /x%0a HTTP/1.1\", host: \"a\"\n",
+        stamp(100),
+        forged.trim_end()
+    ));
+    log.binds(1, 90);
+    let found = look(&log);
+    assert_eq!(
+        (count(&found), found.metric("suspect")),
+        (Some(2.0), Some(1.0)),
+        "{}",
+        found.text
+    );
+    assert!(
+        found.text.contains("1 suspect line not counted"),
+        "{}",
+        found.text
+    );
+}
+
+#[test]
+fn an_empty_log_is_fine_and_so_is_one_without_failures() {
+    let log = GrowingLog::new();
+    let found = look(&log);
+    assert_eq!(found.code, Some(0), "{}", found.text);
+    assert_eq!(
+        found.headline(),
+        "NGINX OK: no bind-in-use or no-free-port in the last 10 min (1 file, 0 other upstream errors)"
+    );
+    log.append(format!(
+        "{} [notice] 7#7: start worker processes\n",
+        stamp(10)
+    ));
+    assert_eq!(look(&log).code, Some(0));
+}
+
+#[test]
+fn what_is_no_readable_error_log_is_unknown() {
+    let log = GrowingLog::new();
+    let unknown = |path: &std::path::Path, words: &str| {
+        let mut command = plugin("check_nginx_upstream_bind");
+        command.arg("-f").arg(path);
+        let found = outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state")));
+        assert_eq!(found.code, Some(3), "{}", found.text);
+        assert!(found.text.contains(words), "{words}: {}", found.text);
+    };
+    unknown(&log.at("missing.log"), "there is no ");
+    unknown(&log.at("missing*.log"), "no file is there for ");
+    unknown(&log.at(""), "is a directory");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        log.at("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    unknown(&log.at("fifo"), "is no regular file");
+    unknown(std::path::Path::new("/dev/null"), "is no regular file");
+    std::fs::write(
+        log.at("access.log"),
+        "192.0.2.1 - - [23/Nov/2026:05:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n",
+    )
+    .unwrap();
+    unknown(&log.at("access.log"), "is no nginx error log");
+}
+
+#[test]
+fn one_unreadable_log_is_no_reason_to_be_silent_about_another() {
+    let mut log = GrowingLog::new();
+    let with_missing = |log: &GrowingLog| outcome(log.check().arg("-f").arg(log.at("missing.log")));
+    assert_eq!(with_missing(&log).code, Some(3));
+    log.binds(1, 60);
+    let found = with_missing(&log);
+    assert_eq!(found.code, Some(2), "{}", found.text);
+    assert!(found.headline().contains("there is no "), "{}", found.text);
+}
+
+#[test]
+fn who_may_not_read_the_log_is_told_what_would_help() {
+    let mut log = GrowingLog::new();
+    log.binds(1, 60);
+    std::fs::set_permissions(log.at(""), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(log.path(), Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(log.path(), Some(0), Some(4)).unwrap();
+    // A copy, since nobody may not look into the folder of the binaries.
+    let copy = log.at("check");
+    std::fs::copy(
+        crate::support::plugin::binary_folder().join("check_nginx_upstream_bind"),
+        &copy,
+    )
+    .unwrap();
+    std::fs::create_dir(log.at("state")).unwrap();
+    std::os::unix::fs::chown(log.at("state"), Some(65534), Some(65534)).unwrap();
+    let as_nobody = |program: &str| {
+        let mut command = Command::new(program);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(&copy).arg("-f").arg(log.path());
+        outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state")))
+    };
+    let found = as_nobody("setpriv");
+    assert_eq!(found.code, Some(3), "{}", found.text);
+    assert!(found.text.contains("may not read "), "{}", found.text);
+    assert!(
+        found
+            .text
+            .contains("group adm, mode 0640: make nobody a member of adm"),
+        "{}",
+        found.text
+    );
+}
+
+#[test]
+fn a_damaged_state_is_set_aside_and_the_window_read_again() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    let state = log.at("my.state");
+    let look = || outcome(log.check().arg("--state-file").arg(&state));
+    assert_eq!(count(&look()), Some(3.0));
+    let whole = std::fs::read(&state).unwrap();
+    for damage in [
+        whole[..whole.len() - 5].to_vec(),
+        vec![0; 100],
+        b"{}".to_vec(),
+    ] {
+        std::fs::write(&state, damage).unwrap();
+        let found = look();
+        assert_eq!(count(&found), Some(3.0), "{}", found.text);
+        assert!(found.text.contains("set aside as "), "{}", found.text);
+        let next = look();
+        assert!(!next.text.contains("set aside"), "{}", next.text);
+        assert_eq!(next.metric("bytes_read"), Some(0.0));
+    }
+}
+
+#[test]
+fn without_a_state_that_can_be_kept_it_answers_all_the_same() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    std::fs::write(log.at("file"), "").unwrap();
+    for path in [log.at("file/state"), "/proc/state".into()] {
+        for _ in 0..2 {
+            let found = outcome(log.check().arg("--state-file").arg(&path));
+            assert_eq!(
+                (found.code, count(&found)),
+                (Some(2), Some(3.0)),
+                "{}",
+                found.text
+            );
+            assert!(found.text.contains("no state is kept"), "{}", found.text);
+        }
+    }
+}
+
+#[test]
+fn a_run_beside_another_one_reads_the_state_and_answers() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    let state = log.at("my.state");
+    let look = || outcome(log.check().arg("--state-file").arg(&state));
+    assert_eq!(count(&look()), Some(3.0));
+    let other_run = File::open(log.at("my.state.lock")).unwrap();
+    other_run.lock().unwrap();
+    let more = format!(
+        "{}{}",
+        stamp(50),
+        &std::fs::read_to_string(log.path()).unwrap()[19..]
+            .lines()
+            .next()
+            .unwrap()
+    );
+    log.append(more + "\n");
+    for _ in 0..2 {
+        let found = look();
+        assert_eq!(count(&found), Some(4.0), "{}", found.text);
+        assert!(
+            found.text.contains("another run holds the state file"),
+            "{}",
+            found.text
+        );
+    }
+    drop(other_run);
+    assert_eq!(count(&look()), Some(4.0));
+}
+
+#[test]
+fn many_runs_at_once_count_every_line_once() {
+    let mut log = GrowingLog::new();
+    log.binds(500, 100);
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| count(&look(&log)))).collect();
+        for run in runs {
+            assert_eq!(run.join().unwrap(), Some(500.0));
+        }
+    });
+    assert_eq!(count(&look(&log)), Some(500.0));
+}
+
+#[test]
+fn a_state_kept_with_other_options_does_not_answer_another_question() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 700);
+    log.binds(2, 100);
+    let state = log.at("my.state");
+    let look = |last: &str| {
+        outcome(
+            log.check()
+                .arg("--state-file")
+                .arg(&state)
+                .args(["--last", last]),
+        )
+    };
+    assert_eq!(count(&look("10m")), Some(2.0));
+    assert_eq!(count(&look("20m")), Some(5.0));
+    assert_eq!(count(&look("10m")), Some(2.0));
+}
+
+#[test]
+fn patterns_name_several_logs_and_no_generation_counts_twice() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    log.rename("error.log.1");
+    log.binds(4, 90);
+    let line = log.line(80, BIND, "other:1");
+    append(&log.at("shop-error.log"), line.as_bytes());
+    let (pattern, state) = (log.at("*error.log*"), log.at("state"));
+    let look = || {
+        let mut command = plugin("check_nginx_upstream_bind");
+        command.arg("-f").arg(&pattern);
+        outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", &state))
+    };
+    assert_eq!(count(&look()), Some(8.0));
+    let later = log.line(70, BIND, "new:1");
+    append(&log.at("new-error.log"), later.as_bytes());
+    assert_eq!(count(&look()), Some(9.0));
+}
+
+#[test]
+fn a_look_back_takes_any_window_and_keeps_no_state() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 50_000);
+    log.binds(5, 40_000);
+    log.rename("error.log.1");
+    log.binds(7, 30_000);
+    let at = |ago: i64| stamp(ago).replace('/', "-");
+    let found = outcome(log.check().args([
+        "--since",
+        &at(45_000),
+        "--before",
+        &at(20_000),
+        "--format",
+        "json",
+    ]));
+    let json = found.json();
+    assert_eq!(json["details"]["causes"]["bind-in-use"], 12, "{json}");
+    assert_eq!(json["details"]["minutes"].as_array().unwrap().len(), 2);
+    assert!(!log.at("state").exists());
+}
+
+#[test]
+fn the_json_document_has_the_fields_that_are_promised() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 120);
+    let json = outcome(log.check().args(["--format", "json"])).json();
+    let details = json["details"].as_object().unwrap();
+    for field in [
+        "files",
+        "window",
+        "causes",
+        "minutes",
+        "peak",
+        "upstreams",
+        "servers",
+        "clients",
+        "connections",
+        "first",
+        "last",
+        "unparsed",
+        "suspect",
+        "correlation",
+    ] {
+        assert!(details.contains_key(field), "{field}: {json}");
+    }
+    assert_eq!(details["upstreams"][0]["name"], "log3:8080");
+    assert_eq!(details["peak"]["count"], 3);
+    assert_eq!(
+        details["minutes"][0]["minute"].as_str().unwrap().len(),
+        "2022-11-15T05:28".len()
+    );
+    assert_eq!(json["findings"][0]["cause"], "bind-in-use");
+}

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod fault_server;
+pub mod growing_log;
 pub mod icinga;
 pub mod incident;
 pub mod netns;

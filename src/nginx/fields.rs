@@ -1,0 +1,72 @@
+//! The fields behind a message: `, client: …, server: …, request: "…", subrequest: "…", upstream: "…", host: "…",
+//! referrer: "…"`. Nothing in them is escaped; only their order tells which ones nginx wrote.
+
+use memchr::{memchr, memmem};
+
+/// Where the message ends and the fields begin; the end of the line where there are none.
+pub fn start(message: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(at) = memmem::find(&message[from..], b"client: ") {
+        let at = from + at;
+        for before in [&b", "[..], b", udp "] {
+            if message[..at].ends_with(before) {
+                return at - before.len();
+            }
+        }
+        from = at + 1;
+    }
+    message.len()
+}
+
+/// The value of a field that is not quoted.
+pub fn plain<'a>(fields: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let request = memmem::find(fields, b", request: \"").unwrap_or(fields.len());
+    let at = memmem::find(&fields[..request], name)? + name.len();
+    let rest = &fields[at..];
+    Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
+}
+
+/// The upstream: `host:port`, `[v6]:port`, `unix:/path` or the name of a block.
+pub fn upstream(fields: &[u8]) -> Option<&[u8]> {
+    upstream_value(fields).and_then(peer)
+}
+
+/// What stands behind `upstream: `, from the first one on that a Host or a Referer could not have written.
+fn upstream_value(fields: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b", upstream: ";
+    let at = memmem::find(fields, NAME)?;
+    let forged = memmem::find(&fields[..at], b", host: \"").is_some()
+        || memmem::find(&fields[..at], b", referrer: \"").is_some();
+    (!forged).then(|| &fields[at + NAME.len()..])
+}
+
+/// `"http://127.0.0.1:9099/refused", host: …` becomes `127.0.0.1:9099`. Mail writes its upstream without quotes.
+/// `None` where the line was cut before the name's end.
+fn peer(value: &[u8]) -> Option<&[u8]> {
+    let (text, whole) = match value.strip_prefix(b"\"") {
+        Some(quoted) => match memchr(b'"', quoted) {
+            Some(end) => (&quoted[..end], true),
+            None => (quoted, false),
+        },
+        None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
+    };
+    let text = match memmem::find(text, b"://") {
+        Some(at) if at <= 10 => &text[at + 3..],
+        _ => text,
+    };
+    if let Some(path) = text.strip_prefix(b"unix:") {
+        let end = memchr(b':', path).or_else(|| {
+            // While reading, nginx leaves out the colon between socket and URI.
+            memmem::find(path, b".sock/").map(|at| at + b".sock".len())
+        });
+        return match end {
+            Some(end) => Some(&text[..b"unix:".len() + end]),
+            None => whole.then_some(text),
+        };
+    }
+    match text.iter().position(|b| b"/?#".contains(b)) {
+        Some(end) => Some(&text[..end]),
+        None => whole.then_some(text),
+    }
+    .filter(|name| !name.is_empty())
+}
