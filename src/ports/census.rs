@@ -74,12 +74,10 @@ struct Taken {
     wildcard6: PortSet,
     /// By :: with `IPV6_V6ONLY`.
     wildcard6_only: PortSet,
-    /// By any IPv4 socket, any IPv6 socket, any IPv6 socket that may speak IPv4.
+    /// By any IPv4 socket, any IPv6 socket, any IPv6 socket that claims its port for IPv4, too.
     any4: PortSet,
     any6: PortSet,
-    any6_dual: PortSet,
-    /// Listeners with `IPV6_V6ONLY`; what they accepted is like them.
-    v6only_listeners: PortSet,
+    claimed_dual: PortSet,
 }
 
 /// Everything counted.
@@ -208,18 +206,24 @@ impl Census {
         self.taken.addresses.keys().copied()
     }
 
-    /// How many ports `bind(address, 0)` finds occupied, out of the capacity.
-    pub fn bind_used(&self, address: IpAddr) -> u32 {
+    /// How many ports `bind(address, 0)` finds occupied, out of the capacity. `dual` are those with an IPv6
+    /// connection that stands in the way of IPv4.
+    pub fn bind_used(&self, address: IpAddr, dual: &PortSet) -> u32 {
         let taken = &self.taken;
         let none = PortSet::default();
         let own = taken.addresses.get(&address).unwrap_or(&none);
         let others: &[&PortSet] = match address {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[&taken.any4, &taken.any6_dual],
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[&taken.any4, &taken.claimed_dual, dual],
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[&taken.any4, &taken.any6],
             IpAddr::V4(_) => &[own, &taken.wildcard4, &taken.wildcard6],
             IpAddr::V6(_) => &[own, &taken.wildcard6, &taken.wildcard6_only],
         };
         self.ports.covered_by(others)
+    }
+
+    /// Whether an IPv6 socket is on this port.
+    pub fn has_ipv6(&self, port: u16) -> bool {
+        self.taken.any6.contains(port)
     }
 
     /// Ports that nobody claims, with what connections are on them.
@@ -236,6 +240,7 @@ impl Census {
             let at = usize::from(number - self.range.low);
             let port = self.table[at];
             PortUse {
+                number,
                 second_choice: self.range.is_second_choice(number),
                 sockets: port.sockets,
                 first: port.first.checked_sub(1).map(|number| number as usize),
@@ -250,6 +255,8 @@ impl Census {
 /// A port that nobody claims.
 #[derive(Debug, Clone, Copy)]
 pub struct PortUse {
+    /// Its number.
+    pub number: u16,
     /// connect() tries it only after all those of the other parity.
     pub second_choice: bool,
     /// Connections on it, in any state.
@@ -284,13 +291,8 @@ impl Taken {
         match socket.source {
             IpAddr::V4(_) => self.any4.insert(port),
             IpAddr::V6(_) => {
-                if socket.state == State::Listen && socket.v6only {
-                    self.v6only_listeners.insert(port);
-                }
-                // Whether a connection has IPV6_V6ONLY is not told. It seldom has, unless it was accepted.
-                let inherited = !socket.claims_port() && self.v6only_listeners.contains(port);
-                if !socket.v6only && !inherited {
-                    self.any6_dual.insert(port);
+                if socket.claims_port() && !socket.v6only {
+                    self.claimed_dual.insert(port);
                 }
                 self.any6.insert(port)
             }
@@ -348,7 +350,9 @@ pub mod tests {
 
     fn census(sockets: &[Socket]) -> Census {
         let mut census = Census::new(&sysctl(1000, 1099), &[]);
-        sockets.iter().for_each(|socket| census.add(socket));
+        for socket in sockets {
+            census.add(socket);
+        }
         census
     }
 
@@ -379,6 +383,8 @@ pub mod tests {
             socket(State::Established, "[2001:db8::1]:1004", "[2001:db8::9]:80"),
             socket(State::Established, "[2001:db8::1]:1001", "[2001:db8::9]:81"),
         ]);
+        let mut dual = PortSet::default();
+        dual.insert(1004);
         for (address, used) in [
             ("192.0.2.1", 3),   // 1000, 1002, 1003
             ("192.0.2.7", 2),   // 1000, 1002
@@ -388,7 +394,7 @@ pub mod tests {
             ("::", 5),
         ] {
             assert_eq!(
-                census.bind_used(address.parse().unwrap()),
+                census.bind_used(address.parse().unwrap(), &dual),
                 used,
                 "{address}"
             );

@@ -63,11 +63,12 @@ pub struct Forecast {
 impl Forecast {
     /// Looks ahead: each second takes ports at the present rate and gives those back whose TIME_WAIT ends.
     pub fn of(now: &Now) -> Self {
-        let hold = f64::from(now.hold.clamp(1, TIME_WAIT_MS)) / 1000.0;
+        let hold_ms = now.hold.clamp(1, TIME_WAIT_MS);
+        let hold = f64::from(hold_ms) / 1000.0;
         let limit_per_second = f64::from(now.free + now.waiting) / hold;
         let none = Ages::default();
         let ages = now.ages.unwrap_or(&none);
-        let recent = RECENT.min((hold.floor() as usize).max(1));
+        let recent = RECENT.min((hold_ms / 1000).max(1) as usize);
         let rate = f64::from(ages.begun_within(recent)) / recent as f64;
         let seconds_left = if now.free == 0 {
             Some(0.0)

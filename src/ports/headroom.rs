@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::TIME_WAIT_MS;
 use super::census::{Census, Tuple, Usage};
 use super::forecast::{Forecast, Now};
+use super::port_set::PortSet;
 
 /// Fewer sockets than this prove nothing about who chose their ports.
 const ENOUGH: u32 = 8;
@@ -206,7 +207,12 @@ impl Headroom {
             claimed: census.claimed.len(),
             fresh: open.all - closed.min(open.all),
             bind_before_connect: evidence(census, &open, &choosers),
-            sources: sources(census, named, &destinations),
+            sources: sources(
+                census,
+                named,
+                &destinations,
+                &dual_connections(census, &choosers),
+            ),
             destinations,
             outgoing: census
                 .tuples()
@@ -362,8 +368,29 @@ fn forecast(census: &Census, tuple: &Tuple, usage: &Usage, free: u32, bound: boo
     })
 }
 
+/// Ports with an IPv6 connection that IPv4's wildcard cannot be bound beside. A socket that was bound to an IPv6
+/// address first has `IPV6_V6ONLY` from that, whether or not it chose its port then; the kernel shows neither.
+fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
+    let v6only = |number: usize| {
+        let (tuple, usage) = &census.tuples()[number];
+        tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
+    };
+    let mut dual = PortSet::default();
+    for port in census.open_ports() {
+        if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
+            dual.insert(port.number);
+        }
+    }
+    dual
+}
+
 /// The addresses from which somebody connects, and the wildcards.
-fn sources(census: &Census, named: &Named, destinations: &[Destination]) -> Vec<Source> {
+fn sources(
+    census: &Census,
+    named: &Named,
+    destinations: &[Destination],
+    dual: &PortSet,
+) -> Vec<Source> {
     let addresses: HashSet<IpAddr> = if named.sources.is_empty() {
         let v6 = census.sources().any(|address| address.is_ipv6());
         let wildcards = [
@@ -381,7 +408,7 @@ fn sources(census: &Census, named: &Named, destinations: &[Destination]) -> Vec<
     let mut sources: Vec<_> = addresses
         .into_iter()
         .map(|address| {
-            let used = census.bind_used(address);
+            let used = census.bind_used(address, dual);
             Source {
                 address,
                 named: named.sources.contains(&address),
@@ -502,7 +529,9 @@ mod tests {
             "192.0.2.8:80",
         ));
         let mut census = Census::new(&sysctl(1000, 1099), &[]);
-        sockets.iter().for_each(|socket| census.add(socket));
+        for socket in &sockets {
+            census.add(socket);
+        }
         let open = Open::count(&census);
         assert_eq!((open.empty, open.shared), (80, 20));
         let free = free(&census, &open, &Usage::default(), Chooser::Connect, 0, 0);

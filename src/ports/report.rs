@@ -1,5 +1,6 @@
 //! Facts and verdict to a report: no decision is made here.
 
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Map, Value, json};
@@ -50,6 +51,7 @@ pub fn render(facts: &Facts) -> Report {
     report
 }
 
+/// The first line behind the state. Writing to a String cannot fail.
 fn summary(facts: &Facts) -> String {
     let Facts {
         headroom, verdict, ..
@@ -66,16 +68,18 @@ fn summary(facts: &Facts) -> String {
             Worst::Connect(worst) if remote(worst) == to => String::new(),
             _ => format!("{to} "),
         };
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "; {who}leads with {sockets} of {} sockets",
             headroom.outgoing
-        ));
+        );
     }
     if let Some(sampled) = facts.sampled {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             " (peak of {} looks in {:.0} s)",
             sampled.looks, sampled.seconds
-        ));
+        );
     }
     text
 }
@@ -309,9 +313,9 @@ fn lines(facts: &Facts, report: &mut Report) {
         );
     }
     if facts.plan.explain {
-        explain::explain(facts)
-            .into_iter()
-            .for_each(|line| report.line(0, line));
+        for line in explain::explain(facts) {
+            report.line(0, line);
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub enum ReuseScope {
 
 impl Reuse {
     /// Whether a TIME_WAIT between these two may be taken over at all, once it is old enough.
-    pub fn applies(&self, source: IpAddr, destination: IpAddr) -> bool {
+    pub fn applies(self, source: IpAddr, destination: IpAddr) -> bool {
         let scope = match self.scope {
             ReuseScope::Off => false,
             ReuseScope::Everyone => true,
@@ -55,7 +55,7 @@ impl Reuse {
     }
 
     /// Whether one that ends in `expires` milliseconds is old enough. Every TIME_WAIT lasts 60 s.
-    pub fn old_enough(&self, expires: u32) -> bool {
+    pub fn old_enough(self, expires: u32) -> bool {
         super::TIME_WAIT_MS.saturating_sub(expires) > self.delay
     }
 }

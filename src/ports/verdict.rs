@@ -60,7 +60,8 @@ pub fn share(used: u32, capacity: u32) -> f64 {
     if capacity == 0 {
         100.0
     } else {
-        f64::from(used) / f64::from(capacity) * 100.0
+        // In this order 55 of 100 are 55, and not a little more.
+        f64::from(used) * 100.0 / f64::from(capacity)
     }
 }
 

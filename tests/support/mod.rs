@@ -8,5 +8,7 @@ pub mod icinga;
 pub mod incident;
 pub mod netns;
 pub mod nginx;
+pub mod oracle;
 pub mod plugin;
+pub mod sockets;
 pub mod tcp_table;
