@@ -21,6 +21,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use support::incident::{BACKEND, BASE, Incident, Kind, PORTS, PROXY, RANGE};
 use support::plugin::binary_folder;
 
+/// The most lines of a plugin's that are shown.
+const LINES: usize = 18;
+
 /// The widest line; longer ones are broken between words.
 const WIDTH: usize = 100;
 
@@ -74,8 +77,8 @@ impl Demo {
              \x20   client 192.0.2.1 --- {ip} proxy 198.51.100.1 --- {BACKEND} backend\n\
              \n\
              The proxy has {PORTS} client ports ({}-{}) for its connections to the backend; {BASE} of them are in \
-             TIME_WAIT. Its nginx binds before it connects, as old ones do. What the plugins print is shown whole; \
-             long lines are broken here.",
+             TIME_WAIT. Its nginx binds before it connects, as old ones do. (Long lines are broken here, and long \
+             answers cut.)",
             RANGE.0,
             RANGE.1,
             ip = PROXY.ip(),
@@ -83,12 +86,11 @@ impl Demo {
 
         self.heading("All is well")?;
         self.show(
-            incident
-                .check_http_retry()
-                .args(["--duration", "6s", "--interval", "100ms"]),
+            incident.check_http_retry(),
+            "--duration 5s --interval 100ms",
         )?;
-        self.show(&mut incident.check_port_exhaustion())?;
-        self.show(&mut incident.check_nginx_upstream_bind())?;
+        self.show(incident.check_port_exhaustion(), "")?;
+        self.show(incident.check_nginx_upstream_bind(), "")?;
 
         self.heading("Now and then a crowd takes the last port")?;
         incident.squeeze();
@@ -96,63 +98,54 @@ impl Demo {
         incident.relax();
         self.say(&format!(
             "For a moment no port was left, and somebody got a {status}. When the check comes by, which asks once, \
-             some users have gone and all is well:"
+             some users have gone, and it finds nothing:"
         ))?;
-        self.show(incident.check_http_retry().args(["--attempts", "1"]))?;
+        self.show(incident.check_http_retry(), "--attempts 1")?;
         self.say(
-            "From here on it goes like that all the time: for 0.4 s no port, for 1.6 s a few.",
+            "From here on it goes like that all the time: for 1.6 s a few ports, for 0.4 s none.",
         )?;
-        let load = incident.oscillate(Duration::from_millis(400), Duration::from_millis(1600));
+        let load = incident.oscillate(Duration::from_millis(1600), Duration::from_millis(400));
 
         self.heading("check_http_retry asks until it fails")?;
-        self.say("On a terminal, while you wait for it to happen:")?;
-        self.show(incident.check_http_retry().args([
-            "--attempts",
-            "1",
-            "--until",
-            "critical",
-            "--every",
-            "300ms",
-        ]))?;
-        self.say(
-            "Under Icinga, in every check: ten seconds of probes, and how many of them failed.",
+        self.say("On a terminal, waiting for the moment:")?;
+        self.show(
+            incident.check_http_retry(),
+            "--attempts 1 --until critical --every 300ms",
         )?;
-        let mut command = incident.check_http_retry();
-        command.args([
-            "-A",
-            "probe",
-            "--duration",
-            "10s",
-            "--interval",
-            "100ms",
-            "-v",
-        ]);
-        self.show(&mut command)?;
-        self.say("What nginx' access log has of one of these probes; the request id leads to it:")?;
-        let failed = incident.nginx().requests();
-        let failed = failed
+        self.say("Under Icinga, in every check, for as long as you like; here 30 seconds:")?;
+        self.show(
+            incident.check_http_retry(),
+            "-A probe --duration 30s --interval 100ms -v",
+        )?;
+        self.say(
+            "Each probe carries a request id of its own, by which the proxy's access log has it:",
+        )?;
+        let requests = incident.nginx().requests();
+        let failed = requests
             .iter()
-            .rev()
-            .find(|line| line.agent == "probe" && line.status != 200);
-        if let Some(failed) = failed {
-            self.show_lines(&incident.nginx().access_log(), &failed.id)?;
-        }
+            .rfind(|line| line.agent == "probe" && line.status != 200);
+        let failed =
+            failed.context("no probe failed, though there was no port for a fifth of the time")?;
+        self.show_line(&incident.nginx().access_log(), &failed.id)?;
 
         self.heading("check_port_exhaustion says what the kernel has left to give")?;
-        self.show(incident.check_port_exhaustion().arg("--explain"))?;
+        self.show(
+            incident.check_port_exhaustion(),
+            "--mode both --sample 5s --explain",
+        )?;
 
-        self.heading("check_nginx_upstream_bind counts what nginx has to say")?;
-        self.show(&mut incident.check_nginx_upstream_bind())?;
-        self.say("The last of these lines:")?;
-        self.show_lines(&incident.nginx().error_log(), Kind::Bind.error())?;
+        self.heading("check_nginx_upstream_bind counts what nginx had to say")?;
+        self.show(incident.check_nginx_upstream_bind(), "")?;
+        self.say("The last line of that kind:")?;
+        self.show_line(&incident.nginx().error_log(), Kind::Bind.error())?;
 
         self.heading("The crowd goes")?;
         drop(load);
         incident.calm();
-        self.show(&mut incident.check_http_retry())?;
-        self.show(&mut incident.check_port_exhaustion())?;
-        self.say("The log still tells of the last ten minutes, as it should: looking twice makes nothing good.")?;
-        self.show(&mut incident.check_nginx_upstream_bind())?;
+        self.show(incident.check_http_retry(), "")?;
+        self.show(incident.check_port_exhaustion(), "")?;
+        self.say("The log still tells of the last ten minutes: looking twice makes nothing good.")?;
+        self.show(incident.check_nginx_upstream_bind(), "")?;
         drop(incident);
         self.say("That is all; nothing is left behind.")
     }
@@ -170,10 +163,10 @@ impl Demo {
             command
         };
         self.heading("An ordinary check asks once")?;
-        self.show(check().args(["--attempts", "1"]))?;
+        self.show(check(), "--attempts 1")?;
         self.heading("check_http_retry asks until it fails")?;
-        self.show(check().args(["--attempts", "1", "--until", "critical", "--every", "100ms"]))?;
-        self.show(check().args(["--attempts", "50", "-v"]))
+        self.show(check(), "--attempts 1 --until critical --every 100ms")?;
+        self.show(check(), "--attempts 50 -v")
     }
 
     fn heading(&self, text: &str) -> anyhow::Result<()> {
@@ -186,33 +179,42 @@ impl Demo {
         self.write(&format!("{}\n", lines.join("\n")))
     }
 
-    /// Runs a plugin, and shows its command line and everything that it printed.
-    fn show(&self, command: &mut Command) -> anyhow::Result<()> {
+    /// Shows a plugin's command line with these words added, runs it, and shows what it printed.
+    fn show(&self, mut command: Command, words: &str) -> anyhow::Result<()> {
+        command.args(words.split_whitespace());
+        self.check_interrupted()?;
+        let line = format!("$ {}", self.command_line(&command));
+        writeln!(io::stdout(), "{}", wrap(&line, "    "))?;
         let output = command.output().with_context(|| format!("{command:?}"))?;
         let text =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let code = output.status.code().unwrap_or(-1);
-        self.check_interrupted()?;
         // The performance data on a line of its own.
         let text = text.replacen('|', "\n  |", 1);
-        let lines: Vec<_> = text.lines().map(|line| wrap(line, "  ")).collect();
-        let line = wrap(&format!("$ {}", self.command_line(command)), "    ");
-        self.write(&format!(
-            "{line}\n{}\n(exit code {code})\n",
-            lines.join("\n")
-        ))
+        let mut lines: Vec<_> = text.lines().map(|line| wrap(line, "  ")).collect();
+        let more = lines.len().saturating_sub(LINES);
+        if more > 1 {
+            lines.truncate(LINES);
+            lines.push(format!("... and {more} lines more"));
+        }
+        let code = output
+            .status
+            .code()
+            .map_or("none".to_owned(), |code| code.to_string());
+        self.write(&format!("{}\n(exit code {code})\n", lines.join("\n")))
     }
 
-    /// Shows the last line of a file that holds a text, as `grep` would find it.
-    fn show_lines(&self, path: &Path, needle: &str) -> anyhow::Result<()> {
+    /// Shows the last line of a file that holds a text.
+    fn show_line(&self, path: &Path, needle: &str) -> anyhow::Result<()> {
         let text = fs::read(path).with_context(|| path.display().to_string())?;
         let text = String::from_utf8_lossy(&text);
-        let last = text.lines().rfind(|line| line.contains(needle));
+        let last = text
+            .lines()
+            .rfind(|line| line.contains(needle))
+            .unwrap_or_default();
         let name = path.file_name().unwrap_or_default().display();
-        let command = format!("$ grep -F '{needle}' {name} | tail -n 1");
         self.write(&format!(
-            "{command}\n{}\n",
-            wrap(last.unwrap_or_default(), "  ")
+            "$ grep -F '{needle}' {name} | tail -n 1\n{}\n",
+            wrap(last, "  ")
         ))
     }
 

@@ -120,6 +120,11 @@ fn check_http_retry_says_down_while_there_is_no_port_at_all() {
 #[test]
 fn check_port_exhaustion_names_the_destination_when_bind_fails() {
     let incident = Incident::start(Kind::Bind);
+    assert_eq!(
+        namespace(&incident)["bind_before_connect"],
+        "yes",
+        "seen by itself"
+    );
     incident.squeeze();
     let namespace = exhausted(&incident);
     assert_ne!(namespace["bind_before_connect"], "no", "{namespace}");
@@ -129,13 +134,27 @@ fn check_port_exhaustion_names_the_destination_when_bind_fails() {
         (&json!(PORTS), &json!(0)),
         "{source}"
     );
+    let both = outcome(incident.check_port_exhaustion().args(["--mode", "both"]));
+    assert!(both.text.contains("bind(0.0.0.0)"), "{}", both.text);
 }
 
 #[test]
 fn check_port_exhaustion_names_the_destination_when_connect_fails() {
     let incident = Incident::start(Kind::Connect);
+    assert_eq!(namespace(&incident)["bind_before_connect"], "no");
     incident.squeeze();
-    exhausted(&incident);
+    let namespace = exhausted(&incident);
+    assert_ne!(namespace["bind_before_connect"], "yes", "{namespace}");
+}
+
+/// The one namespace of the JSON document.
+fn namespace(incident: &Incident) -> Value {
+    let document = outcome(incident.check_port_exhaustion().args(["--format", "json"])).json();
+    let namespaces = document["details"]["namespaces"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(namespaces.len(), 1);
+    namespaces[0].clone()
 }
 
 /// With all ports taken: CRITICAL, and the backend leads in words and in JSON. Returns the namespace.
@@ -148,8 +167,7 @@ fn exhausted(incident: &Incident) -> Value {
         result.text
     );
 
-    let document = outcome(incident.check_port_exhaustion().args(["--format", "json"])).json();
-    let namespace = &document["details"]["namespaces"][0];
+    let namespace = namespace(incident);
     assert_eq!(namespace["range"], json!([20_000, 20_255]));
     assert_eq!(namespace["capacity"], PORTS);
     let leader = &namespace["destinations"][0];
@@ -162,7 +180,7 @@ fn exhausted(incident: &Incident) -> Value {
     );
     assert_eq!(leader["time_wait"], BASE);
     assert_eq!(leader["established"], PORTS - BASE);
-    namespace.clone()
+    namespace
 }
 
 #[test]

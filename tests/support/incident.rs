@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use super::netns::Netns;
 use super::nginx::{Nginx, Request};
 use super::plugin::binary_folder;
-use super::socket_table;
+use super::tcp_table;
 
 /// Where the proxy listens.
 pub const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80);
@@ -246,14 +246,14 @@ impl Incident {
         self.wait_for_ports(BASE);
     }
 
-    /// The crowd comes and goes by itself until the answer is dropped: for `full` it takes all, for `spare` it leaves
-    /// some.
+    /// The crowd goes and comes by itself until the answer is dropped: for `spare` it leaves some ports, for `full` it
+    /// takes all.
     #[must_use]
-    pub fn oscillate(&self, full: Duration, spare: Duration) -> Load<'_> {
+    pub fn oscillate(&self, spare: Duration, full: Duration) -> Load<'_> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (client, crowd) = (Arc::clone(&self.client), Arc::clone(&self.crowd));
         let thread = std::thread::spawn(move || {
-            client.within(move || crowd.come_and_go(full, spare, &stopped));
+            client.within(move || crowd.go_and_come(spare, full, &stopped));
         });
         Load {
             stop: Some(stop),
@@ -264,7 +264,7 @@ impl Incident {
 
     /// How many of the proxy's ports are taken towards the backend.
     pub fn ports_taken(&self) -> usize {
-        self.proxy.within(|| socket_table::connected_to(BACKEND))
+        self.proxy.within(|| tcp_table::connected_to(BACKEND))
     }
 
     /// The requests of one agent, once there are as many in the access log: nginx answers first and logs then.
@@ -303,7 +303,7 @@ impl Incident {
     }
 }
 
-/// The crowd comes and goes until this is dropped; then its thread has ended, and the ports that it holds at that
+/// The crowd goes and comes until this is dropped; then its thread has ended, and the ports that it holds at that
 /// moment stay taken.
 #[derive(Debug)]
 pub struct Load<'a> {
@@ -362,9 +362,13 @@ impl Crowd {
         held.truncate(stay);
     }
 
-    fn come_and_go(&self, full: Duration, spare: Duration, stopped: &mpsc::Receiver<()>) {
+    fn go_and_come(&self, spare: Duration, full: Duration, stopped: &mpsc::Receiver<()>) {
         let wait = |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
         loop {
+            self.leave(SPARE);
+            if !wait(spare) {
+                return;
+            }
             let until = Instant::now() + full;
             while Instant::now() < until {
                 // Who is refused comes again, and takes what a probe has given back.
@@ -372,10 +376,6 @@ impl Crowd {
                 if !wait(Duration::from_millis(40)) {
                     return;
                 }
-            }
-            self.leave(SPARE);
-            if !wait(spare) {
-                return;
             }
         }
     }

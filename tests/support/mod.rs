@@ -12,3 +12,4 @@ pub mod nginx;
 pub mod oracle;
 pub mod plugin;
 pub mod sockets;
+pub mod tcp_table;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::child;
 use super::netns::Netns;
-use super::socket_table;
+use super::tcp_table;
 
 /// What is the same for every nginx of ours. The access log is nginx' "combined" and, behind it, what brings a
 /// probe and its line together: seconds, request id, client port, upstream.
@@ -91,7 +91,7 @@ impl Nginx {
     /// Looks for the listener rather than connect to it: that would take a client port.
     fn wait_until_it_listens(&mut self, netns: &Netns, listen: SocketAddrV4) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while netns.within(|| socket_table::listening_on(listen)) == 0 {
+        while netns.within(|| tcp_table::listening_on(listen)) == 0 {
             let ended = self.child.try_wait().expect("a child of ours");
             assert!(
                 ended.is_none() && Instant::now() < deadline,
