@@ -347,7 +347,7 @@ mod tests {
             ("-H a -p 70000", "70000"),
             ("-H a --attempts 0", "0"),
             ("-H a --detect 0%", "0%"),
-            ("-H a --attempts 5 --detect 1%", "cannot be used"),
+            ("-H a --attempts 5 --detect 1%", "cannot stand"),
             ("-H a -w abc", "abc"),
         ] {
             let error = format!("{:#}", plan(line).expect_err(line));
