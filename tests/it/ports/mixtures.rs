@@ -52,10 +52,11 @@ impl Default for Mixture {
 }
 
 impl Mixture {
-    /// Builds it twice, since asking for ports takes them; compares each answer.
+    /// Compares each answer, in a namespace of its own: asking for ports takes them, and what is closed again is not
+    /// gone for certain while another test's thread starts a process, which holds every descriptor for a moment.
     fn compare(self) {
-        let scene = self.scene();
         for (from, to) in self.connects {
+            let scene = self.scene();
             let to: SocketAddr = to.parse().unwrap();
             let told = check(
                 &scene.ns,
@@ -89,8 +90,8 @@ impl Mixture {
                 Bounds => {}
             }
         }
-        let scene = self.scene();
         for address in self.binds {
+            let scene = self.scene();
             let told = check(&scene.ns, &["--format=json", "--source", address]);
             let told = entry(&namespace(&told)["sources"], &[("address", json!(address))]);
             let granted = scene.binds_left(address);
