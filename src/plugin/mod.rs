@@ -1,6 +1,6 @@
 //! The contract with Icinga and Nagios; knows nothing of HTTP, ports or nginx.
 //!
-//! A plugin gives its options and a function from options to a [`Report`]; [`run`] does the rest: reads the
+//! A plugin gives its options and a function from options to a [`Report`]; [`run()`] does the rest: reads the
 //! command line, sets the deadline, minds signals, repeats when asked to, writes the report once, and turns
 //! errors and panics into one UNKNOWN line. Exit codes are decided here and nowhere else.
 //!
@@ -35,7 +35,7 @@ pub use range::{Limit, Limits, Range};
 pub use report::{Finding, Report};
 pub use run::{End, Run};
 
-/// What [`run`] needs to know of a plugin.
+/// What [`run()`] needs to know of a plugin.
 pub struct Plugin<A> {
     /// The word that starts the first line, as in `HTTP OK: …`.
     pub name: &'static str,

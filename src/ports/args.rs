@@ -1,4 +1,5 @@
 //! The options of `check_port_exhaustion`.
+#![allow(rustdoc::broken_intra_doc_links)] // help texts are no Markdown: [v6] is no link
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
