@@ -158,7 +158,7 @@ impl Scene {
     fn open(&self, from: &str, to: &str, count: usize, choice: Choice) -> Vec<OwnedFd> {
         let (from, to): (IpAddr, SocketAddr) = (from.parse().expect("an address"), parse(to));
         self.ns.within(|| {
-            let open = |_| sockets::connected(from, to, choice).expect("a port is free");
+            let open = |_| connected(from, to, choice);
             (0..count).map(open).collect()
         })
     }
@@ -204,6 +204,22 @@ impl Scene {
                 }
             }
         })
+    }
+}
+
+/// Connects. A new namespace's IPv6 routes come and go for a moment while the kernel sets its loopback device up.
+fn connected(from: IpAddr, to: SocketAddr, choice: Choice) -> OwnedFd {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match sockets::connected(from, to, choice) {
+            Err(error)
+                if error.raw_os_error() == Some(Errno::NETUNREACH.raw_os_error())
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            socket => return socket.expect("a port is free"),
+        }
     }
 }
 
