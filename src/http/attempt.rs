@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 
 use super::checks::Judgement;
 use super::exchange::{Means, Miss, Received, Stage, Trace, exchange};
-use super::plan::Plan;
+use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
 use super::target::Target;
 use super::tls;
@@ -32,6 +32,8 @@ struct Course {
     phases: Phases,
     /// The exchange that runs, or ran last.
     trace: Trace,
+    /// The head of the last page, where it is shown.
+    page: Vec<u8>,
 }
 
 impl Prober {
@@ -62,6 +64,7 @@ impl Prober {
         let mut course = Course {
             phases: Phases::default(),
             trace: Trace::begin(),
+            page: Vec::new(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -93,6 +96,7 @@ impl Prober {
             local: course.trace.local,
             remote: course.trace.remote,
             request_id,
+            page: course.page,
         })
     }
 
@@ -108,6 +112,10 @@ impl Prober {
         let mut redirects = 0;
         loop {
             let received = self.ask(&target, request_id, &mut course.trace).await?;
+            if plan.show.page {
+                let page = &received.reply.page;
+                course.page = page[..page.len().min(PAGE_SHOWN)].to_vec();
+            }
             let mut judgement =
                 match plan
                     .checks
@@ -157,7 +165,7 @@ impl Prober {
             } else {
                 None
             },
-            page: self.plan.checks.need_page().then_some(self.plan.page_kept),
+            page: self.plan.page,
         };
         exchange(means, request, trace).await
     }

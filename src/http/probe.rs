@@ -36,6 +36,8 @@ pub struct Probe {
     pub remote: Option<SocketAddr>,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
+    /// The head of the last page, where it is to be shown.
+    pub page: Vec<u8>,
 }
 
 impl Probe {
