@@ -1,6 +1,7 @@
 //! The options of `check_http_retry` and their help.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -87,6 +88,40 @@ pub struct Args {
     /// Tell the server the host name in the TLS handshake
     #[arg(long, help_heading = "Server")]
     pub sni: bool,
+
+    /// Days that the certificate must be good for, with a comma the days for CRITICAL; sends no request
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DAYS[,DAYS]",
+        help_heading = "Server",
+        allow_hyphen_values = true
+    )]
+    pub certificate: Option<String>,
+
+    /// With -C send the request as well
+    #[arg(long, help_heading = "Server", requires = "certificate")]
+    pub continue_after_certificate: bool,
+
+    /// A PEM file with the certificate to show to the server
+    #[arg(
+        short = 'J',
+        long,
+        value_name = "FILE",
+        help_heading = "Server",
+        requires = "private_key"
+    )]
+    pub client_cert: Option<PathBuf>,
+
+    /// A PEM file with its key
+    #[arg(
+        short = 'K',
+        long,
+        value_name = "FILE",
+        help_heading = "Server",
+        requires = "client_cert"
+    )]
+    pub private_key: Option<PathBuf>,
 
     /// The path to ask for
     #[arg(

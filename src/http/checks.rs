@@ -75,7 +75,8 @@ impl Judgement {
         }
     }
 
-    fn worsen(&mut self, state: State, kind: Kind) {
+    /// Makes it at least as bad as this; the first reason stays.
+    pub fn worsen(&mut self, state: State, kind: Kind) {
         if state > self.state {
             self.state = state;
         }

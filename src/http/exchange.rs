@@ -136,14 +136,19 @@ impl Trace {
     }
 }
 
+/// Connects, and shakes hands where it is https.
+pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
+    let stream = connect(means, trace).await?;
+    secure(means, stream, trace).await
+}
+
 /// Sends a request and reads its reply.
 pub async fn exchange(
     means: Means<'_>,
+    stream: Stream,
     request: Request<Full<Bytes>>,
     trace: &mut Trace,
 ) -> Result<Received, Miss> {
-    let stream = connect(means, trace).await?;
-    let stream = secure(means, stream, trace).await?;
     trace.stage = Stage::Talking;
     trace.tape.limit = match means.page {
         PageUse::Kept(limit) => HEAD_LIMIT.max(limit),

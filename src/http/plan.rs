@@ -1,5 +1,6 @@
 //! What a run does, parsed and consistent: nothing is validated later.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,6 +9,7 @@ use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::args::{Args, OnRedirect, TIMEOUT};
+use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::pattern;
 use super::request::Template;
@@ -46,6 +48,10 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How long the certificate must be good.
+    pub certificate: Option<DaysLeft>,
+    /// Whether a request is sent even where the certificate is looked at.
+    pub ask: bool,
     /// How a probe is judged.
     pub checks: Checks,
     /// How much of a page is read and kept.
@@ -87,6 +93,8 @@ pub struct Tls {
     pub versions: Vec<&'static SupportedProtocolVersion>,
     /// Whether the server is told the host name.
     pub sni: bool,
+    /// The PEM files with the certificate to show and with its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What is shown beside the result.
@@ -151,12 +159,15 @@ impl TryFrom<&Args> for Plan {
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
                 sni: args.sni,
+                identity: args.client_cert.clone().zip(args.private_key.clone()),
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
             page: if args.no_body {
                 PageUse::Unread
@@ -222,7 +233,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             bail!("no server is named: give a host name (-H) or an address (-I), see --help")
         }
     };
-    let https = args.ssl.is_some();
+    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
@@ -281,6 +292,19 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
     Ok(Size {
         min: number(min)?,
         max: max.map(number).transpose()?.unwrap_or(0),
+    })
+}
+
+fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
+    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let days = |word: &str| {
+        let days: Option<u32> = word.trim().parse().ok();
+        days.map(i64::from)
+            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
+    };
+    Ok(DaysLeft {
+        warning: days(warning)?,
+        critical: days(critical)?,
     })
 }
 

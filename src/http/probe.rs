@@ -87,6 +87,8 @@ pub enum Kind {
     Redirect,
     /// The reply is not what `-e`, `-d`, `-s`, `-r` or `-m` ask for.
     Content,
+    /// The certificate is over or soon will be.
+    Certificate,
     /// Good, but over `-w` or `-c`.
     Slow,
 }
@@ -109,6 +111,7 @@ impl Kind {
             Self::Http5xx => "http-5xx",
             Self::Redirect => "redirect",
             Self::Content => "content",
+            Self::Certificate => "certificate",
             Self::Slow => "slow",
         }
     }

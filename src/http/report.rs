@@ -68,6 +68,8 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
     }
     let mut line = parts.join(" - ");
     if !single {
+        // check_http ends its words on a certificate with a full stop.
+        line.truncate(line.trim_end_matches('.').len());
         // Writing to a String cannot fail.
         let _ = match summary.failed {
             0 => write!(line, ", {0} of {0} probes good", summary.attempts),
@@ -275,6 +277,7 @@ fn advice(summary: &Summary) -> &'static str {
         Some(Kind::Tls) => {
             "compare with openssl s_client -connect; a plain http port answers like this as well"
         }
+        Some(Kind::Certificate) => "renew the certificate, and reload the server that shows it",
         Some(Kind::Timeout | Kind::Slow) => {
             "the phases (-v) tell the network, the proxy and the backend apart"
         }
