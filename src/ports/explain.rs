@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::headroom::{Destination, Evidence};
+use super::evidence::Evidence;
+use super::headroom::Destination;
 use super::report::Facts;
 use super::sysctl::ReuseScope;
 

@@ -11,11 +11,13 @@
 //! | `sysctl`, `sock_diag`, `proc_net` | where the look gets them from |
 //! | `socket`, `port_set` | one socket; a set of ports |
 //! | `census` | the sockets, counted by port, address and destination |
+//! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
 //! | `verdict`, `report`, `explain` | the state, the words, what to change |
 
 mod args;
 mod census;
+mod evidence;
 mod explain;
 mod forecast;
 mod headroom;
