@@ -153,6 +153,7 @@ mod tests {
         let look = Look {
             namespace: String::new(),
             census,
+            limits: Vec::new(),
             notes: Vec::new(),
         };
         explain(&Facts {

@@ -543,7 +543,6 @@ fn random_mixtures_lie_within_the_bounds() {
         Err(_) => (1..=8).collect::<Vec<u64>>(),
     };
     for seed in seeds {
-        println!("PORTS_SEED={seed}");
         random(seed);
     }
 }
