@@ -21,9 +21,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use support::incident::{BACKEND, BASE, Incident, Kind, PORTS, PROXY, RANGE};
 use support::plugin::binary_folder;
 
-/// The most lines of a plugin's that are shown.
-const LINES: usize = 18;
-
 /// The widest line; longer ones are broken between words.
 const WIDTH: usize = 100;
 
@@ -102,9 +99,9 @@ impl Demo {
         ))?;
         self.show(incident.check_http_retry(), "--attempts 1")?;
         self.say(
-            "From here on it goes like that all the time: for 1.6 s a few ports, for 0.4 s none.",
+            "From here on it goes like that all the time: for 1.7 s a few ports, for 0.5 s none.",
         )?;
-        let load = incident.oscillate(Duration::from_millis(1600), Duration::from_millis(400));
+        let load = incident.oscillate(Duration::from_millis(1700), Duration::from_millis(500));
 
         self.heading("check_http_retry asks until it fails")?;
         self.say("On a terminal, waiting for the moment:")?;
@@ -113,9 +110,10 @@ impl Demo {
             "--attempts 1 --until critical --every 300ms",
         )?;
         self.say("Under Icinga, in every check, for as long as you like; here 30 seconds:")?;
-        self.show(
+        self.show_part(
             incident.check_http_retry(),
             "-A probe --duration 30s --interval 100ms -v",
+            12,
         )?;
         self.say(
             "Each probe carries a request id of its own, by which the proxy's access log has it:",
@@ -124,8 +122,7 @@ impl Demo {
         let failed = requests
             .iter()
             .rfind(|line| line.agent == "probe" && line.status != 200);
-        let failed =
-            failed.context("no probe failed, though there was no port for a fifth of the time")?;
+        let failed = failed.context("no probe failed, though now and then there was no port")?;
         self.show_line(&incident.nginx().access_log(), &failed.id)?;
 
         self.heading("check_port_exhaustion says what the kernel has left to give")?;
@@ -166,7 +163,7 @@ impl Demo {
         self.show(check(), "--attempts 1")?;
         self.heading("check_http_retry asks until it fails")?;
         self.show(check(), "--attempts 1 --until critical --every 100ms")?;
-        self.show(check(), "--attempts 50 -v")
+        self.show_part(check(), "--attempts 50 -v", 12)
     }
 
     fn heading(&self, text: &str) -> anyhow::Result<()> {
@@ -180,7 +177,12 @@ impl Demo {
     }
 
     /// Shows a plugin's command line with these words added, runs it, and shows what it printed.
-    fn show(&self, mut command: Command, words: &str) -> anyhow::Result<()> {
+    fn show(&self, command: Command, words: &str) -> anyhow::Result<()> {
+        self.show_part(command, words, usize::MAX)
+    }
+
+    /// The same, but of what it printed no more than these first lines.
+    fn show_part(&self, mut command: Command, words: &str, limit: usize) -> anyhow::Result<()> {
         command.args(words.split_whitespace());
         self.check_interrupted()?;
         let line = format!("$ {}", self.command_line(&command));
@@ -191,9 +193,9 @@ impl Demo {
         // The performance data on a line of its own.
         let text = text.replacen('|', "\n  |", 1);
         let mut lines: Vec<_> = text.lines().map(|line| wrap(line, "  ")).collect();
-        let more = lines.len().saturating_sub(LINES);
-        if more > 1 {
-            lines.truncate(LINES);
+        let more = lines.len().saturating_sub(limit);
+        if more > 0 {
+            lines.truncate(limit);
             lines.push(format!("... and {more} lines more"));
         }
         let code = output

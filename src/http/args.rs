@@ -1,6 +1,7 @@
 //! The options of `check_http_retry` and their help.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -37,7 +38,7 @@ Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
     about = ABOUT.split_once('\n').map_or(ABOUT, |(first, _)| first),
     long_about = ABOUT,
     after_help = EXAMPLES,
-    override_usage = "check_http_retry (-H HOST | -I ADDRESS) [OPTIONS]"
+    override_usage = "check_http_retry (-H HOST | -I ADDRESS | ADDRESS [HOST]) [OPTIONS]"
 )]
 pub struct Args {
     /// The host name, for the Host header and, without -I, to connect to; HOST:PORT for a port in the header
@@ -47,6 +48,10 @@ pub struct Args {
     /// The address or name to connect to, instead of asking for the host name's
     #[arg(short = 'I', long = "IP-address", value_name = "ADDRESS", help_heading = "Server", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub ip_address: Option<String>,
+
+    /// Address and host name, where -I and -H do not give them
+    #[arg(value_name = "ADDRESS [HOST]", help_heading = "Server", num_args = 0..=2)]
+    pub positional: Vec<String>,
 
     /// The port [default: 80, with -S 443]
     #[arg(
@@ -83,6 +88,40 @@ pub struct Args {
     /// Tell the server the host name in the TLS handshake
     #[arg(long, help_heading = "Server")]
     pub sni: bool,
+
+    /// Days that the certificate must be good for, with a comma the days for CRITICAL; sends no request
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DAYS[,DAYS]",
+        help_heading = "Server",
+        allow_hyphen_values = true
+    )]
+    pub certificate: Option<String>,
+
+    /// With -C send the request as well
+    #[arg(long, help_heading = "Server", requires = "certificate")]
+    pub continue_after_certificate: bool,
+
+    /// A PEM file with the certificate to show to the server
+    #[arg(
+        short = 'J',
+        long,
+        value_name = "FILE",
+        help_heading = "Server",
+        requires = "private_key"
+    )]
+    pub client_cert: Option<PathBuf>,
+
+    /// A PEM file with its key
+    #[arg(
+        short = 'K',
+        long,
+        value_name = "FILE",
+        help_heading = "Server",
+        requires = "client_cert"
+    )]
+    pub private_key: Option<PathBuf>,
 
     /// The path to ask for
     #[arg(
@@ -261,6 +300,14 @@ pub struct Args {
     )]
     pub pagesize: Option<String>,
 
+    /// The most that the page may be older than the server's time: 10m, 10h, 10d or seconds
+    #[arg(short = 'M', long, value_name = "AGE", help_heading = "Judging a probe", value_parser = parse_duration)]
+    pub max_age: Option<Duration>,
+
+    /// Do not wait for the page
+    #[arg(short = 'N', long, help_heading = "Judging a probe")]
+    pub no_body: bool,
+
     /// The time in seconds above which a probe is a WARNING
     #[arg(
         short,
@@ -330,6 +377,18 @@ pub struct Args {
     /// Performance data by phase as well, as in check_http
     #[arg(short = 'E', long, help_heading = "Common options", action = ArgAction::SetTrue)]
     pub extended_perfdata: bool,
+
+    /// Show the page of the probe that the first line speaks of
+    #[arg(short = 'B', long, help_heading = "Common options")]
+    pub show_body: bool,
+
+    /// Show the URL
+    #[arg(short = 'L', long, help_heading = "Common options")]
+    pub link: bool,
+
+    /// Taken for compatibility: there is no HTML in any output
+    #[arg(short = 'n', long, help_heading = "Common options")]
+    pub nohtml: bool,
 
     #[command(flatten)]
     common: Common,

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The one-letter options that take a value. A test holds it against the definition.
-const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmwct";
+const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmMwctCJK";
 
 /// Long spellings with a single dash, from before getopt.
 const LEGACY: [(&str, &str); 5] = [

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::certificate;
 use super::checks::Judgement;
-use super::exchange::{Means, Miss, Received, Stage, Trace, exchange};
-use super::plan::Plan;
+use super::exchange::{Means, Miss, Received, Stage, Trace, exchange, open};
+use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
 use super::target::Target;
 use super::tls;
@@ -21,7 +22,7 @@ use crate::plugin::metric::plain;
 pub struct Prober {
     plan: Plan,
     run_number: u64,
-    /// Built with the first https exchange; a redirect may need it as well.
+    /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
 }
 
@@ -32,16 +33,25 @@ struct Course {
     phases: Phases,
     /// The exchange that runs, or ran last.
     trace: Trace,
+    /// The head of the last page, where it is shown.
+    page: Vec<u8>,
+    /// What is thought of the first certificate, where a request follows.
+    certificate: Option<Judgement>,
 }
 
 impl Prober {
     /// For one run.
-    pub fn new(plan: Plan, run_number: u64) -> Self {
-        Self {
+    pub fn new(plan: Plan, run_number: u64) -> anyhow::Result<Self> {
+        let tls = OnceLock::new();
+        // Here its errors (a missing -J file, say) come as what they are: before any probe.
+        if plan.paths.iter().any(|path| path.target.https) {
+            let _ = tls.set(Ok(tls::connector(&plan.tls)?));
+        }
+        Ok(Self {
             plan,
             run_number,
-            tls: OnceLock::new(),
-        }
+            tls,
+        })
     }
 
     /// The plan.
@@ -62,6 +72,8 @@ impl Prober {
         let mut course = Course {
             phases: Phases::default(),
             trace: Trace::begin(),
+            page: Vec::new(),
+            certificate: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -78,6 +90,10 @@ impl Prober {
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
         self.plan.checks.judge_time(&mut judgement, elapsed);
+        if let Some(certificate) = course.certificate {
+            judgement.words = format!("{} - {}", certificate.words, judgement.words);
+            judgement.worsen(certificate.state, Kind::Certificate);
+        }
         course.phases.add(&course.trace.phases());
         Ok(Probe {
             at,
@@ -93,6 +109,7 @@ impl Prober {
             local: course.trace.local,
             remote: course.trace.remote,
             request_id,
+            page: course.page,
         })
     }
 
@@ -107,7 +124,25 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         loop {
-            let received = self.ask(&target, request_id, &mut course.trace).await?;
+            let means = self.means(&target)?;
+            let stream = open(means, &mut course.trace).await?;
+            if let (Some(limits), None) = (plan.certificate, &course.certificate) {
+                let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
+                if !plan.ask {
+                    return Ok(judged);
+                }
+                course.certificate = Some(judged);
+            }
+            // The first target was tried when the plan was made: only one that a redirect named can fail here.
+            let request = plan
+                .request
+                .build(&target, request_id)
+                .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            let received = exchange(means, stream, request, &mut course.trace).await?;
+            if plan.show.page {
+                let page = &received.reply.page;
+                course.page = page[..page.len().min(PAGE_SHOWN)].to_vec();
+            }
             let mut judgement =
                 match plan
                     .checks
@@ -137,19 +172,8 @@ impl Prober {
         }
     }
 
-    async fn ask(
-        &self,
-        target: &Target,
-        request_id: Option<&str>,
-        trace: &mut Trace,
-    ) -> Result<Received, Miss> {
-        // The first target was tried when the plan was made: only one that a redirect named can fail here.
-        let request = self
-            .plan
-            .request
-            .build(target, request_id)
-            .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
-        let means = Means {
+    fn means<'a>(&'a self, target: &'a Target) -> Result<Means<'a>, Miss> {
+        Ok(Means {
             target,
             family: self.plan.family,
             tls: if target.https {
@@ -157,9 +181,8 @@ impl Prober {
             } else {
                 None
             },
-            page: self.plan.checks.need_page().then_some(self.plan.page_kept),
-        };
-        exchange(means, request, trace).await
+            page: self.plan.page,
+        })
     }
 
     fn tls(&self) -> Result<&TlsConnector, Miss> {

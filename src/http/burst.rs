@@ -25,7 +25,7 @@ pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
         .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
         .build()
         .context("cannot start the executor")?;
-    let prober = Arc::new(Prober::new(plan, run_number()));
+    let prober = Arc::new(Prober::new(plan, run_number())?);
     let summary = runtime.block_on(burst(&prober, run));
     // A resolver that still waits for its answer is left behind, not waited for.
     runtime.shutdown_background();

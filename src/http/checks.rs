@@ -5,6 +5,7 @@ use std::time::Duration;
 use memchr::memmem;
 use regex::bytes::Regex;
 
+use super::age;
 use super::args::OnRedirect;
 use super::exchange::Received;
 use super::probe::Kind;
@@ -28,6 +29,8 @@ pub struct Checks {
     pub regex: Option<Regex>,
     /// It must not match instead.
     pub invert_regex: bool,
+    /// How much older than the server's time the page may be.
+    pub max_age: Option<Duration>,
     /// The size it must have.
     pub size: Option<Size>,
     /// Seconds that a probe may take.
@@ -72,7 +75,8 @@ impl Judgement {
         }
     }
 
-    fn worsen(&mut self, state: State, kind: Kind) {
+    /// Makes it at least as bad as this; the first reason stays.
+    pub fn worsen(&mut self, state: State, kind: Kind) {
         if state > self.state {
             self.state = state;
         }
@@ -95,11 +99,6 @@ impl Judgement {
 }
 
 impl Checks {
-    /// Whether anybody looks at the page.
-    pub fn need_page(&self) -> bool {
-        self.string.is_some() || self.regex.is_some()
-    }
-
     /// Judges status line and status. `Err`: that is the last word.
     pub fn judge_status(
         &self,
@@ -171,6 +170,9 @@ impl Checks {
         if let Some((kind, why)) = &received.damage {
             let text = format!("the reply was cut off after {size} bytes: {why}");
             note(State::Critical, *kind, text);
+        }
+        if let Some((state, text)) = self.max_age.and_then(|age| age::judge(reply, age)) {
+            note(state, Kind::Content, text);
         }
         let missing = |text: &str| format!("'{}' not found on '{}'", shown(text), target.url());
         if let Some(text) = &self.header
@@ -267,6 +269,7 @@ mod tests {
             string: None,
             regex: None,
             invert_regex: false,
+            max_age: None,
             size: None,
             time: NONE,
             run_time: NONE,

@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::plan::Family;
+use super::plan::{Family, PageUse};
 use super::probe::{Kind, Phases};
 use super::reply::{self, HEAD_LIMIT, Reply};
 use super::target::Target;
@@ -95,8 +95,8 @@ pub struct Means<'a> {
     pub family: Family,
     /// For https.
     pub tls: Option<&'a TlsConnector>,
-    /// How much of the page is wanted; `None` where nobody looks at it.
-    pub page: Option<usize>,
+    /// What becomes of the page.
+    pub page: PageUse,
 }
 
 impl Trace {
@@ -136,25 +136,33 @@ impl Trace {
     }
 }
 
+/// Connects, and shakes hands where it is https.
+pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
+    let stream = connect(means, trace).await?;
+    secure(means, stream, trace).await
+}
+
 /// Sends a request and reads its reply.
 pub async fn exchange(
     means: Means<'_>,
+    stream: Stream,
     request: Request<Full<Bytes>>,
     trace: &mut Trace,
 ) -> Result<Received, Miss> {
-    let stream = connect(means, trace).await?;
-    let stream = secure(means, stream, trace).await?;
     trace.stage = Stage::Talking;
-    trace.tape.limit = HEAD_LIMIT.max(means.page.unwrap_or(0));
+    trace.tape.limit = match means.page {
+        PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
+        PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
+    };
     let mut wire = Wire::new(stream, &mut trace.tape);
-    let mut page = Page::new(means.page, request.method() == Method::HEAD);
+    let mut page = Page::new(means.page, *request.method() == Method::HEAD);
     let spoken = speak(&mut wire, request, &mut page).await;
     let received = match spoken {
         Ok(()) => Ok(None),
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
     trace.done = Some(Instant::now());
-    if matches!(received, Ok(None)) && !wire.tape().ended {
+    if matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
         let _ = tokio::time::timeout(FAREWELL, read_to_end(&mut wire)).await;
     }
     let damage = received?;
@@ -313,6 +321,9 @@ async fn speak(
     })
     .await?;
     page.begun = true;
+    if page.unread {
+        return Ok(());
+    }
     let mut body = response.into_body();
     while let Some(frame) = poll_fn(|cx| {
         drive(cx);
@@ -425,6 +436,8 @@ struct Page {
     limit: usize,
     /// Whether hyper took the header block.
     begun: bool,
+    /// Whether it is not waited for.
+    unread: bool,
     /// Whether none comes, whatever length is announced.
     absent: bool,
     bytes: Vec<u8>,
@@ -432,9 +445,13 @@ struct Page {
 }
 
 impl Page {
-    fn new(limit: Option<usize>, absent: bool) -> Self {
+    fn new(wanted: PageUse, absent: bool) -> Self {
         Self {
-            limit: limit.unwrap_or(0),
+            limit: match wanted {
+                PageUse::Kept(limit) => limit,
+                PageUse::Unread | PageUse::Counted => 0,
+            },
+            unread: wanted == PageUse::Unread,
             begun: false,
             absent,
             bytes: Vec::new(),
@@ -461,7 +478,7 @@ impl Page {
         let (start, end, page) = reply::split(&tape.received)?;
         let head = &tape.received[start..end];
         let length = reply::content_length(head).filter(|_| !reply::is_chunked(head))?;
-        (!self.absent && tape.size < page as u64 + length)
+        (!self.absent && !self.unread && tape.size < page as u64 + length)
             .then(|| (Kind::Truncated, CLOSED.to_owned()))
     }
 

@@ -8,15 +8,17 @@
 //! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
 //! | [`exchange`], [`reply`] | one request and its reply on a new connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
-//! | [`checks`], [`pattern`] | one reply to a state and `check_http`'s words |
+//! | [`checks`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`burst`] | the loop |
 //! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
 
+pub mod age;
 mod args;
 mod argv;
 pub mod attempt;
 pub mod burst;
+pub mod certificate;
 pub mod checks;
 pub mod exchange;
 pub mod pattern;

@@ -1,5 +1,6 @@
 //! What a run does, parsed and consistent: nothing is validated later.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,6 +9,7 @@ use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::args::{Args, OnRedirect, TIMEOUT};
+use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::pattern;
 use super::request::Template;
@@ -23,6 +25,9 @@ const PAGES_KEPT: usize = 64 << 20;
 
 /// The most that is kept of one page.
 const PAGE_KEPT: usize = 16 << 20;
+
+/// The most of a page that `-B` shows.
+pub const PAGE_SHOWN: usize = 16 << 10;
 
 /// The settings of a run.
 #[derive(Debug)]
@@ -43,18 +48,22 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How long the certificate must be good.
+    pub certificate: Option<DaysLeft>,
+    /// Whether a request is sent even where the certificate is looked at.
+    pub ask: bool,
     /// How a probe is judged.
     pub checks: Checks,
-    /// How many bytes of a page are kept to be searched.
-    pub page_kept: usize,
+    /// How much of a page is read and kept.
+    pub page: PageUse,
     /// How many probes, and how fast.
     pub pace: Pace,
     /// Ranges over the failed probes; they decide where there is one.
     pub failures: Limits<Limit>,
     /// The percentile of the times that the time limits of `checks` are for, instead of each probe.
     pub percentile: Option<f64>,
-    /// Performance data by phase as well.
-    pub extended: bool,
+    /// What is shown beside the result.
+    pub show: Show,
 }
 
 /// A named way to the server.
@@ -84,6 +93,30 @@ pub struct Tls {
     pub versions: Vec<&'static SupportedProtocolVersion>,
     /// Whether the server is told the host name.
     pub sni: bool,
+    /// The PEM files with the certificate to show and with its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is shown beside the result.
+#[derive(Debug, Clone, Copy)]
+pub struct Show {
+    /// Performance data by phase.
+    pub phases: bool,
+    /// The page.
+    pub page: bool,
+    /// The URL.
+    pub url: bool,
+}
+
+/// What becomes of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageUse {
+    /// It is not waited for.
+    Unread,
+    /// It is read and forgotten.
+    Counted,
+    /// It is read, and this much of it is kept.
+    Kept(usize),
 }
 
 /// How many probes, and how fast.
@@ -126,14 +159,25 @@ impl TryFrom<&Args> for Plan {
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
                 sni: args.sni,
+                identity: args.client_cert.clone().zip(args.private_key.clone()),
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
-            page_kept: (PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT),
+            page: if args.no_body {
+                PageUse::Unread
+            } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
+                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+            } else if args.show_body {
+                PageUse::Kept(PAGE_SHOWN)
+            } else {
+                PageUse::Counted
+            },
             pace: Pace {
                 attempts: match (args.attempts, args.detect) {
                     (Some(attempts), _) => Some(attempts),
@@ -149,7 +193,11 @@ impl TryFrom<&Args> for Plan {
                 critical: args.failures_critical,
             },
             percentile: args.percentile,
-            extended: args.extended_perfdata,
+            show: Show {
+                phases: args.extended_perfdata,
+                page: args.show_body,
+                url: args.link,
+            },
             paths: vec![Path {
                 name: target.address.clone(),
                 target,
@@ -159,7 +207,14 @@ impl TryFrom<&Args> for Plan {
 }
 
 fn target(args: &Args) -> anyhow::Result<Target> {
-    let (host, host_port) = match args.hostname.as_deref() {
+    // As in check_http: what stands alone is the address first and then the host name, where the options do not say.
+    let mut alone = args.positional.iter().filter(|word| !word.is_empty());
+    let ip_address = args.ip_address.as_ref().or_else(|| alone.next());
+    let hostname = args.hostname.as_ref().or_else(|| alone.next());
+    if let Some(word) = alone.next() {
+        bail!("'{word}' is one name too many: -I and -H have given address and host name");
+    }
+    let (host, host_port) = match hostname {
         Some(text) => {
             let (host, port) = host_and_port(text)
                 .with_context(|| format!("-H {text}: this is no host name, nor HOST:PORT"))?;
@@ -167,7 +222,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         }
         None => (None, None),
     };
-    let address = match (args.ip_address.as_deref(), &host) {
+    let address = match (ip_address, &host) {
         (Some(text), _) => match host_and_port(text) {
             Some((address, None)) => address,
             Some(_) => bail!("-I {text}: give the port with -p"),
@@ -178,7 +233,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             bail!("no server is named: give a host name (-H) or an address (-I), see --help")
         }
     };
-    let https = args.ssl.is_some();
+    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
@@ -210,6 +265,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
         string: given(&args.string),
         regex,
         invert_regex: args.invert_regex,
+        max_age: args.max_age,
         size: args.pagesize.as_deref().map(parse_size).transpose()?,
         time: if args.percentile.is_some() {
             Limits {
@@ -236,6 +292,19 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
     Ok(Size {
         min: number(min)?,
         max: max.map(number).transpose()?.unwrap_or(0),
+    })
+}
+
+fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
+    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let days = |word: &str| {
+        let days: Option<u32> = word.trim().parse().ok();
+        days.map(i64::from)
+            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
+    };
+    Ok(DaysLeft {
+        warning: days(warning)?,
+        critical: days(critical)?,
     })
 }
 

@@ -36,6 +36,8 @@ pub struct Probe {
     pub remote: Option<SocketAddr>,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
+    /// The head of the last page, where it is to be shown.
+    pub page: Vec<u8>,
 }
 
 impl Probe {
@@ -85,6 +87,8 @@ pub enum Kind {
     Redirect,
     /// The reply is not what `-e`, `-d`, `-s`, `-r` or `-m` ask for.
     Content,
+    /// The certificate is over or soon will be.
+    Certificate,
     /// Good, but over `-w` or `-c`.
     Slow,
 }
@@ -107,6 +111,7 @@ impl Kind {
             Self::Http5xx => "http-5xx",
             Self::Redirect => "redirect",
             Self::Content => "content",
+            Self::Certificate => "certificate",
             Self::Slow => "slow",
         }
     }

@@ -27,6 +27,7 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     report.metrics = metrics(plan, summary);
     report.findings = findings(plan, summary, verdict);
     report.details = details(plan, summary);
+    shown_things(&mut report, plan, summary);
     lines(&mut report, summary);
     report
 }
@@ -67,6 +68,8 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
     }
     let mut line = parts.join(" - ");
     if !single {
+        // check_http ends its words on a certificate with a full stop.
+        line.truncate(line.trim_end_matches('.').len());
         // Writing to a String cannot fail.
         let _ = match summary.failed {
             0 => write!(line, ", {0} of {0} probes good", summary.attempts),
@@ -132,7 +135,7 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
         .unit(Unit::Bytes)
         .min(0.0);
     let mut metrics = vec![time.limits(limits.warning, limits.critical), size];
-    if plan.extended {
+    if plan.show.phases {
         metrics.extend(extended(plan, probe));
     }
     let attempts = summary.attempts as f64;
@@ -274,6 +277,7 @@ fn advice(summary: &Summary) -> &'static str {
         Some(Kind::Tls) => {
             "compare with openssl s_client -connect; a plain http port answers like this as well"
         }
+        Some(Kind::Certificate) => "renew the certificate, and reload the server that shows it",
         Some(Kind::Timeout | Kind::Slow) => {
             "the phases (-v) tell the network, the proxy and the backend apart"
         }
@@ -281,6 +285,22 @@ fn advice(summary: &Summary) -> &'static str {
             "the connection broke at the server or on the way: search its log for the client ports (-v)"
         }
         _ => "",
+    }
+}
+
+/// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
+fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
+    if plan.show.url {
+        for path in &plan.paths {
+            report.line(0, path.target.url());
+        }
+    }
+    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
+    for line in page.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if plan.show.page {
+            report.line(0, clean_cut(line, 1000));
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! TLS as `check_http` has it by default: a session with whoever answers. Built for https alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
@@ -14,15 +17,38 @@ use super::plan::Tls;
 
 /// A connector that makes a full handshake each time.
 pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&tls.versions)
         .context("cannot set up TLS")?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Unverified));
+    let mut config = match &tls.identity {
+        None => config.with_no_client_auth(),
+        Some((certificates, key)) => {
+            config.with_client_cert_resolver(Arc::new(identity(certificates, key)?))
+        }
+    };
     config.enable_sni = tls.sni;
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What this side shows when it is asked for a certificate. The certificate itself is not looked into: old sites have
+/// some of X.509 version 1, which rustls would refuse to read.
+fn identity(certificates: &Path, key: &Path) -> anyhow::Result<SingleCertAndKey> {
+    let chain = CertificateDer::pem_file_iter(certificates)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("-J {}: cannot read a certificate", certificates.display()))?;
+    anyhow::ensure!(
+        !chain.is_empty(),
+        "-J {}: no certificate is in it",
+        certificates.display()
+    );
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("-K {}: cannot read a private key", key.display()))?;
+    let secret = ring::sign::any_supported_type(&secret)
+        .with_context(|| format!("-K {}: this kind of key cannot be used", key.display()))?;
+    Ok(CertifiedKey::new(chain, secret).into())
 }
 
 /// Takes any certificate, and does not look at the signature of the handshake either: that would cost a quarter of a

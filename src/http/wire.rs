@@ -45,6 +45,19 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The certificate that the server showed.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => {
+                let (_, session) = stream.get_ref();
+                Some(session.peer_certificates()?.first()?.as_ref())
+            }
+        }
+    }
+}
+
 impl<'a> Wire<'a> {
     /// Puts a tape under a stream.
     pub fn new(stream: Stream, tape: &'a mut Tape) -> Self {

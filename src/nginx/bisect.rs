@@ -9,6 +9,7 @@ use rustix::fs::SeekFrom;
 use super::clock::{Clock, Reckoner};
 use super::cursor::read_at;
 use super::line::{STAMP, has_header};
+use super::wrapping::Wrapping;
 
 /// What is read at a place to find a line there.
 const PIECE: u64 = 16 * 1024;
@@ -26,6 +27,7 @@ const DISORDER: i64 = 60;
 /// little disorder; where a clock was put back further, the place is early, never late, unless the lines behind
 /// the jump are all there is.
 pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Result<u64> {
+    let wrapping = Wrapping::of(&read_at(file, 0, PIECE)?);
     let around_a_change = clock.is_near_a_change(second);
     // Within an hour that comes twice the order of local times says little: begin before it.
     let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
@@ -33,7 +35,7 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
     let (mut low, mut high) = (0, size);
     while high - low > CLOSE {
         let middle = low + (high - low) / 2;
-        match line_from(file, middle, high, clock)? {
+        match line_from(file, middle, high, clock, wrapping)? {
             Some((at, time)) if time < wanted => low = at,
             _ => high = middle,
         }
@@ -42,7 +44,13 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
 }
 
 /// The first line of nginx' that begins behind `from` and before `end`: its place and time.
-fn line_from(file: &File, from: u64, end: u64, clock: &Clock) -> io::Result<Option<(u64, i64)>> {
+fn line_from(
+    file: &File,
+    from: u64,
+    end: u64,
+    clock: &Clock,
+    wrapping: Wrapping,
+) -> io::Result<Option<(u64, i64)>> {
     let mut at = from;
     for _ in 0..PIECES {
         at = behind_hole(file, at);
@@ -54,9 +62,10 @@ fn line_from(file: &File, from: u64, end: u64, clock: &Clock) -> io::Result<Opti
         while line_start < piece.len() {
             let rest = &piece[line_start..];
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
-            if has_header(line) {
+            let told = wrapping.unwrap(line);
+            if has_header(&told) {
                 // Of the two readings of an ambiguous time either will do: the search stays clear of them.
-                let time = Reckoner::new(clock, None).read(&line[..STAMP]);
+                let time = Reckoner::new(clock, None).read(&told[..STAMP]);
                 if let Some(time) = time {
                     let place = at + line_start as u64;
                     return Ok((place < end).then_some((place, time)));

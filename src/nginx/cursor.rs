@@ -11,9 +11,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use serde::{Deserialize, Serialize};
 
 use super::line::LONGEST;
+use crate::plugin::state_file::checksum;
 
 /// How many bytes of the head are compared.
-const HEAD: u64 = 1024;
+pub const HEAD: u64 = 1024;
 
 /// A place in a file, and how to know the file again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,31 @@ impl Cursor {
         })
     }
 
+    /// This place in what a compressed file holds, given the bytes at its head and before the place.
+    pub fn in_compressed(
+        file: &File,
+        offset: u64,
+        skipping: bool,
+        head: &[u8],
+        before: &[u8],
+    ) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            offset,
+            head: checksum(&head[..head_length(offset).min(head.len())]),
+            tail: checksum(before),
+            skipping,
+        })
+    }
+
+    /// Whether a log with this head is the one that was read.
+    pub fn has_head(&self, head: &[u8]) -> bool {
+        let length = head_length(self.offset);
+        length > 0 && head.len() >= length && checksum(&head[..length]) == self.head
+    }
+
     /// Whether this is, by its number, the same file. (Its device may have another number after a reboot.)
     pub fn is_inode_of(&self, file: &File) -> io::Result<bool> {
         Ok(self.inode == file.metadata()?.ino())
@@ -57,7 +83,8 @@ impl Cursor {
         if self.offset == 0 {
             return Ok(metadata.ino() == self.inode && metadata.dev() == self.device);
         }
-        Ok(self.shares_head(file)? && tail(file, self.offset)? == self.tail)
+        let head = fingerprint(file, 0, self.offset.min(HEAD))?;
+        Ok(head == self.head && tail(file, self.offset)? == self.tail)
     }
 
     /// Whether this is a place in the file of the other cursor, as far as their numbers tell.
@@ -66,12 +93,10 @@ impl Cursor {
         let same_head = self.offset < HEAD || self.head == other.head;
         same_file && same_head && self.offset <= other.offset
     }
+}
 
-    /// Whether the file begins as the one that was read.
-    pub fn shares_head(&self, file: &File) -> io::Result<bool> {
-        let head = self.offset.min(HEAD);
-        Ok(head > 0 && file.metadata()?.len() >= head && fingerprint(file, 0, head)? == self.head)
-    }
+fn head_length(offset: u64) -> usize {
+    usize::try_from(offset.min(HEAD)).unwrap_or(0)
 }
 
 /// What stands before this place, for looking back.
@@ -87,9 +112,7 @@ fn tail(file: &File, offset: u64) -> io::Result<u64> {
 }
 
 fn fingerprint(file: &File, from: u64, length: u64) -> io::Result<u64> {
-    Ok(crate::plugin::state_file::checksum(&read_at(
-        file, from, length,
-    )?))
+    Ok(checksum(&read_at(file, from, length)?))
 }
 
 /// Up to `length` bytes from this place; fewer at the end of the file.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::bisect;
 use super::clock::Clock;
 use super::cursor::Cursor;
+use super::gzip;
 use super::owner;
 
 /// How many earlier generations of a log are looked at.
@@ -55,6 +56,8 @@ pub struct Part {
     pub skipping: bool,
     /// Whether it bears the log's name now.
     pub is_current: bool,
+    /// Whether it has to be unpacked; places in it are places in what it holds.
+    pub is_compressed: bool,
 }
 
 /// What to read of a log.
@@ -70,10 +73,30 @@ pub struct Parts {
 pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Result<Parts> {
     let file = open(path)?;
     let shown = || format!("cannot read {}", path.display());
+    if gzip::is_gzip(&file).with_context(shown)? {
+        return compressed(path, file, place).with_context(shown);
+    }
     match &place.current {
         Some(cursor) => resume(path, file, place, cursor, from, clock).with_context(shown),
         None => look_back(path, file, from, clock).with_context(shown),
     }
+}
+
+/// A log that is compressed itself is read once: it does not grow and has no earlier generations.
+fn compressed(path: &Path, file: File, place: &Place) -> io::Result<Parts> {
+    let head = gzip::head(&file)?;
+    let known = place
+        .current
+        .as_ref()
+        .filter(|cursor| cursor.has_head(&head));
+    let begin = known.map_or((0, false), |cursor| (cursor.offset, cursor.skipping));
+    Ok(Parts {
+        parts: vec![Part {
+            is_compressed: true,
+            ..part(path, file, begin, true)
+        }],
+        rotated: false,
+    })
 }
 
 fn resume(
@@ -88,14 +111,13 @@ fn resume(
     // Of an empty file nothing is known that could show that it was filled, copied and truncated meanwhile.
     let sure = cursor.offset > 0 && !place.rotated;
     if fits && cursor.is_inode_of(&file)? && sure {
-        let (from, skipping) = (cursor.offset, cursor.skipping);
-        let parts = vec![part(path, file, from, skipping, true)];
+        let begin = (cursor.offset, cursor.skipping);
+        let parts = vec![part(path, file, begin, true)];
         return Ok(Parts {
             parts,
             rotated: false,
         });
     }
-    let mut known: Vec<&Cursor> = place.earlier.iter().chain([cursor]).collect();
     let candidates = generations(path, &file)?;
     // A file with our inode that was renamed is ours, even where the new one begins with the same bytes.
     let mut renamed = false;
@@ -103,71 +125,119 @@ fn resume(
         renamed |= cursor.is_inode_of(&candidate.file)? && cursor.fits(&candidate.file)?;
     }
     let goes_on = fits && (cursor.is_inode_of(&file)? || !renamed);
-    if goes_on {
-        known.pop();
+    let mut known = Known {
+        earlier: place.earlier.iter().collect(),
+        current: (!goes_on).then_some(cursor),
+    };
+    let mut claims = Vec::with_capacity(candidates.len());
+    for candidate in &candidates {
+        claims.push(if candidate.is_compressed {
+            None
+        } else {
+            known.claim_by_inode(&candidate.file)?
+        });
     }
     let mut parts = Vec::new();
-    for candidate in candidates {
-        if let Some((from, skipping)) =
-            rest_of(&candidate, &mut known, from, clock, cursor, goes_on)?
-        {
-            parts.push(part(&candidate.path, candidate.file, from, skipping, false));
+    for (candidate, claim) in candidates.into_iter().zip(claims) {
+        let Generation {
+            path,
+            file,
+            size,
+            modified,
+            is_compressed,
+            ..
+        } = candidate;
+        // A file that was compressed keeps its time, not its inode.
+        if is_compressed {
+            if modified >= from {
+                let begin = known.place_in_compressed(&gzip::head(&file)?);
+                parts.push(Part {
+                    is_compressed,
+                    ..part(&path, file, begin, false)
+                });
+            }
+            continue;
         }
+        let claim = match claim {
+            Some(cursor) => Some(cursor),
+            None => known.claim_by_content(&file)?,
+        };
+        let begin = match claim {
+            Some(cursor) => (cursor.offset, cursor.skipping),
+            None if modified < from || known.is_copy(&file, size)? => continue,
+            None => (bisect::start_of(&file, size, from, clock)?, false),
+        };
+        parts.push(part(&path, file, begin, false));
     }
-    let (from, skipping) = if goes_on {
+    let begin = if goes_on {
         (cursor.offset, cursor.skipping)
     } else {
         (0, false)
     };
-    parts.push(part(path, file, from, skipping, true));
+    parts.push(part(path, file, begin, true));
     Ok(Parts {
         parts,
         rotated: !goes_on,
     })
 }
 
-/// Where to go on in an earlier generation; `None` where nothing of it is wanted.
-fn rest_of(
-    candidate: &Generation,
-    known: &mut Vec<&Cursor>,
-    from: i64,
-    clock: &Clock,
-    current: &Cursor,
-    current_goes_on: bool,
-) -> io::Result<Option<(u64, bool)>> {
-    let file = &candidate.file;
-    let mut found = None;
-    for (number, cursor) in known.iter().enumerate() {
-        if cursor.fits(file)? {
-            let same_inode = cursor.is_inode_of(file)?;
-            if same_inode || found.is_none() {
-                found = Some((number, same_inode));
-            }
-            if same_inode {
-                break;
+/// What was read before, each for one file to go on in.
+struct Known<'a> {
+    earlier: Vec<&'a Cursor>,
+    /// That of the file that bore the log's name, where it bears it no more.
+    current: Option<&'a Cursor>,
+}
+
+impl<'a> Known<'a> {
+    /// The place in a file that kept its inode, as it does when it is renamed.
+    fn claim_by_inode(&mut self, file: &File) -> io::Result<Option<&'a Cursor>> {
+        // Of what was empty nothing is known: it is read from its start in any case, and its inode may be another's.
+        if let Some(cursor) = self.current
+            && cursor.offset > 0
+            && cursor.is_inode_of(file)?
+            && cursor.fits(file)?
+        {
+            return Ok(self.current.take());
+        }
+        // The latest first: of two with one number it is the one that was read further.
+        for number in (0..self.earlier.len()).rev() {
+            let cursor = self.earlier[number];
+            if cursor.offset > 0 && cursor.is_inode_of(file)? && cursor.fits(file)? {
+                return Ok(Some(self.earlier.remove(number)));
             }
         }
+        Ok(None)
     }
-    if let Some((number, _)) = found {
-        let cursor = known.remove(number);
-        return Ok(Some((cursor.offset, cursor.skipping)));
-    }
-    // A copy of what was read already, made at an earlier time.
-    for cursor in known.iter() {
-        if cursor.shares_head(file)? {
-            return Ok(None);
+
+    /// The place in a copy that was made before the log was truncated.
+    fn claim_by_content(&mut self, file: &File) -> io::Result<Option<&'a Cursor>> {
+        match self.current {
+            Some(cursor) if cursor.offset > 0 && cursor.fits(file)? => Ok(self.current.take()),
+            _ => Ok(None),
         }
     }
-    if current_goes_on && current.shares_head(file)? {
-        return Ok(None);
+
+    /// Where to go on in a compressed file with this head: where reading stopped, if it was read before.
+    fn place_in_compressed(&mut self, head: &[u8]) -> (u64, bool) {
+        let found = self
+            .current
+            .take_if(|cursor| cursor.has_head(head))
+            .or_else(|| {
+                let known = self.earlier.iter().filter(|cursor| cursor.has_head(head));
+                known.copied().max_by_key(|cursor| cursor.offset)
+            });
+        found.map_or((0, false), |cursor| (cursor.offset, cursor.skipping))
     }
-    if candidate.modified < from {
-        return Ok(None);
+
+    /// Whether this holds just what was read under another inode, which is gone.
+    fn is_copy(&self, file: &File, size: u64) -> io::Result<bool> {
+        for cursor in &self.earlier {
+            if cursor.offset > 0 && cursor.offset == size && cursor.fits(file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
-    Ok(Some((
-        bisect::start_of(file, candidate.size, from, clock)?,
-        false,
-    )))
 }
 
 fn look_back(path: &Path, file: File, from: i64, clock: &Clock) -> io::Result<Parts> {
@@ -175,31 +245,43 @@ fn look_back(path: &Path, file: File, from: i64, clock: &Clock) -> io::Result<Pa
     let size = file.metadata()?.len();
     let start = bisect::start_of(&file, size, from, clock)?;
     if start == 0 {
-        for Generation {
-            path,
-            file,
-            size,
-            modified,
-        } in generations(path, &file)?
-        {
-            if modified >= from {
-                let start = bisect::start_of(&file, size, from, clock)?;
-                parts.push(part(&path, file, start, false, false));
+        for generation in generations(path, &file)? {
+            let Generation {
+                path,
+                file,
+                size,
+                modified,
+                is_compressed,
+                ..
+            } = generation;
+            if modified < from {
+                continue;
             }
+            let start = if is_compressed {
+                0
+            } else {
+                bisect::start_of(&file, size, from, clock)?
+            };
+            parts.push(Part {
+                is_compressed,
+                ..part(&path, file, (start, false), false)
+            });
         }
     }
     let rotated = !parts.is_empty();
-    parts.push(part(path, file, start, false, true));
+    parts.push(part(path, file, (start, false), true));
     Ok(Parts { parts, rotated })
 }
 
-fn part(path: &Path, file: File, from: u64, skipping: bool, is_current: bool) -> Part {
+/// A plain part; `begin` is where, and whether that is within a line longer than the buffer.
+fn part(path: &Path, file: File, begin: (u64, bool), is_current: bool) -> Part {
     Part {
         path: path.to_owned(),
         file,
-        from,
-        skipping,
+        from: begin.0,
+        skipping: begin.1,
         is_current,
+        is_compressed: false,
     }
 }
 
@@ -228,6 +310,7 @@ impl Place {
         if current.is_some() {
             self.current = current;
         }
+        self.earlier.retain(|known| known.offset > 0);
         let surplus = self.earlier.len().saturating_sub(REMEMBERED);
         self.earlier.drain(..surplus);
         self.rotated = rotated;
@@ -241,6 +324,14 @@ struct Generation {
     size: u64,
     /// In seconds since 1970.
     modified: i64,
+    modified_nanoseconds: i64,
+    is_compressed: bool,
+}
+
+impl Generation {
+    fn age(&self) -> (i64, i64) {
+        (self.modified, self.modified_nanoseconds)
+    }
 }
 
 /// The earlier generations of a log, oldest first, as far as they can be read.
@@ -255,28 +346,32 @@ fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
         if !is_generation_of(path.file_name().unwrap_or_default(), &entry.file_name()) {
             continue;
         }
-        let Ok(file) = open_quietly(&entry.path()) else {
+        let path = entry.path();
+        let is_compressed = path.extension().is_some_and(|ending| ending == "gz");
+        // While gzip is at work both are there, and the plain one is whole.
+        if is_compressed && path.with_extension("").exists() {
+            continue;
+        }
+        let Ok(file) = open_quietly(&path) else {
             continue;
         };
         let metadata = file.metadata()?;
         let is_current = metadata.ino() == current.ino() && metadata.dev() == current.dev();
         if metadata.is_file() && !is_current {
-            let modified = (metadata.mtime(), metadata.mtime_nsec());
-            found.push((modified, entry.path(), file, metadata.len()));
+            found.push(Generation {
+                path,
+                file,
+                size: metadata.len(),
+                modified: metadata.mtime(),
+                modified_nanoseconds: metadata.mtime_nsec(),
+                is_compressed,
+            });
         }
     }
-    found.sort_by(|a, b| (a.0, &b.1).cmp(&(b.0, &a.1)));
+    found.sort_by(|a, b| a.age().cmp(&b.age()).then_with(|| b.path.cmp(&a.path)));
     let surplus = found.len().saturating_sub(GENERATIONS);
-    Ok(found
-        .into_iter()
-        .skip(surplus)
-        .map(|(modified, path, file, size)| Generation {
-            path,
-            file,
-            size,
-            modified: modified.0,
-        })
-        .collect())
+    found.drain(..surplus);
+    Ok(found)
 }
 
 /// Whether the other path is an earlier generation of this log, as far as its name tells.
@@ -285,17 +380,22 @@ pub fn is_generation(log: &Path, other: &Path) -> bool {
     log.parent() == other.parent() && names.is_some_and(|(log, other)| is_generation_of(log, other))
 }
 
-/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`; no compressed files.
+/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: a number or a date, or `old`. Not a
+/// copy such as `error.log.bak`. Compressed by gzip or not at all.
 fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (log, name) = (log.as_bytes(), name.as_bytes());
-    let compressed = [&b".gz"[..], b".zst", b".bz2", b".xz"]
+    let name = name.strip_suffix(b".gz").unwrap_or(name);
+    let other_kind = [&b".zst"[..], b".bz2", b".xz"]
         .iter()
         .any(|ending| name.ends_with(ending));
-    if compressed || name == log {
+    if other_kind || name == log {
         return false;
     }
-    let begins = |rest: &[u8]| rest.first().is_some_and(|b| b".-_".contains(b));
-    if name.strip_prefix(log).is_some_and(begins) {
+    let is_mark = |rest: &[u8]| {
+        let begins = rest.first().is_some_and(|b| b".-_".contains(b));
+        begins && (rest.ends_with(b"old") || rest.iter().any(u8::is_ascii_digit))
+    };
+    if name.strip_prefix(log).is_some_and(is_mark) {
         return true;
     }
     let Some(dot) = memchr::memrchr(b'.', log) else {
@@ -304,7 +404,7 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (stem, ending) = log.split_at(dot);
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_suffix(ending))
-        .is_some_and(|middle| begins(middle) && middle.iter().any(u8::is_ascii_digit))
+        .is_some_and(is_mark)
 }
 
 fn open_quietly(path: &Path) -> io::Result<File> {
@@ -352,8 +452,13 @@ mod tests {
             ("error-20261123.log", true),
             ("error-20261123-050000.log", true),
             ("error.20261123.log", true),
+            ("error.log.old", true),
             ("error.log", false),
-            ("error.log.2.gz", false),
+            ("error.log.bak", false),
+            ("error.log.save", false),
+            ("error.log.2.gz", true),
+            ("error-20261123.log.gz", true),
+            ("error.log.2.xz", false),
             ("error-shop.log", false),
             ("errors.log", false),
             ("access.log.1", false),

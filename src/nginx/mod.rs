@@ -6,8 +6,9 @@
 //! | `line`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
+//! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
-//! | `cursor`, `follow`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `cursor`, `follow`, `gzip`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report` | counts and limits to a state, and to words |
@@ -20,6 +21,9 @@ mod cursor;
 mod fields;
 mod follow;
 mod forged;
+mod gzip;
+#[cfg(test)]
+mod histories;
 mod line;
 mod memory;
 mod owner;
@@ -30,6 +34,7 @@ mod report;
 mod scan;
 mod tally;
 mod verdict;
+mod wrapping;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -68,13 +73,13 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let clock = Clock::new(TimeZone::system(), run.started());
     let plan = Plan::new(args, &clock)?;
-    let (logs, mut memory) = look(&plan, &clock, run)?;
+    let ended = || run.ended().is_some();
+    let (logs, mut memory) = look(&plan, &clock, &ended)?;
     let summary = memory
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
     let state = plan.thresholds.judge(&summary);
-    let torn = logs.iter().any(|log| log.torn);
-    if plan.window.moves && !torn && logs.iter().any(|log| log.changed) {
+    if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }
     let facts = Facts {
@@ -87,8 +92,18 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     Ok(report::render(&facts, state))
 }
 
+/// A state that is not written again costs no fsync; one that holds half of what was counted is worse than none.
+fn is_worth_keeping(plan: &Plan, logs: &[Log]) -> bool {
+    let torn = logs.iter().any(|log| log.torn);
+    plan.window.moves && !torn && logs.iter().any(|log| log.changed)
+}
+
 /// Reads what is new in all logs.
-fn look(plan: &Plan, clock: &Clock, run: &Run) -> anyhow::Result<(Vec<Log>, Memory)> {
+fn look(
+    plan: &Plan,
+    clock: &Clock,
+    ended: &dyn Fn() -> bool,
+) -> anyhow::Result<(Vec<Log>, Memory)> {
     let paths = expand(&plan.files)?;
     let mut memory = if plan.window.moves {
         Memory::recall(plan)
@@ -110,14 +125,13 @@ fn look(plan: &Plan, clock: &Clock, run: &Run) -> anyhow::Result<(Vec<Log>, Memo
             file: usize::try_from(checksum(path.as_os_str().as_encoded_bytes()) & 0xff)
                 .unwrap_or(0),
         };
-        let ended = || run.ended().is_some();
         logs.push(look_at(
             &path,
             &mut memory.places,
             &mut memory.tally,
             rules,
             clock,
-            &ended,
+            ended,
         ));
     }
     // One log that can be read is enough to find something in; with none there is nothing to say.

@@ -67,6 +67,11 @@ impl<R: Read> Reader<R> {
         self.skipping
     }
 
+    /// What was handed out last, up to that place.
+    pub fn before(&self) -> &[u8] {
+        &self.buffer[self.fresh.saturating_sub(LONGEST)..self.fresh]
+    }
+
     /// How many lines were longer than the buffer, and dropped.
     pub fn overlong(&self) -> u64 {
         self.overlong

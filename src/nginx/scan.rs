@@ -1,19 +1,20 @@
 //! One part of a log, read to its end and counted.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use anyhow::{Context, bail};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::cause::CauseSet;
 use super::clock::Reckoner;
-use super::cursor::{Cursor, before};
+use super::cursor::{self, Cursor};
 use super::follow::Part;
 use super::forged::Watch;
+use super::gzip::{self, Unpacked};
 use super::line::{self, Level, STAMP};
 use super::reader::{Batch, Reader};
 use super::tally::Tally;
+use super::wrapping::Wrapping;
 
 /// A log of nginx' shows a line of its own within so many bytes.
 const FIRST_LOOK: u64 = 128 * 1024;
@@ -58,15 +59,25 @@ pub fn scan(
     ended: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Cursor, bool)> {
     let shown = || format!("cannot read {}", part.path.display());
-    let context = before(&part.file, part.from).with_context(shown)?;
-    let mut file: &File = &part.file;
-    file.seek(SeekFrom::Start(part.from)).with_context(shown)?;
-    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
-    let size = part.file.metadata().with_context(shown)?.len();
-    let source = file.take(size.saturating_sub(part.from));
-    let mut reader = Reader::new(source, part.from, &context, part.skipping);
+    let Unpacked {
+        source,
+        head,
+        before,
+    } = open_at(part).with_context(shown)?;
+    let mut reader = Reader::new(source, part.from, &before, part.skipping);
+    let wrapping = Wrapping::of(&head);
+    let mut unwrapped = Vec::new();
     let mut early = false;
     while let Some(batch) = reader.next_batch().with_context(shown)? {
+        let batch = if wrapping == Wrapping::None {
+            batch
+        } else {
+            let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
+            Batch {
+                bytes: &unwrapped,
+                fresh,
+            }
+        };
         count(batch, rules, times, tally, seen);
         if !seen.recognised && reader.offset() > part.from + FIRST_LOOK {
             break;
@@ -87,8 +98,30 @@ pub fn scan(
         tally.add_unparsed(time, reader.overlong());
     }
     seen.bytes += reader.offset().saturating_sub(part.from);
-    let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping()).with_context(shown)?;
-    Ok((cursor, early))
+    let (offset, skipping) = (reader.offset(), reader.skipping());
+    let cursor = if part.is_compressed {
+        Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before())
+    } else {
+        Cursor::at(&part.file, offset, skipping)
+    };
+    Ok((cursor.with_context(shown)?, early))
+}
+
+/// The bytes of a part, and those before it.
+fn open_at(part: &Part) -> io::Result<Unpacked> {
+    if part.is_compressed {
+        return gzip::open_at(&part.file, part.from);
+    }
+    let before = cursor::before(&part.file, part.from)?;
+    let mut file = part.file.try_clone()?;
+    file.seek(SeekFrom::Start(part.from))?;
+    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
+    let size = file.metadata()?.len();
+    Ok(Unpacked {
+        source: Box::new(file.take(size.saturating_sub(part.from))),
+        head: cursor::read_at(&part.file, 0, cursor::HEAD * 16)?,
+        before,
+    })
 }
 
 fn count(

@@ -15,6 +15,9 @@ const MOST_TUPLES: usize = 1 << 17;
 /// The most local addresses that are counted one by one, 8 KiB each.
 const MOST_SOURCES: usize = 2048;
 
+/// Slots for what was met last.
+const RECENT: usize = 64;
+
 /// What a client port can be used for once: a local address, and where its connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tuple {
@@ -68,7 +71,10 @@ struct Port {
 #[derive(Debug, Clone, Default)]
 struct Taken {
     /// By each address of its own; the wildcards are kept apart.
-    addresses: HashMap<IpAddr, PortSet>,
+    addresses: Vec<(IpAddr, PortSet)>,
+    numbers: HashMap<IpAddr, usize>,
+    /// The address met last.
+    last: usize,
     /// By 0.0.0.0, and by :: without `IPV6_V6ONLY`.
     wildcard4: PortSet,
     wildcard6: PortSet,
@@ -101,6 +107,8 @@ pub struct Census {
     pub unlisted: u64,
     tuples: Vec<(Tuple, Usage)>,
     numbers: HashMap<Tuple, u32>,
+    /// The tuples met last. A few destinations have nearly all sockets, and comparing is cheaper than hashing.
+    recent: [Option<(Tuple, u32)>; RECENT],
     table: Vec<Port>,
     taken: Taken,
 }
@@ -120,6 +128,7 @@ impl Census {
             unlisted: 0,
             tuples: Vec::new(),
             numbers: HashMap::new(),
+            recent: [None; RECENT],
             table: vec![Port::default(); sysctl.range.size() as usize],
             taken: Taken::default(),
         };
@@ -184,15 +193,22 @@ impl Census {
 
     /// The number of a tuple, a new one where it is not known yet; none when there are too many.
     fn number(&mut self, tuple: Tuple) -> Option<u32> {
-        if let Some(number) = self.numbers.get(&tuple) {
-            return Some(*number);
+        let slot = recent_slot(tuple.destination, tuple.port);
+        match self.recent[slot] {
+            Some((met, number)) if met == tuple => return Some(number),
+            _ => {}
         }
-        if self.tuples.len() >= MOST_TUPLES {
-            return None;
-        }
-        let number = u32::try_from(self.tuples.len()).ok()?;
-        self.tuples.push((tuple, Usage::default()));
-        self.numbers.insert(tuple, number);
+        let number = match self.numbers.get(&tuple) {
+            Some(number) => *number,
+            None if self.tuples.len() >= MOST_TUPLES => return None,
+            None => {
+                let number = u32::try_from(self.tuples.len()).ok()?;
+                self.tuples.push((tuple, Usage::default()));
+                self.numbers.insert(tuple, number);
+                number
+            }
+        };
+        self.recent[slot] = Some((tuple, number));
         Some(number)
     }
 
@@ -203,7 +219,7 @@ impl Census {
 
     /// The local addresses that hold a port of the range.
     pub fn sources(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.taken.addresses.keys().copied()
+        self.taken.addresses.iter().map(|(address, _)| *address)
     }
 
     /// How many ports `bind(address, 0)` finds occupied, out of the capacity. `dual` are those with an IPv6
@@ -211,7 +227,8 @@ impl Census {
     pub fn bind_used(&self, address: IpAddr, dual: &PortSet) -> u32 {
         let taken = &self.taken;
         let none = PortSet::default();
-        let own = taken.addresses.get(&address).unwrap_or(&none);
+        let own = taken.numbers.get(&address);
+        let own = own.map_or(&none, |number| &taken.addresses[*number].1);
         let others: &[&PortSet] = match address {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[&taken.any4, &taken.claimed_dual, dual],
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[&taken.any4, &taken.any6],
@@ -267,6 +284,15 @@ pub struct PortUse {
     pub shared: bool,
 }
 
+/// Where a tuple to this destination is kept among the recent ones.
+fn recent_slot(destination: IpAddr, port: u16) -> usize {
+    let last = match destination {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    (usize::from(port) ^ usize::from(last)) % RECENT
+}
+
 impl Usage {
     fn add_time_wait(&mut self, reuse: Reuse, tuple: &Tuple, expires: Option<u32>, second: bool) {
         let applies = reuse.applies(tuple.source, tuple.destination);
@@ -301,14 +327,32 @@ impl Taken {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => self.wildcard4.insert(port),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) if socket.v6only => self.wildcard6_only.insert(port),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => self.wildcard6.insert(port),
-            address => {
-                let full = self.addresses.len() >= MOST_SOURCES;
-                if full && !self.addresses.contains_key(&address) {
-                    return false;
-                }
-                self.addresses.entry(address).or_default().insert(port)
-            }
+            address => self.number(address).is_some_and(|number| {
+                self.last = number;
+                self.addresses[number].1.insert(port)
+            }),
         }
+    }
+
+    /// The number of a local address, a new one where it is not known yet; none when there are too many.
+    fn number(&mut self, address: IpAddr) -> Option<usize> {
+        if self
+            .addresses
+            .get(self.last)
+            .is_some_and(|(last, _)| *last == address)
+        {
+            return Some(self.last);
+        }
+        if let Some(number) = self.numbers.get(&address) {
+            return Some(*number);
+        }
+        let number = self.addresses.len();
+        if number >= MOST_SOURCES {
+            return None;
+        }
+        self.addresses.push((address, PortSet::default()));
+        self.numbers.insert(address, number);
+        Some(number)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::headroom::{Destination, Evidence};
+use super::evidence::Evidence;
+use super::headroom::Destination;
 use super::report::Facts;
 use super::sysctl::ReuseScope;
 
@@ -152,6 +153,7 @@ mod tests {
         let look = Look {
             namespace: String::new(),
             census,
+            limits: Vec::new(),
             notes: Vec::new(),
         };
         explain(&Facts {

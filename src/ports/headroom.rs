@@ -3,20 +3,17 @@
 //! A connect() may choose a port of the range that is not reserved, that no listener and no bound socket claims, and
 //! on which its own tuple is not taken. Whether a *connected* socket was bound before it connected cannot be seen
 //! from outside; if it was, its port is closed to every connect(). Hence a lower bound (all that is not proven to
-//! be shared was bound), an upper bound (none was) and an estimate between them from which ports were chosen:
-//! connect() takes the parity of the range's low end first, bind() the other one.
+//! be shared was bound), an upper bound (none was) and an estimate between them, from the evidence.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::TIME_WAIT_MS;
 use super::census::{Census, Tuple, Usage};
+use super::evidence::{self, Chooser, Evidence, Open};
 use super::forecast::{Forecast, Now};
 use super::port_set::PortSet;
-
-/// Fewer sockets than this prove nothing about who chose their ports.
-const ENOUGH: u32 = 8;
 
 /// What is free, for whom.
 #[derive(Debug, Clone)]
@@ -35,28 +32,6 @@ pub struct Headroom {
     pub sources: Vec<Source>,
     /// Connections on ports of the range, listeners' ones left out.
     pub outgoing: u64,
-}
-
-/// Whether sockets look as if they were bound before they were connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// They do.
-    Yes,
-    /// They look like connect()'s own choice.
-    No,
-    /// There are too few to tell.
-    Unknown,
-}
-
-impl Evidence {
-    /// As in the report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yes => "yes",
-            Self::No => "no",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// The ports of one tuple for connect().
@@ -124,46 +99,11 @@ fn covers(named: IpAddr, address: IpAddr) -> bool {
     named == address || (named.is_unspecified() && named.is_ipv4() == address.is_ipv4())
 }
 
-/// Who seems to have chosen the ports of a tuple.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chooser {
-    Connect,
-    /// bind(), for those of the parity that connect() takes last.
-    BindSecondChoice,
-    /// bind(), which has run out of that parity, for all.
-    BindAll,
-}
-
-/// The ports that nobody claims, counted.
-#[derive(Debug, Default)]
-struct Open {
-    /// All, those of the parity that connect() takes first, and the others.
-    all: u32,
-    first: u32,
-    second: u32,
-    /// Those without any connection.
-    empty: u32,
-    /// Those that certainly can be shared.
-    shared: u32,
-    /// Those of the second parity that are in use.
-    second_used: u32,
-}
-
 impl Headroom {
     /// Computes it.
     pub fn of(census: &Census, named: &Named) -> Self {
         let open = Open::count(census);
-        let unshared = sources_that_never_share(census, &open);
-        let choosers: Vec<_> = census
-            .tuples()
-            .iter()
-            .map(|(tuple, usage)| match chooser(usage, &open) {
-                Chooser::Connect if usage.sockets > 1 && unshared.contains(&tuple.source) => {
-                    Chooser::BindAll
-                }
-                chooser => chooser,
-            })
-            .collect();
+        let choosers = evidence::choosers(census, &open);
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
         for port in census.open_ports().filter(|port| !port.shared) {
@@ -206,7 +146,7 @@ impl Headroom {
             capacity,
             claimed: census.claimed.len(),
             fresh: open.all - closed.min(open.all),
-            bind_before_connect: evidence(census, &open, &choosers),
+            bind_before_connect: Evidence::of(census, &open, &choosers),
             sources: sources(
                 census,
                 named,
@@ -228,92 +168,6 @@ impl Headroom {
         self.destinations
             .iter()
             .any(|destination| destination.bound && destination.tuple.source == address)
-    }
-}
-
-impl Open {
-    fn count(census: &Census) -> Self {
-        let mut open = Self::default();
-        for port in census.open_ports() {
-            open.all += 1;
-            *(if port.second_choice {
-                &mut open.second
-            } else {
-                &mut open.first
-            }) += 1;
-            open.empty += u32::from(port.sockets == 0);
-            open.shared += u32::from(port.shared);
-            open.second_used += u32::from(port.second_choice && port.sockets > 0);
-        }
-        open
-    }
-}
-
-/// A tuple with ports of the second parity while there are enough of the first: connect() would not have done that.
-fn chooser(usage: &Usage, open: &Open) -> Chooser {
-    let taken = usage.sockets - usage.reusable;
-    let second_taken = usage.second_choice - usage.second_choice_reusable;
-    let first_left = open.first.saturating_sub(taken - second_taken);
-    let second_left = open.second.saturating_sub(second_taken);
-    let plenty_of_first = first_left >= ENOUGH
-        && (first_left * 10 >= open.first || first_left > second_left.saturating_mul(2));
-    if usage.second_choice < ENOUGH || usage.sharing > 0 || !plenty_of_first {
-        Chooser::Connect
-    } else if open.second_used * 50 >= open.second * 49 {
-        Chooser::BindAll
-    } else {
-        Chooser::BindSecondChoice
-    }
-}
-
-/// Local addresses whose connections to several destinations would have come to share many ports by now, had
-/// connect() chosen them, and share none.
-fn sources_that_never_share(census: &Census, open: &Open) -> HashSet<IpAddr> {
-    /// Ports and the part of the first parity that is still untouched, if chosen at random.
-    struct Expected {
-        sockets: f64,
-        untouched: f64,
-    }
-    let first = f64::from(open.first.max(1));
-    let mut by_source: HashMap<IpAddr, Expected> = HashMap::new();
-    for (tuple, usage) in census
-        .tuples()
-        .iter()
-        .filter(|(_, usage)| usage.sockets > 1)
-    {
-        let of_first = f64::from(usage.sockets).min(first);
-        let expected = by_source.entry(tuple.source).or_insert(Expected {
-            sockets: 0.0,
-            untouched: 1.0,
-        });
-        expected.sockets += of_first;
-        expected.untouched *= 1.0 - of_first / first;
-    }
-    by_source
-        .into_iter()
-        .filter(|(_, expected)| {
-            let shared = expected.sockets - first * (1.0 - expected.untouched);
-            shared >= 20.0 && f64::from(open.shared) * 10.0 < shared
-        })
-        .map(|(source, _)| source)
-        .collect()
-}
-
-fn evidence(census: &Census, open: &Open, choosers: &[Chooser]) -> Evidence {
-    if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
-        return Evidence::Yes;
-    }
-    let chosen_by_connect = |usage: &Usage| {
-        usage.sharing > 0 || (usage.sockets >= ENOUGH && usage.second_choice * 20 <= usage.sockets)
-    };
-    let any = census
-        .tuples()
-        .iter()
-        .any(|(_, usage)| chosen_by_connect(usage));
-    if any || open.shared >= ENOUGH {
-        Evidence::No
-    } else {
-        Evidence::Unknown
     }
 }
 

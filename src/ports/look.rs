@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::census::{Census, Tuple};
+use super::limits::{self, Neighbour};
 use super::plan::Plan;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
+use super::socket::State;
 use super::sysctl::Sysctl;
 
 /// What was seen, and how.
@@ -15,6 +17,8 @@ pub struct Look {
     pub namespace: String,
     /// The sockets, counted.
     pub census: Census,
+    /// Other limits that look alike when they are reached.
+    pub limits: Vec<Neighbour>,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
@@ -31,8 +35,23 @@ impl Look {
                 census.unlisted
             ));
         }
+        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
+            notes.push(match limit.name {
+                "time_wait_buckets" => {
+                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of \
+                                        closing is higher than it looks"
+                        .to_owned()
+                }
+                name => format!(
+                    "{name}: all of {} is used, which looks much like a lack of ports",
+                    limit.limit
+                ),
+            });
+        }
         Ok(Self {
             namespace: namespace(),
+            limits,
             census,
             notes,
         })

@@ -9,16 +9,20 @@
 //! | `args`, `plan` | the options, and the settings that they mean |
 //! | `look` | one look: settings and sockets of a network namespace |
 //! | `sysctl`, `sock_diag`, `proc_net` | where the look gets them from |
+//! | `limits` | other limits that look alike when they are reached |
 //! | `socket`, `port_set` | one socket; a set of ports |
 //! | `census` | the sockets, counted by port, address and destination |
+//! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
 //! | `verdict`, `report`, `explain` | the state, the words, what to change |
 
 mod args;
 mod census;
+mod evidence;
 mod explain;
 mod forecast;
 mod headroom;
+mod limits;
 mod look;
 mod plan;
 mod port_set;

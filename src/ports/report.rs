@@ -312,6 +312,12 @@ fn lines(facts: &Facts, report: &mut Report) {
             ),
         );
     }
+    for limit in &look.limits {
+        report.line(
+            2,
+            format!("{}: {} of {} used", limit.name, limit.used, limit.limit),
+        );
+    }
     if facts.plan.explain {
         for line in explain::explain(facts) {
             report.line(0, line);
@@ -326,6 +332,11 @@ fn details(facts: &Facts) -> Value {
         .into_iter()
         .map(|state| (state.name().to_owned(), census.states[state.index()].into()))
         .collect();
+    let limits: Vec<_> = look
+        .limits
+        .iter()
+        .map(|limit| json!({"name": limit.name, "used": limit.used, "limit": limit.limit}))
+        .collect();
     json!({"namespaces": [{
         "name": look.namespace,
         "range": [census.range.low, census.range.high],
@@ -335,7 +346,7 @@ fn details(facts: &Facts) -> Value {
         "bind_before_connect": headroom.bind_before_connect.name(),
         "sources": listed(&headroom.sources, |s| s.named).map(source).collect::<Vec<_>>(),
         "destinations": listed(&headroom.destinations, |d| d.named).map(destination).collect::<Vec<_>>(),
-        "limits": [],
+        "limits": limits,
     }]})
 }
 

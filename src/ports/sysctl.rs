@@ -116,8 +116,8 @@ fn read_range(path: &Path) -> anyhow::Result<PortRange> {
         .map_err(|error: String| anyhow!("{}: {error}", path.display()))
 }
 
-/// A setting is short; whatever else the path leads to is not read to its end.
-fn read_small(path: &Path) -> io::Result<String> {
+/// Reads a file of `/proc`. These are short; whatever else the path leads to is not read to its end.
+pub fn read_small(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?

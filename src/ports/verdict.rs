@@ -1,7 +1,8 @@
 //! From headroom and limits to a state and its reasons. Pure.
 
 use super::args::Mode;
-use super::headroom::{Destination, Evidence, Headroom, Source};
+use super::evidence::Evidence;
+use super::headroom::{Destination, Headroom, Source};
 use super::plan::Plan;
 use crate::plugin::State;
 

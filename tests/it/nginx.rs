@@ -503,6 +503,71 @@ fn a_look_back_takes_any_window_and_keeps_no_state() {
 }
 
 #[test]
+fn compressed_generations_are_read_along() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 300);
+    log.rename("error.log.2");
+    let gzip = |name: &str| {
+        let done = Command::new("gzip").arg(log.at(name)).status().unwrap();
+        assert!(done.success());
+    };
+    gzip("error.log.2");
+    log.binds(5, 200);
+    assert_eq!(count(&look(&log)), Some(8.0));
+    assert_eq!(count(&look(&log)), Some(8.0));
+    // Half of it was read before it was rotated and compressed.
+    log.binds(2, 100);
+    log.rename("error.log.1");
+    let done = Command::new("gzip")
+        .arg(log.at("error.log.1"))
+        .status()
+        .unwrap();
+    assert!(done.success());
+    log.binds(1, 50);
+    for _ in 0..3 {
+        assert_eq!(count(&look(&log)), Some(11.0));
+    }
+    let mut direct = plugin("check_nginx_upstream_bind");
+    direct
+        .arg("-f")
+        .arg(log.at("error.log.1.gz"))
+        .args(["--since", &stamp(250).replace('/', "-")]);
+    assert_eq!(count(&outcome(&mut direct)), Some(7.0));
+}
+
+#[test]
+fn what_docker_cri_and_syslog_put_around_a_line_is_taken_off() {
+    let wrappers: [fn(&str) -> String; 3] = [
+        |line| {
+            let line = line.replace('"', "\\\"");
+            format!(
+                "{{\"log\":\"{line}\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-23T05:00:00.1Z\"}}\n"
+            )
+        },
+        |line| format!("2026-11-23T05:00:00.123456789Z stderr F {line}\n"),
+        |line| format!("Nov 23 05:00:00 proxy1 nginx: {line}\n"),
+    ];
+    for wrap in wrappers {
+        let mut log = GrowingLog::new();
+        for ago in [900, 300, 200] {
+            let line = log.line(ago, BIND, "log3:8080");
+            log.append(wrap(line.trim_end()));
+        }
+        let found = look(&log);
+        assert_eq!(count(&found), Some(2.0), "{}", found.text);
+        assert!(
+            found.headline().contains("100 % to log3:8080"),
+            "{}",
+            found.headline()
+        );
+        let line = log.line(100, BIND, "log3:8080");
+        log.append(wrap(line.trim_end()));
+        log.rename("error.log.1");
+        assert_eq!(count(&look(&log)), Some(3.0));
+    }
+}
+
+#[test]
 fn the_json_document_has_the_fields_that_are_promised() {
     let mut log = GrowingLog::new();
     log.binds(3, 120);

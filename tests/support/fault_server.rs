@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as it came.
@@ -93,7 +94,31 @@ impl FaultServer {
     /// The same over TLS, with a certificate of its own making for `localhost`.
     pub fn start_tls(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        Self::on(listener, Some(tls_config()), handler)
+        Self::on(listener, Some(tls_config(None)), handler)
+    }
+
+    /// The same, for clients with a certificate alone; returned with one and its key, in PEM.
+    pub fn start_mutual_tls(
+        handler: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> (Self, String, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let new_key = || rcgen::KeyPair::generate().expect("ring can make a key");
+        let parameters = |ca| {
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.is_ca = ca;
+            parameters
+        };
+        let ca_key = new_key();
+        let ca = parameters(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        let ca_certificate = ca.self_signed(&ca_key).expect("a key can sign itself");
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = new_key();
+        let client = parameters(rcgen::IsCa::NoCa)
+            .signed_by(&key, &issuer)
+            .expect("the authority can sign");
+        let config = tls_config(Some(ca_certificate.der().clone()));
+        let server = Self::on(listener, Some(config), handler);
+        (server, client.pem(), key.serialize_pem())
     }
 
     /// Starts one on a listener, which may belong to another network namespace.
@@ -247,17 +272,26 @@ fn wait_until_gone(stream: &mut dyn Both) {
     while matches!(stream.read(&mut sink), Ok(n) if n > 0) {}
 }
 
-/// A self-signed certificate for `localhost`, and ring.
-fn tls_config() -> Arc<ServerConfig> {
+/// A self-signed certificate for `localhost`, and ring; with an authority, for clients that it vouches for.
+fn tls_config(authority: Option<CertificateDer<'static>>) -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .expect("ring can make a certificate");
     let key =
         PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("rcgen gives PKCS #8");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_no_client_auth()
+        .expect("ring speaks TLS 1.2 and 1.3");
+    let builder = match authority {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(authority).expect("it is an authority");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
+        }
+    };
+    let config = builder
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("key and certificate belong together");
     Arc::new(config)

@@ -17,18 +17,18 @@
 //!   back at once, and probing does not change what it measures.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::crowd::{Crowd, fetch};
 use super::netns::Netns;
 use super::nginx::{Nginx, Request};
 use super::plugin::binary_folder;
@@ -48,7 +48,7 @@ pub const BASE: usize = 100;
 pub const SPARE: usize = 8;
 
 /// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How nginx takes a client port, and so how it fails when there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,88 +322,6 @@ impl Drop for Load<'_> {
             std::panic::resume_unwind(panic);
         }
     }
-}
-
-/// Users that fetch `/archive` and do not read it.
-#[derive(Debug, Default)]
-struct Crowd {
-    held: Mutex<Vec<TcpStream>>,
-}
-
-impl Crowd {
-    fn held(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more user; returns whether there was a port for it. To be called in the client's namespace.
-    fn join(&self) -> bool {
-        let (status, stream) = request("/archive", "crowd");
-        if status == 200 {
-            self.held().push(stream);
-        }
-        status == 200
-    }
-
-    /// Users come until one finds no port.
-    fn fill(&self) {
-        for _ in 0..=PORTS {
-            if !self.join() {
-                return;
-            }
-        }
-        panic!("more users than ports, and none was refused");
-    }
-
-    /// This many go.
-    fn leave(&self, count: usize) {
-        let mut held = self.held();
-        let stay = held.len().saturating_sub(count);
-        // There is unread data, so this resets the connections.
-        held.truncate(stay);
-    }
-
-    fn go_and_come(&self, spare: Duration, full: Duration, stopped: &mpsc::Receiver<()>) {
-        let wait = |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-        loop {
-            self.leave(SPARE);
-            if !wait(spare) {
-                return;
-            }
-            let until = Instant::now() + full;
-            while Instant::now() < until {
-                // Who is refused comes again, and takes what a probe has given back.
-                self.fill();
-                if !wait(Duration::from_millis(40)) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Sends one request to the proxy and reads the status; the rest of the answer is left on the connection.
-fn request(path: &str, agent: &str) -> (u16, TcpStream) {
-    let mut stream =
-        TcpStream::connect_timeout(&PROXY.into(), PATIENCE).expect("the proxy accepts");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let text =
-        format!("GET {path} HTTP/1.0\r\nHost: service1.example\r\nUser-Agent: {agent}\r\n\r\n");
-    stream.write_all(text.as_bytes()).expect("the proxy reads");
-    let mut start = [0; 12];
-    stream.read_exact(&mut start).expect("the proxy answers");
-    let status = std::str::from_utf8(&start[9..]).ok();
-    let status = status.and_then(|digits| digits.parse().ok());
-    (
-        status.unwrap_or_else(|| panic!("no status line: {start:?}")),
-        stream,
-    )
-}
-
-/// The status of one request that is read to its end.
-fn fetch(path: &str, agent: &str) -> u16 {
-    let (status, mut stream) = request(path, agent);
-    std::io::copy(&mut stream, &mut std::io::sink()).expect("the answer has an end");
-    status
 }
 
 fn start_backend(netns: &Netns, folder: &Path) -> Nginx {

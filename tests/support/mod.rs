@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each user takes a part of it
 
 pub mod child;
+pub mod crowd;
 pub mod daemons;
 pub mod fault_server;
 pub mod growing_log;

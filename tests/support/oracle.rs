@@ -113,10 +113,23 @@ impl Scene {
 
     /// IPv6 sockets connected to an IPv4 address.
     pub fn connect_mapped(&mut self, to: &str, count: usize) {
+        self.connect_by(to, count, sockets::connected_mapped);
+    }
+
+    /// Connections without any bind().
+    pub fn connect_unbound(&mut self, to: &str, count: usize) {
+        self.connect_by(to, count, sockets::connected_unbound);
+    }
+
+    fn connect_by(
+        &mut self,
+        to: &str,
+        count: usize,
+        connect: fn(SocketAddr) -> std::io::Result<OwnedFd>,
+    ) {
         let address = parse(to);
         for _ in 0..count {
-            let open = || sockets::connected_mapped(address).expect("a port is free");
-            let client = self.ns.within(open);
+            let client = self.ns.within(|| connect(address).expect("a port is free"));
             let server = self.accept(to);
             self.accepted.push(server);
             self.sockets.push(client);

@@ -21,6 +21,17 @@ pub enum Choice {
     BindReuse,
 }
 
+impl Choice {
+    /// The same for a socket that stays unconnected: without a connect() it has to be bind() that chooses.
+    pub fn by_bind(self) -> Self {
+        if self == Self::Connect {
+            Self::Bind
+        } else {
+            self
+        }
+    }
+}
+
 /// A new TCP socket.
 pub fn tcp(v6: bool) -> OwnedFd {
     let family = if v6 {
@@ -73,6 +84,13 @@ pub fn bound(address: SocketAddr, choice: Choice) -> io::Result<OwnedFd> {
 /// A connection from an address to a destination.
 pub fn connected(from: IpAddr, to: SocketAddr, choice: Choice) -> io::Result<OwnedFd> {
     let socket = bound(SocketAddr::new(from, 0), choice)?;
+    connect(&socket, &to)?;
+    Ok(socket)
+}
+
+/// A connection whose address and port are connect()'s choice.
+pub fn connected_unbound(to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp(to.is_ipv6());
     connect(&socket, &to)?;
     Ok(socket)
 }

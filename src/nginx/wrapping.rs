@@ -1,0 +1,218 @@
+//! What other programs put around nginx' lines: docker's JSON, the prefixes of CRI and syslog.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::line::has_header;
+
+/// How far into a line nginx' own time may begin.
+const PREFIX: usize = 200;
+
+/// How a record of docker's json-file driver begins.
+const DOCKER: &[u8] = b"{\"log\":\"";
+
+/// How the lines of a log are wrapped. Found out by looking: only then is a time in the middle of a line nginx', and
+/// not what a request made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wrapping {
+    /// As nginx writes them.
+    #[default]
+    None,
+    /// `{"log":"…\n","stream":"stderr","time":"…"}`
+    Docker,
+    /// `2026-11-23T05:00:00.123456789Z stderr F …`
+    Cri,
+    /// `Nov 23 02:41:00 proxy1 nginx: …` and the forms of RFC 5424.
+    Syslog,
+}
+
+impl Wrapping {
+    /// How these bytes from the start of a log are wrapped.
+    pub fn of(head: &[u8]) -> Self {
+        let mut start = 0;
+        for end in memchr_iter(b'\n', head) {
+            let line = &head[start..end];
+            start = end + 1;
+            if has_header(line) {
+                return Self::None;
+            }
+            // The first lines in a container may all be of the access log: these forms are known without a time.
+            if line.starts_with(DOCKER) {
+                return Self::Docker;
+            }
+            if cri_text(line).is_some() {
+                return Self::Cri;
+            }
+            if has_header(syslog_text(line)) {
+                return Self::Syslog;
+            }
+        }
+        Self::None
+    }
+
+    /// A line as nginx wrote it; a line without a wrapping as it is.
+    pub fn unwrap(self, line: &[u8]) -> Cow<'_, [u8]> {
+        match self {
+            Self::None => Cow::Borrowed(line),
+            Self::Docker => line
+                .strip_prefix(DOCKER)
+                .map_or(Cow::Borrowed(line), |text| Cow::Owned(json_text(text))),
+            Self::Cri => Cow::Borrowed(cri_text(line).unwrap_or(line)),
+            Self::Syslog => Cow::Borrowed(syslog_text(line)),
+        }
+    }
+
+    /// The lines of a batch as nginx wrote them, and where the new ones begin in it.
+    pub fn unwrap_batch(self, bytes: &[u8], fresh: usize, into: &mut Vec<u8>) -> usize {
+        into.clear();
+        let mut new = 0;
+        let mut start = 0;
+        for end in memchr_iter(b'\n', bytes) {
+            if start == fresh {
+                new = into.len();
+            }
+            into.extend_from_slice(&self.unwrap(&bytes[start..end]));
+            into.push(b'\n');
+            start = end + 1;
+        }
+        new
+    }
+}
+
+/// A JSON string from behind its opening quote, without the line feed at its end.
+fn json_text(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b'"' => break,
+            b'\\' => {
+                let escaped = text.get(at).copied().unwrap_or(b'\\');
+                at += 1;
+                match escaped {
+                    b'n' => out.push(b'\n'),
+                    b'r' => out.push(b'\r'),
+                    b't' => out.push(b'\t'),
+                    b'b' => out.push(8),
+                    b'f' => out.push(12),
+                    b'u' => {
+                        let digits = text.get(at..at + 4).unwrap_or_default();
+                        let code = std::str::from_utf8(digits).ok();
+                        let code = code.and_then(|code| u32::from_str_radix(code, 16).ok());
+                        at += digits.len();
+                        // Half of a pair stands for a character outside of what a log line needs.
+                        let c = code.and_then(char::from_u32).unwrap_or('\u{fffd}');
+                        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                    other => out.push(other),
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    // One record is one line: what else it holds must not begin another one.
+    while out.last() == Some(&b'\n') {
+        out.pop();
+    }
+    out.iter_mut()
+        .filter(|b| **b == b'\n')
+        .for_each(|b| *b = b' ');
+    out
+}
+
+/// What stands behind `TIME stderr F `.
+fn cri_text(line: &[u8]) -> Option<&[u8]> {
+    let rest = &line[memchr(b' ', line).filter(|at| *at <= 40)? + 1..];
+    let rest = rest
+        .strip_prefix(b"stderr ")
+        .or_else(|| rest.strip_prefix(b"stdout "))?;
+    rest.strip_prefix(b"F ")
+        .or_else(|| rest.strip_prefix(b"P "))
+}
+
+/// What stands behind the tag: from nginx' own time on where there is one.
+fn syslog_text(line: &[u8]) -> &[u8] {
+    let reach = &line[..line.len().min(PREFIX)];
+    // The bracket of the level stands twenty bytes behind the start of the time.
+    let header = memmem::find_iter(reach, b" [")
+        .filter(|at| *at >= 19)
+        .map(|at| &line[at - 19..])
+        .find(|text| has_header(text));
+    header.unwrap_or_else(|| memmem::find(reach, b": ").map_or(line, |at| &line[at + 2..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"2026/11/23 05:00:00 [crit] 9#9: *1 bind(0.0.0.0) failed (98: Address in use) while connecting to upstream, client: 192.0.2.1, server: a, request: "GET /a?x=1&y HTTP/1.1", upstream: "http://b:1/", host: "a""#;
+
+    #[test]
+    fn every_container_gives_back_what_nginx_wrote() {
+        let json = LINE.replace('"', "\\\"").replace('&', "\\u0026");
+        for (wrapping, line) in [
+            (Wrapping::None, LINE.to_owned()),
+            (
+                Wrapping::Docker,
+                format!(
+                    r#"{{"log":"{json}\n","stream":"stderr","time":"2026-11-23T05:00:00.123456789Z"}}"#
+                ),
+            ),
+            (
+                Wrapping::Cri,
+                format!("2026-11-23T05:00:00.123456789Z stderr F {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("Nov 23 02:41:00 vm nginx: {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("<187>Nov 23 02:41:00  nginx: {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("2026-11-23T02:41:00+00:00 vm nginx: {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("<187>1 2026-11-23T02:41:00+00:00 vm nginx - - -  {LINE}"),
+            ),
+        ] {
+            assert_eq!(
+                Wrapping::of(format!("{line}\n").as_bytes()),
+                wrapping,
+                "{line}"
+            );
+            assert_eq!(wrapping.unwrap(line.as_bytes()), LINE.as_bytes(), "{line}");
+        }
+        // In a plain log, what stands in the middle of a line is not nginx' time.
+        let plain = format!("{LINE}\nsomething: {LINE}\n");
+        assert_eq!(Wrapping::of(plain.as_bytes()), Wrapping::None);
+    }
+
+    #[test]
+    fn a_batch_keeps_its_lines_and_their_border() {
+        let bytes = b"half\nT stderr F one\nT stderr F two\n";
+        let mut out = Vec::new();
+        let fresh = bytes.len() - b"T stderr F two\n".len();
+        let new = Wrapping::Cri.unwrap_batch(bytes, fresh, &mut out);
+        assert_eq!(
+            (&out[..new], &out[new..]),
+            (&b"half\none\n"[..], &b"two\n"[..])
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_it_stumble(line: Vec<u8>) {
+            for wrapping in [Wrapping::None, Wrapping::Docker, Wrapping::Cri, Wrapping::Syslog] {
+                let _ = wrapping.unwrap(&line);
+                let quoted = [b"{\"log\":\"", line.as_slice()].concat();
+                assert!(wrapping != Wrapping::Docker || !wrapping.unwrap(&quoted).contains(&b'\n'));
+            }
+        }
+    }
+}
