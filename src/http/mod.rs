@@ -1,10 +1,42 @@
-//! `check_http_retry`.
+//! `check_http_retry`: asks a web server again and again until it fails.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
+//! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
+//! | [`target`], [`request`] | where a request goes, and what it says |
+//! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
+//! | [`exchange`], [`reply`] | one request and its reply on a new connection |
+//! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
+//! | [`checks`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
+//! | [`probe`] | what is known of one probe, as plain data |
+//! | [`burst`] | the loop |
+//! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
 
+pub mod age;
 mod args;
+mod argv;
+pub mod attempt;
+pub mod burst;
+pub mod certificate;
+pub mod checks;
+pub mod exchange;
+pub mod pattern;
+pub mod plan;
+pub mod probe;
+pub mod reply;
+pub mod report;
+pub mod request;
+pub mod summary;
+pub mod target;
+pub mod tls;
+pub mod verdict;
+pub mod wire;
 
-pub use args::Args;
+pub use args::{Args, OnRedirect};
 
 use crate::plugin::{Plugin, Report, Run};
+use plan::Plan;
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -13,6 +45,9 @@ pub const PLUGIN: Plugin<Args> = Plugin {
     check,
 };
 
-fn check(_args: &Args, _run: &Run) -> anyhow::Result<Report> {
-    anyhow::bail!("not there yet")
+fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
+    let plan = Plan::try_from(args)?;
+    let (prober, summary) = burst::run(plan, run)?;
+    let verdict = verdict::judge(prober.plan(), &summary);
+    Ok(report::render(prober.plan(), &summary, verdict))
 }

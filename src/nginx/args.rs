@@ -1,4 +1,5 @@
 //! The options of `check_nginx_upstream_bind`.
+#![allow(rustdoc::broken_intra_doc_links)] // help texts are no Markdown: [:SS] is no link
 
 use std::path::PathBuf;
 use std::time::Duration;

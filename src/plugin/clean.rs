@@ -22,7 +22,7 @@ pub fn clean(bytes: impl AsRef<[u8]>) -> String {
                 '\r' => out.push_str("\\r"),
                 '<' if rest
                     .peek()
-                    .is_some_and(|&next| next.is_alphabetic() || "/!?".contains(next)) =>
+                    .is_some_and(|&next| next.is_alphabetic() || "/!?|".contains(next)) =>
                 {
                     out.push_str("< ");
                 }
@@ -113,6 +113,7 @@ mod tests {
                 "< script>alert(1)< /script> 1 < 2",
             ),
             (b"a\tb\0", "a b\\x00"),
+            (b"<|x", "< !x"),
         ] {
             assert_eq!(clean(dirty), harmless);
         }

@@ -1,6 +1,6 @@
 //! The contract with Icinga and Nagios; knows nothing of HTTP, ports or nginx.
 //!
-//! A plugin gives its options and a function from options to a [`Report`]; [`run`] does the rest: reads the
+//! A plugin gives its options and a function from options to a [`Report`]; [`run()`] does the rest: reads the
 //! command line, sets the deadline, minds signals, repeats when asked to, writes the report once, and turns
 //! errors and panics into one UNKNOWN line. Exit codes are decided here and nowhere else.
 //!
@@ -35,7 +35,7 @@ pub use range::{Limit, Limits, Range};
 pub use report::{Finding, Report};
 pub use run::{End, Run};
 
-/// What [`run`] needs to know of a plugin.
+/// What [`run()`] needs to know of a plugin.
 pub struct Plugin<A> {
     /// The word that starts the first line, as in `HTTP OK: …`.
     pub name: &'static str,
@@ -46,19 +46,44 @@ pub struct Plugin<A> {
     pub check: fn(&A, &Run) -> anyhow::Result<Report>,
 }
 
+impl<A> Plugin<A> {
+    /// How it is called.
+    pub const fn names(&self) -> Names {
+        Names {
+            name: self.name,
+            binary: self.binary,
+        }
+    }
+}
+
+/// How a plugin is called, apart from what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// The word that starts the first line.
+    pub name: &'static str,
+    /// The name of the binary.
+    pub binary: &'static str,
+}
+
 /// Reads the command line, runs the plugin and reports. The whole of every `main`.
 pub fn run<A: Arguments>(plugin: &Plugin<A>) -> ExitCode {
-    output::name_plugin(plugin.name);
+    output::introduce(plugin.names());
     output::report_panics();
     let args = match options::parse::<A>(plugin.name, std::env::args_os()) {
         Ok(args) => args,
         Err(answer) => return output::finish(&answer, State::Unknown),
     };
+    if args.common().format == options::Format::Json {
+        output::speak_json();
+    }
     match repeat::run(plugin, &args) {
         Ok((text, state)) => output::finish(&text, state),
         Err(error) => {
             let report = Report::unknown(&error);
-            output::finish(&report.render(plugin, args.common(), None), State::Unknown)
+            output::finish(
+                &report.render(plugin.names(), args.common(), None),
+                State::Unknown,
+            )
         }
     }
 }

@@ -107,7 +107,7 @@ pub fn command<A: CommandFactory>() -> clap::Command {
         .max_term_width(100)
 }
 
-/// Help and version as they are; an error as one line that Icinga shows, and how to learn more.
+/// Help and version as they are, an error as one line that Icinga shows, and how to learn more.
 fn explain(name: &str, error: &clap::Error, command: &clap::Command) -> String {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.to_string(),
@@ -119,22 +119,59 @@ fn explain(name: &str, error: &clap::Error, command: &clap::Command) -> String {
     }
 }
 
+/// One line without the `<NAME>` that clap writes behind an option: Icinga Web would take it for HTML.
 fn what_is_wrong(error: &clap::Error) -> String {
-    let context = |kind| error.get(kind).map(ToString::to_string);
-    let suggestion = match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(arg)) => format!(", did you mean {arg}?"),
-        _ => String::new(),
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(option_name(text)),
+        Some(ContextValue::Strings(texts)) => Some(
+            texts
+                .iter()
+                .map(|text| option_name(text))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+        _ => None,
     };
-    // clap's first paragraph without its "error: " says it in one line, but for the list of missing arguments.
-    let text = match (error.kind(), context(ContextKind::InvalidArg)) {
-        (ErrorKind::MissingRequiredArgument, Some(missing)) => format!("missing {missing}"),
-        _ => error.to_string(),
+    let option = context(ContextKind::InvalidArg).unwrap_or_default();
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.as_str(),
+        _ => "",
     };
-    let first = text.lines().next().unwrap_or_default();
-    format!(
-        "{}{suggestion}",
-        clean::clean_cut(first.trim_start_matches("error: "), 300)
-    )
+    let text = match error.kind() {
+        ErrorKind::UnknownArgument => format!("there is no option {option}"),
+        ErrorKind::MissingRequiredArgument => format!("missing {option}"),
+        ErrorKind::InvalidValue if value.is_empty() => format!("{option} wants a value"),
+        ErrorKind::InvalidValue => match context(ContextKind::ValidValue) {
+            Some(valid) => format!("{option} '{value}': give one of {valid}"),
+            None => format!("{option} '{value}' is not allowed"),
+        },
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            format!(
+                "{option}: {}",
+                why.unwrap_or_else(|| format!("'{value}' is not allowed"))
+            )
+        }
+        ErrorKind::ArgumentConflict => {
+            let other = context(ContextKind::PriorArg).unwrap_or_default();
+            format!("{option} cannot stand with {other}")
+        }
+        _ => {
+            let text = error.to_string();
+            text.lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned()
+        }
+    };
+    let suggestion = context(ContextKind::SuggestedArg).map(|arg| format!(", did you mean {arg}?"));
+    clean::clean_cut(text + &suggestion.unwrap_or_default(), 300)
+}
+
+/// `--deadline <DURATION>` to `--deadline`.
+fn option_name(text: &str) -> String {
+    text.split([' ', '=']).next().unwrap_or_default().to_owned()
 }
 
 /// A duration: `10` and `0.5` are seconds, `500ms`, `10m` and `1h30m` say it themselves.

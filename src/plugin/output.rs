@@ -7,13 +7,16 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use rustix::io::Errno;
 
-use super::{State, clean};
+use super::{Names, Report, State, clean};
 
-static NAME: OnceLock<&'static str> = OnceLock::new();
+static NAMES: OnceLock<Names> = OnceLock::new();
+
+/// Whether last words are to be a JSON document.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// 0 while nothing final was said, 1 as soon as somebody has the word.
 static SPOKEN: AtomicU8 = AtomicU8::new(0);
@@ -21,9 +24,14 @@ static SPOKEN: AtomicU8 = AtomicU8::new(0);
 /// The exit code of what is being written, for the case that the reader never takes it.
 static CODE: AtomicI32 = AtomicI32::new(3);
 
-/// Sets the word that starts the line of a panic or a missed deadline.
-pub fn name_plugin(name: &'static str) {
-    let _ = NAME.set(name);
+/// Says whose words the line of a panic or a missed deadline is.
+pub fn introduce(names: Names) {
+    let _ = NAMES.set(names);
+}
+
+/// Has last words said in the JSON form, too.
+pub fn speak_json() {
+    JSON.store(true, Ordering::SeqCst);
 }
 
 /// Writes the result, once, and gives the exit code for `main` to return.
@@ -71,8 +79,19 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
 #[allow(clippy::disallowed_methods)] // the one place that may: there is no way back to main from here
 pub fn last_words(why: &str) -> ! {
     if SPOKEN.swap(1, Ordering::SeqCst) == 0 {
-        let name = NAME.get().unwrap_or(&"PLUGIN");
-        write_all(format!("{name} UNKNOWN: {}\n", clean::clean_cut(why, 500)).as_bytes());
+        let unnamed = Names {
+            name: "PLUGIN",
+            binary: "plugin",
+        };
+        let names = *NAMES.get().unwrap_or(&unnamed);
+        let report = Report::new(State::Unknown, clean::clean_cut(why, 500));
+        let json = JSON.load(Ordering::SeqCst);
+        let text = if json {
+            report.json(names, None)
+        } else {
+            report.text(names.name, 0)
+        };
+        write_all(text.as_bytes());
     }
     std::process::exit(CODE.load(Ordering::SeqCst))
 }

@@ -25,7 +25,10 @@ pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String
     say_if_cut_short(&mut report, &run);
     // The watch still stands while the report is written: a reader that never reads is ended, too.
     std::mem::forget(watch);
-    Ok((report.render(plugin, common, Some(&run)), report.state))
+    Ok((
+        report.render(plugin.names(), common, Some(&run)),
+        report.state,
+    ))
 }
 
 /// One measurement; its error becomes the UNKNOWN report that it would end as.
@@ -69,7 +72,10 @@ fn repeat<A: Arguments>(
                 format!("ended by {}", stopped.map_or("", super::End::words))
             };
             report.line(0, tale.sum_up(&why));
-            return Ok((report.render(plugin, common, Some(&run)), report.state));
+            return Ok((
+                report.render(plugin.names(), common, Some(&run)),
+                report.state,
+            ));
         }
         tale.tell(plugin, &report, &run);
         let next = common.every.saturating_sub(begun.elapsed());
@@ -77,7 +83,10 @@ fn repeat<A: Arguments>(
             tale.clear();
             let why = format!("ended by {}", whole.ended().map_or("", super::End::words));
             report.line(0, tale.sum_up(&why));
-            return Ok((report.render(plugin, common, Some(&run)), report.state));
+            return Ok((
+                report.render(plugin.names(), common, Some(&run)),
+                report.state,
+            ));
         }
     }
 }
@@ -115,7 +124,7 @@ impl<'a> Tale<'a> {
         if self.common.format == Format::Json {
             // With --until there is one document at the end, as without it.
             if self.common.forever {
-                output::say(&report.render(plugin, self.common, Some(run)));
+                output::say(&report.render(plugin.names(), self.common, Some(run)));
             }
             return;
         }

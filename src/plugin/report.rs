@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::clean::{clean, cut};
-use super::options::{Arguments, Common, Format};
-use super::{Metric, Plugin, Run, State};
+use super::options::{Common, Format};
+use super::{Metric, Names, Run, State};
 
 /// The longest line of text. Icinga Web shows 1000 characters of an output in its lists.
 const LINE_LIMIT: usize = 2000;
@@ -78,15 +78,10 @@ impl Report {
     }
 
     /// The whole report, as asked for, with a line feed at its end. `run` gives the times for the JSON form.
-    pub fn render<A: Arguments>(
-        &self,
-        plugin: &Plugin<A>,
-        options: &Common,
-        run: Option<&Run>,
-    ) -> String {
+    pub fn render(&self, names: Names, options: &Common, run: Option<&Run>) -> String {
         match options.format {
-            Format::Text => self.text(plugin.name, options.verbose),
-            Format::Json => self.json(plugin, run),
+            Format::Text => self.text(names.name, options.verbose),
+            Format::Json => self.json(names, run),
         }
     }
 
@@ -143,7 +138,8 @@ impl Report {
         }
     }
 
-    fn json<A: Arguments>(&self, plugin: &Plugin<A>, run: Option<&Run>) -> String {
+    /// The JSON form: one document in one line.
+    pub fn json(&self, names: Names, run: Option<&Run>) -> String {
         let finished = Timestamp::now();
         let started = run.map_or(finished, Run::started);
         let findings: Vec<_> = self
@@ -155,11 +151,11 @@ impl Report {
         let mut details = self.details.clone();
         clean_strings(&mut details);
         let document = json!({
-            "plugin": plugin.binary,
+            "plugin": names.binary,
             "version": env!("CARGO_PKG_VERSION"),
             "state": self.state.to_string(),
             "exit_code": self.state.exit_code(),
-            "summary": self.headline(plugin.name),
+            "summary": self.headline(names.name),
             "started": local_time(started),
             "finished": local_time(finished),
             "perfdata": metrics.map(Metric::to_json).collect::<Vec<_>>(),

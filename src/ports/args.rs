@@ -1,19 +1,156 @@
 //! The options of `check_port_exhaustion`.
+#![allow(rustdoc::broken_intra_doc_links)] // help texts are no Markdown: [v6] is no link
 
-use clap::Parser;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::plugin::{Arguments, Common};
+use clap::{Parser, ValueEnum};
 
-/// Options.
+use super::port_set::PortRange;
+use crate::plugin::options::parse_positive_duration;
+use crate::plugin::{Arguments, Common, Limit};
+
+/// How many more connections this host can open before the kernel says no.
+///
+/// A client port can be used once for each destination: what counts is the busiest pair of local address and
+/// remote address and port. TIME_WAIT holds a port for 60 s after this side closed first.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "check_port_exhaustion", version)]
+#[command(name = "check_port_exhaustion", version, after_help = EXAMPLES)]
 pub struct Args {
+    /// Range for the worst share of the ports used, in percent
+    #[arg(
+        short,
+        long,
+        value_name = "RANGE",
+        default_value = "50%",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub warning: Limit,
+
+    /// Range for the worst share of the ports used, in percent
+    #[arg(
+        short,
+        long,
+        value_name = "RANGE",
+        default_value = "80%",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub critical: Limit,
+
+    /// Which budget counts: connect, bind, both; auto: connect, and bind where sockets look bound before connecting
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]
+    pub mode: Mode,
+
+    /// Look at this destination alone, [v6]:port for IPv6; can be repeated
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_destination, help_heading = "What to look at")]
+    pub destination: Vec<SocketAddr>,
+
+    /// Look at this local address alone; can be repeated, each source goes with each destination
+    #[arg(long, value_name = "ADDR", value_parser = parse_source, help_heading = "What to look at")]
+    pub source: Vec<IpAddr>,
+
+    /// Look again and again for this long and report the peak
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "What to look at")]
+    pub sample: Option<Duration>,
+
+    /// The range of client ports, instead of the kernel's ip_local_port_range
+    #[arg(long, value_name = "LOW-HIGH", help_heading = "What to look at")]
+    pub port_range: Option<PortRange>,
+
+    /// Where /proc is, for the kernel's settings
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/proc",
+        help_heading = "What to look at"
+    )]
+    pub proc: PathBuf,
+
+    /// Say what to change, by what was measured here
+    #[arg(long, help_heading = "What to print")]
+    pub explain: bool,
+
     #[command(flatten)]
     common: Common,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  check_port_exhaustion
+      the busiest destination, WARNING from 50 % of the ports on, CRITICAL from 80 %
+  check_port_exhaustion --destination 192.0.2.10:8080 -w 60 -c 90 --explain
+      one upstream, and what to do about it
+  check_port_exhaustion --mode bind --source 0.0.0.0
+      what an nginx with 'proxy_bind' has left where it binds before it connects";
+
+/// Which of the two budgets decides the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// connect() always, bind() where there are signs of it.
+    Auto,
+    /// Ports for connect().
+    Connect,
+    /// Ports for bind() before connect().
+    Bind,
+    /// Both.
+    Both,
 }
 
 impl Arguments for Args {
     fn common(&self) -> &Common {
         &self.common
+    }
+}
+
+fn parse_destination(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!("'{text}' is no ADDR:PORT: give an address and a port, as in 192.0.2.10:8080 or [2001:db8::1]:443")
+    })?;
+    let usable = address.port() != 0 && !address.ip().to_canonical().is_unspecified();
+    usable
+        .then(|| SocketAddr::new(address.ip().to_canonical(), address.port()))
+        .ok_or_else(|| format!("'{text}' is no destination: nobody can connect there"))
+}
+
+fn parse_source(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>()
+        .map(|address| address.to_canonical())
+        .map_err(|_| {
+            format!("'{text}' is no address: give one of this host, as in 192.0.2.1 or 2001:db8::1")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_as_they_are_written_everywhere() {
+        for (text, shown) in [
+            ("192.0.2.10:8080", "192.0.2.10:8080"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(parse_destination(text).unwrap().to_string(), shown);
+        }
+        for text in [
+            "",
+            "192.0.2.10",
+            "host:80",
+            "192.0.2.1:0",
+            "0.0.0.0:80",
+            "2001:db8::1:443",
+            "1.2.3.4:70000",
+        ] {
+            assert!(parse_destination(text).is_err(), "{text} was taken");
+        }
+        assert_eq!(
+            parse_source("::ffff:192.0.2.1").unwrap().to_string(),
+            "192.0.2.1"
+        );
+        assert!(parse_source("eth0").is_err() && parse_source("192.0.2.1:80").is_err());
     }
 }

@@ -1,6 +1,16 @@
 //! What the tests and the demo start: the plugins themselves, network namespaces, servers that misbehave.
 #![allow(dead_code)] // each user takes a part of it
 
+pub mod child;
+pub mod crowd;
+pub mod daemons;
+pub mod fault_server;
 pub mod growing_log;
+pub mod icinga;
+pub mod incident;
 pub mod netns;
+pub mod nginx;
+pub mod oracle;
 pub mod plugin;
+pub mod sockets;
+pub mod tcp_table;

@@ -15,6 +15,27 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// Whether this machine lets us make one with an interface in it; if not, what `ip` says.
+    pub fn possible() -> Result<(), String> {
+        let name = format!("pc-try-{}-0", std::process::id());
+        let ip = |words: &[&str]| {
+            let output = Command::new("ip").args(words).output();
+            let output = output.map_err(|error| format!("cannot run ip: {error}"))?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(format!("ip {}: {}", words.join(" "), errors.trim()))
+            }
+        };
+        ip(&["netns", "add", &name])?;
+        let link = ip(&[
+            "-n", &name, "link", "add", "one", "type", "veth", "peer", "name", "two",
+        ]);
+        let _ = ip(&["netns", "del", &name]);
+        link
+    }
+
     /// Makes one. Needs root; says so where that is missing.
     pub fn new(tag: &str) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);

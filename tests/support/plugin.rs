@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Once;
 
 /// The folder that holds the three binaries and, below `examples`, the example checks.
 pub fn binary_folder() -> PathBuf {
@@ -20,6 +21,34 @@ pub fn plugin(name: &str) -> Command {
         .stdin(Stdio::null())
         .env_remove("NAGIOS_PLUGIN_STATE_DIRECTORY");
     command
+}
+
+/// A command that runs this example check. `cargo test --test it` alone does not build examples, so this does.
+pub fn example(name: &str) -> Command {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let release = binary_folder().ends_with("release").then_some("--release");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .current_dir(project())
+            .args(["build", "--quiet", "--offline", "--examples"])
+            .args(release);
+        // What cargo tells a test of its package would make some build scripts run again, and all behind them.
+        for (key, _) in std::env::vars_os() {
+            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
+            if told
+                .iter()
+                .any(|start| key.to_string_lossy().starts_with(start))
+            {
+                cargo.env_remove(key);
+            }
+        }
+        assert!(
+            cargo.status().is_ok_and(|status| status.success()),
+            "{cargo:?}"
+        );
+    });
+    plugin(&format!("examples/{name}"))
 }
 
 /// What a plugin printed and how it ended.

@@ -1,0 +1,26 @@
+# What one does here. "make" alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check needs
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a real nginx runs out of client ports, and the three plugins catch it (a minute, after the build)
+	@scripts/needs --install demo
+	cargo build --release --locked --bins
+	cargo build --locked --example demo
+	@scripts/as-root target/debug/examples/demo target/release
+
+test: ## everything, with a real nginx and a real Icinga 2 (needs root for network namespaces; asks sudo)
+	@scripts/needs --install test
+	@scripts/test
+
+check: ## quick: format, clippy, the tests beside the code
+	@scripts/needs build
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+
+needs: ## what is missing on this machine for the above, and how to get it
+	@scripts/needs test

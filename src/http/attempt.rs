@@ -1,0 +1,242 @@
+//! One probe: an exchange, the redirects behind it, and the limit on all of it.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::certificate;
+use super::checks::Judgement;
+use super::exchange::{Means, Miss, Received, Stage, Trace, exchange, open};
+use super::plan::{PAGE_SHOWN, Plan};
+use super::probe::{Kind, Phases, Probe};
+use super::target::Target;
+use super::tls;
+use crate::plugin::State;
+use crate::plugin::metric::plain;
+
+/// What sends probes: the plan, and what is built once for all of them.
+pub struct Prober {
+    plan: Plan,
+    run_number: u64,
+    /// Built at the start for https, or when a redirect leads there.
+    tls: OnceLock<Result<TlsConnector, String>>,
+}
+
+/// What is known of a probe on its way, over all its exchanges.
+#[derive(Debug)]
+struct Course {
+    /// Phases of the exchanges that are over.
+    phases: Phases,
+    /// The exchange that runs, or ran last.
+    trace: Trace,
+    /// The head of the last page, where it is shown.
+    page: Vec<u8>,
+    /// What is thought of the first certificate, where a request follows.
+    certificate: Option<Judgement>,
+}
+
+impl Prober {
+    /// For one run.
+    pub fn new(plan: Plan, run_number: u64) -> anyhow::Result<Self> {
+        let tls = OnceLock::new();
+        // Here its errors (a missing -J file, say) come as what they are: before any probe.
+        if plan.paths.iter().any(|path| path.target.https) {
+            let _ = tls.set(Ok(tls::connector(&plan.tls)?));
+        }
+        Ok(Self {
+            plan,
+            run_number,
+            tls,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Sends probe `number`. An error is that this host could not: no fact about the server.
+    pub async fn probe(&self, number: u64) -> anyhow::Result<Probe> {
+        let at = Timestamp::now();
+        let started = Instant::now();
+        let request_id = self
+            .plan
+            .request_id
+            .then(|| format!("{:016x}{number:016x}", self.run_number));
+        // The remainder fits: it is below a number of paths.
+        let path = usize::try_from(number % self.plan.paths.len() as u64).unwrap_or(0);
+        let mut course = Course {
+            phases: Phases::default(),
+            trace: Trace::begin(),
+            page: Vec::new(),
+            certificate: None,
+        };
+        let follow = self.follow(path, request_id.as_deref(), &mut course);
+        let ended = match self.plan.timeout {
+            Some(limit) => timeout(limit, follow)
+                .await
+                .unwrap_or_else(|_| Err(Miss::Server(Kind::Timeout, String::new()))),
+            None => follow.await,
+        };
+        let elapsed = course.trace.done().unwrap_or_else(Instant::now) - started;
+        let mut judgement = match ended {
+            Ok(judgement) => judgement,
+            Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
+            Err(Miss::Server(kind, words)) => Judgement::final_word(State::Critical, kind, words),
+            Err(Miss::Host(why)) => return Err(anyhow!(why)),
+        };
+        self.plan.checks.judge_time(&mut judgement, elapsed);
+        if let Some(certificate) = course.certificate {
+            judgement.words = format!("{} - {}", certificate.words, judgement.words);
+            judgement.worsen(certificate.state, Kind::Certificate);
+        }
+        course.phases.add(&course.trace.phases());
+        Ok(Probe {
+            at,
+            path,
+            elapsed,
+            phases: course.phases,
+            state: judgement.state,
+            kind: judgement.kind,
+            words: judgement.words,
+            replied: judgement.sized,
+            status: judgement.status,
+            size: course.trace.tape.size,
+            local: course.trace.local,
+            remote: course.trace.remote,
+            request_id,
+            page: course.page,
+        })
+    }
+
+    /// Sends the request and goes where redirects lead, as far as `-f` allows.
+    async fn follow(
+        &self,
+        path: usize,
+        request_id: Option<&str>,
+        course: &mut Course,
+    ) -> Result<Judgement, Miss> {
+        let plan = &self.plan;
+        let mut target = plan.paths[path].target.clone();
+        let mut redirects = 0;
+        loop {
+            let means = self.means(&target)?;
+            let stream = open(means, &mut course.trace).await?;
+            if let (Some(limits), None) = (plan.certificate, &course.certificate) {
+                let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
+                if !plan.ask {
+                    return Ok(judged);
+                }
+                course.certificate = Some(judged);
+            }
+            // The first target was tried when the plan was made: only one that a redirect named can fail here.
+            let request = plan
+                .request
+                .build(&target, request_id)
+                .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            let received = exchange(means, stream, request, &mut course.trace).await?;
+            if plan.show.page {
+                let page = &received.reply.page;
+                course.page = page[..page.len().min(PAGE_SHOWN)].to_vec();
+            }
+            let mut judgement =
+                match plan
+                    .checks
+                    .judge_status(&received.reply, &target, plan.on_redirect)
+                {
+                    Ok(judgement) => judgement,
+                    Err(last) => return Ok(last),
+                };
+            if !judgement.follows(&plan.checks, plan.on_redirect) {
+                let size = course.trace.tape.size;
+                plan.checks
+                    .judge_content(&mut judgement, &received, size, &target);
+                return Ok(judgement);
+            }
+            redirects += 1;
+            target = match self.next(&target, &received, redirects) {
+                Ok(next) => next,
+                Err(last) => {
+                    return Ok(Judgement {
+                        status: judgement.status,
+                        ..last
+                    });
+                }
+            };
+            course.phases.add(&course.trace.phases());
+            course.trace = Trace::begin();
+        }
+    }
+
+    fn means<'a>(&'a self, target: &'a Target) -> Result<Means<'a>, Miss> {
+        Ok(Means {
+            target,
+            family: self.plan.family,
+            tls: if target.https {
+                Some(self.tls()?)
+            } else {
+                None
+            },
+            page: self.plan.page,
+        })
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, Miss> {
+        self.tls
+            .get_or_init(|| tls::connector(&self.plan.tls).map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| Miss::Host(error.clone()))
+    }
+
+    /// Where a redirect leads. An error is that it leads nowhere.
+    fn next(
+        &self,
+        from: &Target,
+        received: &Received,
+        redirects: u32,
+    ) -> Result<Target, Judgement> {
+        let plan = &self.plan;
+        let last = |state, words| Err(Judgement::final_word(state, Kind::Redirect, words));
+        let line = received.reply.status_line();
+        let Some(location) = received
+            .reply
+            .header("location")
+            .filter(|text| !text.is_empty())
+        else {
+            let words = format!("Could not find redirect location - {line}");
+            return last(State::Unknown, words);
+        };
+        let Some(next) = from.redirected(&location, plan.on_redirect) else {
+            let words = format!("Could not parse redirect location - {line} - {location}");
+            return last(State::Unknown, words);
+        };
+        if redirects > plan.max_redirects {
+            let words = format!(
+                "maximum redirection depth {} exceeded - {}",
+                plan.max_redirects,
+                next.url()
+            );
+            return last(State::Warning, words);
+        }
+        if next == *from {
+            let words = format!("redirection creates an infinite loop - {}", next.url());
+            return last(State::Critical, words);
+        }
+        Ok(next)
+    }
+
+    fn timed_out(&self, stage: Stage) -> Judgement {
+        let kind = match stage {
+            Stage::Resolving => Kind::Dns,
+            Stage::Connecting => Kind::ConnectTimeout,
+            Stage::Securing | Stage::Talking => Kind::Timeout,
+        };
+        let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
+        let words = format!("Socket timeout after {seconds} seconds");
+        Judgement::final_word(State::Critical, kind, words)
+    }
+}

@@ -1,0 +1,124 @@
+//! The loop: probes one after the other or side by side, until there are enough of them or the run has to end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::net::UnixStream;
+use tokio::runtime;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::attempt::Prober;
+use super::plan::{Pace, Plan, run_number};
+use super::summary::{Summary, Tally};
+use crate::plugin::{End, Run};
+
+/// The most threads that ask for addresses at the same time: the system's resolver blocks.
+const RESOLVERS: usize = 64;
+
+/// Sends the probes of a plan and sums them up. Returns the plan, too: the probes have borrowed it.
+pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
+        .build()
+        .context("cannot start the executor")?;
+    let prober = Arc::new(Prober::new(plan, run_number())?);
+    let summary = runtime.block_on(burst(&prober, run));
+    // A resolver that still waits for its answer is left behind, not waited for.
+    runtime.shutdown_background();
+    Ok((prober, summary?))
+}
+
+async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
+    let signal = signal_of(run).context("cannot wait for signals")?;
+    let mut tally = Tally::new(prober.plan());
+    let mut schedule = Schedule::new(prober.plan().pace);
+    let mut flying = JoinSet::new();
+    let end = loop {
+        while let Some(number) = schedule.due(flying.len()) {
+            let prober = Arc::clone(prober);
+            flying.spawn(async move { prober.probe(number).await });
+        }
+        if flying.is_empty() && schedule.is_over() {
+            break None;
+        }
+        let next = schedule.next(flying.len());
+        tokio::select! {
+            biased;
+            Ok(()) = signal.readable() => break run.ended(),
+            () = sleep_until(run.deadline().into()) => break Some(End::Deadline),
+            Some(probe) = flying.join_next() => {
+                match probe.context("a probe broke off").and_then(|probe| probe) {
+                    Ok(probe) => tally.add(probe),
+                    Err(error) => {
+                        tally.trouble(format!("{error:#}"));
+                        break None;
+                    }
+                }
+            }
+            () = sleep_until(next.unwrap_or(run.deadline()).into()), if next.is_some() => {}
+        }
+    };
+    // Those that were cut off say nothing about the server.
+    let cut_off = flying.len() as u64;
+    flying.abort_all();
+    Ok(tally.close(end, cut_off))
+}
+
+/// What becomes readable when a signal came; it is never read from. None of its readers blocks, since it has none:
+/// that a duplicate shares the mode with the original does no harm.
+fn signal_of(run: &Run) -> std::io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(run.signal_fd().try_clone_to_owned()?);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// When the next probe starts, and whether there is one.
+#[derive(Debug)]
+struct Schedule {
+    pace: Pace,
+    began: Instant,
+    started: u64,
+    next: Instant,
+}
+
+impl Schedule {
+    fn new(pace: Pace) -> Self {
+        let now = Instant::now();
+        Self {
+            pace,
+            began: now,
+            started: 0,
+            next: now,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pace.attempts.is_some_and(|most| self.started >= most)
+            || self.pace.duration.is_some_and(|duration| {
+                self.next.saturating_duration_since(self.began) >= duration
+                    || self.began.elapsed() >= duration
+            })
+    }
+
+    /// The number of the probe to start now, if there is one.
+    fn due(&mut self, flying: usize) -> Option<u64> {
+        let now = Instant::now();
+        if flying >= self.pace.concurrency || now < self.next || self.is_over() {
+            return None;
+        }
+        let number = self.started;
+        self.started += 1;
+        // What could not start in time does not make the next ones come in a heap.
+        self.next = (self.next + self.pace.interval).max(now);
+        Some(number)
+    }
+
+    /// When to look again, where it is the clock that decides.
+    fn next(&self, flying: usize) -> Option<Instant> {
+        (flying < self.pace.concurrency && !self.is_over()).then_some(self.next)
+    }
+}

@@ -1,0 +1,433 @@
+//! One reply and what was asked of it, to a state and `check_http`'s words. No I/O.
+
+use std::time::Duration;
+
+use memchr::memmem;
+use regex::bytes::Regex;
+
+use super::age;
+use super::args::OnRedirect;
+use super::exchange::Received;
+use super::probe::Kind;
+use super::reply::Reply;
+use super::target::Target;
+use crate::plugin::{Limits, State};
+
+/// What stands in place of the end of a longer text, and how long a text of the user's is shown.
+const SHOWN: usize = 26;
+
+/// What is asked of a reply.
+#[derive(Debug, Clone)]
+pub struct Checks {
+    /// Texts, divided by commas, of which the status line must hold one. With it the status itself does not count.
+    pub expect: Option<String>,
+    /// What the headers must hold.
+    pub header: Option<String>,
+    /// What the page must hold.
+    pub string: Option<String>,
+    /// What the page must match.
+    pub regex: Option<Regex>,
+    /// It must not match instead.
+    pub invert_regex: bool,
+    /// How much older than the server's time the page may be.
+    pub max_age: Option<Duration>,
+    /// The size it must have.
+    pub size: Option<Size>,
+    /// Seconds that a probe may take.
+    pub time: Limits,
+    /// The same as given, also where they are for a percentile: what performance data shows.
+    pub run_time: Limits,
+}
+
+/// Bounds of a size in bytes, headers included; 0 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// The least.
+    pub min: u64,
+    /// The most.
+    pub max: u64,
+}
+
+/// What is thought of a reply, or of an exchange without one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// How bad it is.
+    pub state: State,
+    /// Why it counts as failed.
+    pub kind: Option<Kind>,
+    /// In words.
+    pub words: String,
+    /// Whether size and time belong to the words.
+    pub sized: bool,
+    /// The status, where there is one.
+    pub status: Option<u16>,
+}
+
+impl Judgement {
+    /// One that ends a probe then and there.
+    pub fn final_word(state: State, kind: Kind, words: String) -> Self {
+        Self {
+            state,
+            kind: Some(kind),
+            words,
+            sized: false,
+            status: None,
+        }
+    }
+
+    /// Makes it at least as bad as this; the first reason stays.
+    pub fn worsen(&mut self, state: State, kind: Kind) {
+        if state > self.state {
+            self.state = state;
+        }
+        if state != State::Ok {
+            self.kind.get_or_insert(kind);
+        }
+    }
+
+    /// Whether the reply points elsewhere and `-f` says to go there.
+    pub fn follows(&self, checks: &Checks, action: OnRedirect) -> bool {
+        checks.expect.is_none()
+            && self
+                .status
+                .is_some_and(|status| (300..400).contains(&status))
+            && matches!(
+                action,
+                OnRedirect::Follow | OnRedirect::Sticky | OnRedirect::Stickyport
+            )
+    }
+}
+
+impl Checks {
+    /// Judges status line and status. `Err`: that is the last word.
+    pub fn judge_status(
+        &self,
+        reply: &Reply,
+        target: &Target,
+        action: OnRedirect,
+    ) -> Result<Judgement, Judgement> {
+        let line = reply.status_line();
+        let status = status_of(&line);
+        let critical = |words| {
+            let kind = match status {
+                Some(400..=499) => Kind::Http4xx,
+                Some(500..=599) => Kind::Http5xx,
+                Some(_) => Kind::Content,
+                None => Kind::Protocol,
+            };
+            Err(Judgement {
+                status,
+                ..Judgement::final_word(State::Critical, kind, words)
+            })
+        };
+        let expected = self.expect.as_deref().unwrap_or("HTTP/1.");
+        let mut texts = expected.split(',').filter(|text| !text.is_empty());
+        if !texts.any(|text| line.contains(text)) {
+            let port = match target.port {
+                80 => String::new(),
+                port => format!(" on port {port}"),
+            };
+            return critical(format!(
+                "Invalid HTTP response received from host{port}: {line}"
+            ));
+        }
+        let mut judgement = Judgement {
+            state: State::Ok,
+            kind: None,
+            words: line.clone().into_owned(),
+            sized: true,
+            status,
+        };
+        if self.expect.is_some() {
+            judgement.words = format!("Status line output matched \"{expected}\"");
+            return Ok(judgement);
+        }
+        match status {
+            None => return critical(format!("Invalid Status Line ({line})")),
+            Some(500..=599) => judgement.worsen(State::Critical, Kind::Http5xx),
+            Some(400..=499) => judgement.worsen(State::Warning, Kind::Http4xx),
+            Some(300..=399) => judgement.worsen(redirect_state(action), Kind::Redirect),
+            Some(100..=299) => {}
+            Some(_) => return critical(format!("Invalid Status ({line})")),
+        }
+        Ok(judgement)
+    }
+
+    /// Judges the rest: headers, page, size, and whether all of it came.
+    pub fn judge_content(
+        &self,
+        judgement: &mut Judgement,
+        received: &Received,
+        size: u64,
+        target: &Target,
+    ) {
+        let reply = &received.reply;
+        let mut notes = Vec::new();
+        let mut note = |state, kind, text: String| {
+            judgement.worsen(state, kind);
+            notes.push(text);
+        };
+        if let Some((kind, why)) = &received.damage {
+            let text = format!("the reply was cut off after {size} bytes: {why}");
+            note(State::Critical, *kind, text);
+        }
+        if let Some((state, text)) = self.max_age.and_then(|age| age::judge(reply, age)) {
+            note(state, Kind::Content, text);
+        }
+        let missing = |text: &str| format!("'{}' not found on '{}'", shown(text), target.url());
+        if let Some(text) = &self.header
+            && memmem::find(reply.headers(), text.as_bytes()).is_none()
+        {
+            let text = format!("header {}", missing(text));
+            note(State::Critical, Kind::Content, text);
+        }
+        let cut = if reply.page_cut {
+            format!(" (the first {} bytes were searched)", reply.page.len())
+        } else {
+            String::new()
+        };
+        if let Some(text) = &self.string
+            && memmem::find(&reply.page, text.as_bytes()).is_none()
+        {
+            let text = format!("string {}{cut}", missing(text));
+            note(State::Critical, Kind::Content, text);
+        }
+        if let Some(regex) = &self.regex {
+            let found = regex.is_match(&reply.page);
+            if found == self.invert_regex {
+                let not = if found { "" } else { "not " };
+                let text = format!("pattern {not}found{cut}");
+                note(State::Critical, Kind::Content, text);
+            }
+        }
+        if let Some(bounds) = self.size {
+            if bounds.max > 0 && size > bounds.max {
+                let text = format!("page size {size} too large");
+                note(State::Warning, Kind::Content, text);
+            } else if bounds.min > 0 && size < bounds.min {
+                let text = format!("page size {size} too small");
+                note(State::Warning, Kind::Content, text);
+            }
+        }
+        if !notes.is_empty() {
+            judgement.words = format!("{} - {}", judgement.words, notes.join(", "));
+        }
+    }
+
+    /// Judges the time that a probe with a reply took.
+    pub fn judge_time(&self, judgement: &mut Judgement, elapsed: Duration) {
+        if judgement.sized {
+            judgement.worsen(self.time.judge(elapsed.as_secs_f64()), Kind::Slow);
+        }
+    }
+}
+
+fn redirect_state(action: OnRedirect) -> State {
+    match action {
+        OnRedirect::Warning => State::Warning,
+        OnRedirect::Critical => State::Critical,
+        OnRedirect::Unknown => State::Unknown,
+        OnRedirect::Ok | OnRedirect::Follow | OnRedirect::Sticky | OnRedirect::Stickyport => {
+            State::Ok
+        }
+    }
+}
+
+/// The three digits behind the first blank, and nothing but three.
+fn status_of(line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once(' ')?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 3 {
+        rest[..3].parse().ok()
+    } else {
+        None
+    }
+}
+
+/// A text of the user's, cut where `check_http` cuts it.
+fn shown(text: &str) -> String {
+    if text.len() < SHOWN + 4 {
+        return text.to_owned();
+    }
+    let end = (0..=SHOWN).rev().find(|at| text.is_char_boundary(*at));
+    format!("{}...", &text[..end.unwrap_or(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Limits = Limits {
+        warning: None,
+        critical: None,
+    };
+
+    fn checks() -> Checks {
+        Checks {
+            expect: None,
+            header: None,
+            string: None,
+            regex: None,
+            invert_regex: false,
+            max_age: None,
+            size: None,
+            time: NONE,
+            run_time: NONE,
+        }
+    }
+
+    fn target() -> Target {
+        Target {
+            https: false,
+            address: "127.0.0.1".to_owned(),
+            port: 8080,
+            host: None,
+            host_port: 8080,
+            path: "/".to_owned(),
+        }
+    }
+
+    fn judge(checks: &Checks, head: &str, page: &str, action: OnRedirect) -> Judgement {
+        let received = Received {
+            reply: Reply {
+                head: head.as_bytes().to_vec(),
+                page: page.as_bytes().to_vec(),
+                page_cut: false,
+            },
+            damage: None,
+        };
+        let judgement = checks.judge_status(&received.reply, &target(), action);
+        judgement.map_or_else(
+            |last| last,
+            |mut judgement| {
+                checks.judge_content(&mut judgement, &received, 121, &target());
+                judgement
+            },
+        )
+    }
+
+    #[test]
+    fn the_status_decides_as_in_check_http() {
+        use OnRedirect::{Critical, Follow, Ok, Unknown};
+        for (line, action, state, kind, words) in [
+            ("HTTP/1.1 200 OK", Ok, State::Ok, None, "HTTP/1.1 200 OK"),
+            (
+                "HTTP/1.1 204 No Content",
+                Ok,
+                State::Ok,
+                None,
+                "HTTP/1.1 204 No Content",
+            ),
+            (
+                "HTTP/1.1 301 Moved",
+                Ok,
+                State::Ok,
+                None,
+                "HTTP/1.1 301 Moved",
+            ),
+            (
+                "HTTP/1.1 301 Moved",
+                Critical,
+                State::Critical,
+                Some(Kind::Redirect),
+                "HTTP/1.1 301 Moved",
+            ),
+            (
+                "HTTP/1.1 301 Moved",
+                Unknown,
+                State::Unknown,
+                Some(Kind::Redirect),
+                "HTTP/1.1 301 Moved",
+            ),
+            (
+                "HTTP/1.1 404 No",
+                Follow,
+                State::Warning,
+                Some(Kind::Http4xx),
+                "HTTP/1.1 404 No",
+            ),
+            (
+                "HTTP/1.1 500 Oops",
+                Ok,
+                State::Critical,
+                Some(Kind::Http5xx),
+                "HTTP/1.1 500 Oops",
+            ),
+            (
+                "HTTP/1.1 999 Foo",
+                Ok,
+                State::Critical,
+                Some(Kind::Content),
+                "Invalid Status (HTTP/1.1 999 Foo)",
+            ),
+            (
+                "HTTP/1.1 abc Foo",
+                Ok,
+                State::Critical,
+                Some(Kind::Protocol),
+                "Invalid Status Line (HTTP/1.1 abc Foo)",
+            ),
+            (
+                "HTTP/1.1 2000 OK",
+                Ok,
+                State::Critical,
+                Some(Kind::Protocol),
+                "Invalid Status Line (HTTP/1.1 2000 OK)",
+            ),
+            (
+                "SSH-2.0-x",
+                Ok,
+                State::Critical,
+                Some(Kind::Protocol),
+                "Invalid HTTP response received from host on port 8080: SSH-2.0-x",
+            ),
+        ] {
+            let judgement = judge(&checks(), line, "", action);
+            assert_eq!(
+                (judgement.state, judgement.kind, &*judgement.words),
+                (state, kind, words),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn expected_texts_switch_the_status_off() {
+        let checks = Checks {
+            expect: Some("200,500".to_owned()),
+            ..checks()
+        };
+        let good = judge(&checks, "HTTP/1.1 500 Oops\r\n", "", OnRedirect::Ok);
+        assert_eq!(good.words, "Status line output matched \"200,500\"");
+        assert_eq!((good.state, good.kind), (State::Ok, None));
+        let bad = judge(&checks, "HTTP/1.1 404 Not Found\r\n", "", OnRedirect::Ok);
+        assert_eq!(
+            (bad.state, bad.kind),
+            (State::Critical, Some(Kind::Http4xx))
+        );
+        assert!(!bad.sized);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_url() {
+        let checks = Checks {
+            header: Some("X-Nope".to_owned()),
+            string: Some("a text that is longer than thirty".to_owned()),
+            size: Some(Size { min: 500, max: 0 }),
+            ..checks()
+        };
+        let judgement = judge(
+            &checks,
+            "HTTP/1.1 404 No\r\nServer: lab\r\n",
+            "hello",
+            OnRedirect::Ok,
+        );
+        assert_eq!(
+            judgement.words,
+            "HTTP/1.1 404 No - header 'X-Nope' not found on 'http://127.0.0.1:8080/', string 'a text \
+             that is longer than...' not found on 'http://127.0.0.1:8080/', page size 121 too small"
+        );
+        assert_eq!(judgement.state, State::Critical);
+        assert_eq!(judgement.kind, Some(Kind::Http4xx));
+    }
+}

@@ -1,0 +1,426 @@
+//! What a run does, parsed and consistent: nothing is validated later.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+
+use super::args::{Args, OnRedirect, TIMEOUT};
+use super::certificate::DaysLeft;
+use super::checks::{Checks, Size};
+use super::pattern;
+use super::request::Template;
+use super::target::{Target, default_port, host_and_port};
+use crate::plugin::{Arguments, Limit, Limits};
+use crate::stats;
+
+/// The probes of a run that does not say.
+const ATTEMPTS: u64 = 10;
+
+/// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
+const PAGES_KEPT: usize = 64 << 20;
+
+/// The most that is kept of one page.
+const PAGE_KEPT: usize = 16 << 20;
+
+/// The most of a page that `-B` shows.
+pub const PAGE_SHOWN: usize = 16 << 10;
+
+/// The settings of a run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The ways to send the request, taken in turn.
+    pub paths: Vec<Path>,
+    /// The address family to keep to.
+    pub family: Family,
+    /// The TLS versions to offer, and whether to tell the host name.
+    pub tls: Tls,
+    /// What is sent.
+    pub request: Template,
+    /// Whether each probe gets an `X-Request-Id` of its own.
+    pub request_id: bool,
+    /// What to make of redirects.
+    pub on_redirect: OnRedirect,
+    /// The most redirects in one probe.
+    pub max_redirects: u32,
+    /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
+    pub timeout: Option<Duration>,
+    /// How long the certificate must be good.
+    pub certificate: Option<DaysLeft>,
+    /// Whether a request is sent even where the certificate is looked at.
+    pub ask: bool,
+    /// How a probe is judged.
+    pub checks: Checks,
+    /// How much of a page is read and kept.
+    pub page: PageUse,
+    /// How many probes, and how fast.
+    pub pace: Pace,
+    /// Ranges over the failed probes; they decide where there is one.
+    pub failures: Limits<Limit>,
+    /// The percentile of the times that the time limits of `checks` are for, instead of each probe.
+    pub percentile: Option<f64>,
+    /// What is shown beside the result.
+    pub show: Show,
+}
+
+/// A named way to the server.
+#[derive(Debug)]
+pub struct Path {
+    /// Its name, as in the report.
+    pub name: String,
+    /// Where the first request goes.
+    pub target: Target,
+}
+
+/// The address family to keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Whatever the name has.
+    Any,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// TLS settings.
+#[derive(Debug)]
+pub struct Tls {
+    /// The versions to offer.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// Whether the server is told the host name.
+    pub sni: bool,
+    /// The PEM files with the certificate to show and with its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is shown beside the result.
+#[derive(Debug, Clone, Copy)]
+pub struct Show {
+    /// Performance data by phase.
+    pub phases: bool,
+    /// The page.
+    pub page: bool,
+    /// The URL.
+    pub url: bool,
+}
+
+/// What becomes of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageUse {
+    /// It is not waited for.
+    Unread,
+    /// It is read and forgotten.
+    Counted,
+    /// It is read, and this much of it is kept.
+    Kept(usize),
+}
+
+/// How many probes, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The number of probes, where it has an end.
+    pub attempts: Option<u64>,
+    /// For how long probes are started.
+    pub duration: Option<Duration>,
+    /// From the start of one probe to the start of the next; zero: back to back.
+    pub interval: Duration,
+    /// Probes in flight at the same time.
+    pub concurrency: usize,
+}
+
+impl TryFrom<&Args> for Plan {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &Args) -> anyhow::Result<Self> {
+        let request = Template::try_from(args)?;
+        let target = target(args)?;
+        request.build(&target, None)?;
+        let timeout = args.common().timeout.unwrap_or(TIMEOUT);
+        // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
+        let timeout = match args.critical.map(|range| range.end()) {
+            Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
+                Duration::from_secs_f64(end.min(86_400.0) + 1.0)
+            }
+            _ => timeout,
+        };
+        let timeout = args.common().timeout.map_or(Some(timeout), |given| {
+            (given > Duration::ZERO).then_some(timeout)
+        });
+        Ok(Self {
+            family: match (args.ipv4, args.ipv6) {
+                (true, _) => Family::V4,
+                (_, true) => Family::V6,
+                _ => Family::Any,
+            },
+            tls: Tls {
+                versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
+                sni: args.sni,
+                identity: args.client_cert.clone().zip(args.private_key.clone()),
+            },
+            request_id: !args.no_request_id && !request.has_request_id(),
+            request,
+            on_redirect: args.onredirect,
+            max_redirects: args.max_redirs,
+            timeout,
+            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            ask: args.certificate.is_none() || args.continue_after_certificate,
+            checks: checks(args)?,
+            page: if args.no_body {
+                PageUse::Unread
+            } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
+                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+            } else if args.show_body {
+                PageUse::Kept(PAGE_SHOWN)
+            } else {
+                PageUse::Counted
+            },
+            pace: Pace {
+                attempts: match (args.attempts, args.detect) {
+                    (Some(attempts), _) => Some(attempts),
+                    (None, Some(rate)) => Some(stats::trials_to_detect(rate)),
+                    (None, None) => args.duration.is_none().then_some(ATTEMPTS),
+                },
+                duration: args.duration,
+                interval: args.interval.or(args.rate).unwrap_or(Duration::ZERO),
+                concurrency: args.concurrency as usize,
+            },
+            failures: Limits {
+                warning: args.failures_warning,
+                critical: args.failures_critical,
+            },
+            percentile: args.percentile,
+            show: Show {
+                phases: args.extended_perfdata,
+                page: args.show_body,
+                url: args.link,
+            },
+            paths: vec![Path {
+                name: target.address.clone(),
+                target,
+            }],
+        })
+    }
+}
+
+fn target(args: &Args) -> anyhow::Result<Target> {
+    // As in check_http: what stands alone is the address first and then the host name, where the options do not say.
+    let mut alone = args.positional.iter().filter(|word| !word.is_empty());
+    let ip_address = args.ip_address.as_ref().or_else(|| alone.next());
+    let hostname = args.hostname.as_ref().or_else(|| alone.next());
+    if let Some(word) = alone.next() {
+        bail!("'{word}' is one name too many: -I and -H have given address and host name");
+    }
+    let (host, host_port) = match hostname {
+        Some(text) => {
+            let (host, port) = host_and_port(text)
+                .with_context(|| format!("-H {text}: this is no host name, nor HOST:PORT"))?;
+            (Some(host), port)
+        }
+        None => (None, None),
+    };
+    let address = match (ip_address, &host) {
+        (Some(text), _) => match host_and_port(text) {
+            Some((address, None)) => address,
+            Some(_) => bail!("-I {text}: give the port with -p"),
+            None => bail!("-I {text}: this is no address, nor a host name"),
+        },
+        (None, Some(host)) => host.clone(),
+        (None, None) => {
+            bail!("no server is named: give a host name (-H) or an address (-I), see --help")
+        }
+    };
+    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
+    let port = args.port.or(host_port).unwrap_or(default_port(https));
+    Ok(Target {
+        https,
+        address,
+        port,
+        host,
+        host_port: host_port.unwrap_or(port),
+        path: args.url.clone(),
+    })
+}
+
+fn checks(args: &Args) -> anyhow::Result<Checks> {
+    let expression = match (&args.regex, &args.eregi) {
+        (Some(regex), _) => Some((regex, false)),
+        (None, Some(eregi)) => Some((eregi, true)),
+        (None, None) => None,
+    };
+    let regex = expression
+        .map(|(text, ignore_case)| pattern::compile(text, ignore_case, args.linespan))
+        .transpose()?;
+    let limits = Limits {
+        warning: args.warning,
+        critical: args.critical,
+    };
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Ok(Checks {
+        expect: given(&args.expect),
+        header: given(&args.header_string),
+        string: given(&args.string),
+        regex,
+        invert_regex: args.invert_regex,
+        max_age: args.max_age,
+        size: args.pagesize.as_deref().map(parse_size).transpose()?,
+        time: if args.percentile.is_some() {
+            Limits {
+                warning: None,
+                critical: None,
+            }
+        } else {
+            limits
+        },
+        run_time: limits,
+    })
+}
+
+fn parse_size(text: &str) -> anyhow::Result<Size> {
+    let (min, max) = match text.split_once(':') {
+        Some((min, max)) => (min, Some(max)),
+        None => (text, None),
+    };
+    let number = |word: &str| {
+        word.parse()
+            .ok()
+            .with_context(|| format!("-m {text}: give MIN or MIN:MAX, in bytes"))
+    };
+    Ok(Size {
+        min: number(min)?,
+        max: max.map(number).transpose()?.unwrap_or(0),
+    })
+}
+
+fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
+    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let days = |word: &str| {
+        let days: Option<u32> = word.trim().parse().ok();
+        days.map(i64::from)
+            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
+    };
+    Ok(DaysLeft {
+        warning: days(warning)?,
+        critical: days(critical)?,
+    })
+}
+
+/// The versions behind `-S`, without and with the `+` for newer ones.
+fn tls_versions(text: &str) -> anyhow::Result<Vec<&'static SupportedProtocolVersion>> {
+    match text {
+        "" | "1.2+" | "1.1+" | "1.0+" | "1+" | "2+" | "3+" => Ok(vec![&TLS12, &TLS13]),
+        "1.2" => Ok(vec![&TLS12]),
+        "1.3" | "1.3+" => Ok(vec![&TLS13]),
+        "1" | "1.0" | "1.1" | "2" | "3" => {
+            let name = match text {
+                "2" | "3" => "SSL",
+                _ => "TLS",
+            };
+            bail!(
+                "-S{text}: this program speaks TLS 1.2 and 1.3 and not {name} {text}; \
+                 use check_http for so old a server, or -S{text}+ to allow newer versions"
+            )
+        }
+        _ => bail!("-S{text}: give 1.2 or 1.3, with + to allow newer versions as well"),
+    }
+}
+
+/// A number for this run that no other has, to begin its request ids with.
+pub fn run_number() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds its hashing from the kernel's random numbers, once for each process; the time tells
+    // the rounds of a loop apart.
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_i128(Timestamp::now().as_nanosecond());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::options;
+
+    fn plan(line: &str) -> anyhow::Result<Plan> {
+        let words = ["check_http_retry"].into_iter().chain(line.split(' '));
+        let args: Args =
+            options::parse("HTTP", words.map(Into::into)).map_err(anyhow::Error::msg)?;
+        Plan::try_from(&args)
+    }
+
+    #[test]
+    fn addresses_and_ports_come_from_where_check_http_takes_them() {
+        for (line, address, port, host) in [
+            ("-H a.test", "a.test", 80, Some("a.test")),
+            ("-H a.test -S", "a.test", 443, Some("a.test")),
+            ("-H a.test:81", "a.test", 81, Some("a.test:81")),
+            ("-H a.test -p 81", "a.test", 81, Some("a.test:81")),
+            ("-H a.test:1234 -p 81", "a.test", 81, Some("a.test:1234")),
+            ("-I 192.0.2.1", "192.0.2.1", 80, None),
+            ("-H [::1]:8080", "::1", 8080, Some("[::1]:8080")),
+            ("-I ::1 -H a", "::1", 80, Some("a")),
+            ("-H a.test -S1.2+ -p 80", "a.test", 80, Some("a.test:80")),
+        ] {
+            let plan = plan(line).unwrap();
+            let target = &plan.paths[0].target;
+            assert_eq!((&*target.address, target.port), (address, port), "{line}");
+            assert_eq!(target.host_header().as_deref(), host, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_probes_follows_from_what_is_asked() {
+        for (line, attempts) in [
+            ("-H a", Some(10)),
+            ("-H a --attempts 3", Some(3)),
+            ("-H a --detect 1%", Some(299)),
+            ("-H a --duration 5", None),
+            ("-H a --duration 5 --attempts 7", Some(7)),
+        ] {
+            assert_eq!(plan(line).unwrap().pace.attempts, attempts, "{line}");
+        }
+        assert_eq!(
+            plan("-H a --rate 50/s").unwrap().pace.interval,
+            Duration::from_millis(20)
+        );
+    }
+
+    #[test]
+    fn the_time_out_is_that_of_check_http() {
+        for (line, seconds) in [
+            ("-H a", Some(10)),
+            ("-H a -t 5", Some(5)),
+            ("-H a -c 30", Some(31)),
+            ("-H a -c 3", Some(10)),
+            ("-H a -t 0", None),
+        ] {
+            let timeout = plan(line).unwrap().timeout;
+            assert_eq!(timeout, seconds.map(Duration::from_secs), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        for (line, word) in [
+            ("-u /", "no server is named"),
+            ("-H a/b", "no host name"),
+            ("-I 1.2.3.4:80", "port with -p"),
+            ("-H a -S1", "TLS 1"),
+            ("-H a -S9", "1.2 or 1.3"),
+            ("-H a -r (", "regular expression"),
+            ("-H a -k nocolon", "-k nocolon"),
+            ("-H a -m :10", "-m :10"),
+            ("-H a -j B@D", "-j B@D"),
+            ("-H a -p 70000", "70000"),
+            ("-H a --attempts 0", "0"),
+            ("-H a --detect 0%", "0%"),
+            ("-H a --attempts 5 --detect 1%", "cannot stand"),
+            ("-H a -w abc", "abc"),
+        ] {
+            let error = format!("{:#}", plan(line).expect_err(line));
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}

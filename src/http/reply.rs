@@ -1,0 +1,125 @@
+//! A reply as it came, read as leniently as `check_http` reads: what stands in it is what counts, not whether it is
+//! well-formed.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+/// The longest header block that is looked at.
+pub const HEAD_LIMIT: usize = 256 * 1024;
+
+/// A reply: its header block and its page.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Status line and headers, up to the empty line.
+    pub head: Vec<u8>,
+    /// The page, unpacked, as far as it was kept.
+    pub page: Vec<u8>,
+    /// Whether there was more of the page than was kept.
+    pub page_cut: bool,
+}
+
+impl Reply {
+    /// The status line without the white space around it; all of the first line where it is none.
+    pub fn status_line(&self) -> Cow<'_, str> {
+        let line = self.head.split(|b| *b == b'\n').next().unwrap_or_default();
+        String::from_utf8_lossy(line.trim_ascii())
+    }
+
+    /// The headers without the status line.
+    pub fn headers(&self) -> &[u8] {
+        memchr::memchr(b'\n', &self.head).map_or(&[], |at| &self.head[at + 1..])
+    }
+
+    /// The value of the first header of that name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        header(self.headers(), name).map(String::from_utf8_lossy)
+    }
+}
+
+/// The value of the first header of that name in a header block.
+fn header<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    block.split(|b| *b == b'\n').find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        line[..colon]
+            .trim_ascii()
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| line[colon + 1..].trim_ascii())
+    })
+}
+
+/// Where the header block ends and where the page begins, once the empty line is there. Interim replies (100, 103)
+/// before the last one are skipped: `(start, end, page)`.
+pub fn split(raw: &[u8]) -> Option<(usize, usize, usize)> {
+    let mut start = 0;
+    loop {
+        let rest = &raw[start..];
+        let (end, page) = end_of_head(rest)?;
+        let interim = rest.starts_with(b"HTTP/1.")
+            && rest.get(8..10) == Some(b" 1")
+            && rest.get(8..12) != Some(b" 101")
+            && raw[start + page..].starts_with(b"HTTP/");
+        if !interim {
+            return Some((start, start + end, start + page));
+        }
+        start += page;
+    }
+}
+
+/// The first empty line, with or without carriage returns: where it begins and where it ends.
+fn end_of_head(raw: &[u8]) -> Option<(usize, usize)> {
+    memchr::memchr_iter(b'\n', raw).find_map(|at| match &raw[at + 1..] {
+        [b'\n', ..] => Some((at + 1, at + 2)),
+        [b'\r', b'\n', ..] => Some((at + 1, at + 3)),
+        _ => None,
+    })
+}
+
+/// The length that a header block announces.
+pub fn content_length(head: &[u8]) -> Option<u64> {
+    let value = header(head, "content-length")?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Whether a header block announces chunks.
+pub fn is_chunked(head: &[u8]) -> bool {
+    header(head, "transfer-encoding")
+        .is_some_and(|value| memmem::find(&value.to_ascii_lowercase(), b"chunked").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_block_ends_with_any_kind_of_empty_line() {
+        for (raw, expected) in [
+            (&b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nx"[..], Some((0, 23, 25))),
+            (b"HTTP/1.0 200 OK\nA: b\n\nx", Some((0, 21, 22))),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n", None),
+            (b"", None),
+            (
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+                Some((25, 42, 44)),
+            ),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", Some((0, 23, 25))),
+        ] {
+            assert_eq!(split(raw), expected, "{}", String::from_utf8_lossy(raw));
+        }
+    }
+
+    #[test]
+    fn headers_are_found_whatever_their_case() {
+        let reply = Reply {
+            head: b"HTTP/1.1 200 OK \r\nlocation:  /x \r\nContent-Length: 12\r\n".to_vec(),
+            ..Reply::default()
+        };
+        assert_eq!(reply.status_line(), "HTTP/1.1 200 OK");
+        assert_eq!(reply.header("Location").unwrap(), "/x");
+        assert_eq!(content_length(&reply.head), Some(12));
+        assert_eq!(reply.header("X"), None);
+        assert!(is_chunked(
+            b"HTTP/1.1 200\nTransfer-Encoding: gzip, Chunked\n"
+        ));
+    }
+}

@@ -1,0 +1,451 @@
+//! Plan, summary and verdict to a report. No I/O.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::plan::Plan;
+use super::probe::{Kind, Phases, Probe};
+use super::summary::Summary;
+use super::verdict::Verdict;
+use crate::plugin::clean::clean_cut;
+use crate::plugin::metric::{number, plain};
+use crate::plugin::report::local_time;
+use crate::plugin::{Finding, Metric, Report, State, Unit};
+use crate::stats::Rate;
+
+/// How much of a server's words is shown: a status line may be as long as a header block.
+const WORDS_LIMIT: usize = 300;
+
+/// How many failed probes are shown with `-v`; with `-vv` all that were kept.
+const SHOWN: usize = 10;
+
+/// Puts it into words and numbers.
+pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
+    let mut report = Report::new(verdict.state, first_line(plan, summary, verdict));
+    report.metrics = metrics(plan, summary);
+    report.findings = findings(plan, summary, verdict);
+    report.details = details(plan, summary);
+    shown_things(&mut report, plan, summary);
+    lines(&mut report, summary);
+    report
+}
+
+fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
+    let mut parts = Vec::new();
+    if let Some(trouble) = &summary.trouble {
+        parts.push(clean_cut(trouble, WORDS_LIMIT));
+    }
+    if summary.attempts == 0 {
+        if summary.trouble.is_none() {
+            parts.push(nothing_measured(plan, summary));
+        }
+        return parts.join(" - ");
+    }
+    let single = plan.pace.attempts == Some(1) && summary.attempts == 1;
+    let forgiven = verdict.failures == State::Ok && summary.failed > 0;
+    let shown = if forgiven {
+        summary.slowest_good.as_ref().or(summary.worst.as_ref())
+    } else {
+        summary.shown()
+    };
+    if let Some(probe) = shown {
+        let good = probe.kind.is_none_or(|kind| kind == Kind::Slow);
+        parts.push(clean_cut(
+            if single || good {
+                probe.headline()
+            } else {
+                probe.words.clone()
+            },
+            WORDS_LIMIT,
+        ));
+    }
+    if let (Some(percent), Some(seconds)) = (plan.percentile, summary.percentile)
+        && verdict.percentile.is_some_and(|state| state != State::Ok)
+    {
+        parts.push(format!("p{} of the times {seconds:.3} s", plain(percent)));
+    }
+    let mut line = parts.join(" - ");
+    if !single {
+        // check_http ends its words on a certificate with a full stop.
+        line.truncate(line.trim_end_matches('.').len());
+        // Writing to a String cannot fail.
+        let _ = match summary.failed {
+            0 => write!(line, ", {0} of {0} probes good", summary.attempts),
+            _ => write!(line, " - {}, {}", failed_of(summary), summary.verdict()),
+        };
+    }
+    if let Some(end) = summary.end {
+        let _ = write!(line, ", ended early by {}", end.words());
+    }
+    line
+}
+
+fn nothing_measured(plan: &Plan, summary: &Summary) -> String {
+    let end = summary.end.map_or("its end", |end| end.words());
+    let limit = plan.timeout.map_or(String::new(), |limit| {
+        format!(" (each may take {} s, see -t)", plain(limit.as_secs_f64()))
+    });
+    format!(
+        "no probe came to an end before {end}: {} under way{limit}",
+        summary.cut_off
+    )
+}
+
+/// `3 of 200 probes failed (1.5 %, 95 % interval 0.5-4.3 %)`
+fn failed_of(summary: &Summary) -> String {
+    let rate = summary.rate.map_or(String::new(), |rate| {
+        format!(
+            " ({} %, 95 % interval {}-{} %)",
+            percent(rate.estimate),
+            percent(rate.low),
+            percent(rate.high)
+        )
+    });
+    format!(
+        "{} of {} probes failed{rate}",
+        summary.failed, summary.attempts
+    )
+}
+
+/// A share in percent, with one digit, or two that say something.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent > 0.0 && percent < 1.0 {
+        plain((percent * 1000.0).round() / 1000.0)
+    } else {
+        plain((percent * 10.0).round() / 10.0)
+    }
+}
+
+fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
+    let limits = plan.checks.run_time;
+    let probe = summary.shown();
+    let seconds =
+        |label: String, value: Option<f64>| Metric::seconds(label, value.unwrap_or(f64::NAN));
+    let mut time = seconds(
+        "time".to_owned(),
+        probe.map(|probe| probe.elapsed.as_secs_f64()),
+    );
+    if let Some(timeout) = plan.timeout {
+        time = time.max(timeout.as_secs_f64());
+    }
+    let size = Metric::new("size", probe.map_or(f64::NAN, |probe| probe.size as f64))
+        .unit(Unit::Bytes)
+        .min(0.0);
+    let mut metrics = vec![time.limits(limits.warning, limits.critical), size];
+    if plan.show.phases {
+        metrics.extend(extended(plan, probe));
+    }
+    let attempts = summary.attempts as f64;
+    metrics.push(Metric::count("attempts", summary.attempts));
+    metrics.push(
+        Metric::count("failed", summary.failed)
+            .limits(
+                plan.failures.warning.map(|limit| limit.as_count(attempts)),
+                plan.failures.critical.map(|limit| limit.as_count(attempts)),
+            )
+            .max(attempts),
+    );
+    let rate = summary.rate.map_or(f64::NAN, |rate| rate.estimate * 100.0);
+    metrics.push(Metric::percent("failure_rate", rate));
+    let latency = summary.latency;
+    for (label, value) in [
+        ("time_p50", latency.map(|latency| latency.p50)),
+        ("time_p95", latency.map(|latency| latency.p95)),
+        ("time_p99", latency.map(|latency| latency.p99)),
+        ("time_max", latency.map(|latency| latency.max)),
+    ] {
+        metrics.push(seconds(label.to_owned(), value));
+    }
+    for (name, phase) in Phases::NAMES.iter().zip(&summary.phases) {
+        metrics.push(seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95)));
+    }
+    metrics
+}
+
+/// What `-E` adds, by the labels of `check_http`: the phases of the probe that the first line speaks of.
+fn extended(plan: &Plan, probe: Option<&Probe>) -> Vec<Metric> {
+    let phases = probe.map(|probe| probe.phases).unwrap_or_default();
+    let connect = phases
+        .connect
+        .map(|connect| connect + phases.dns.unwrap_or(Duration::ZERO));
+    let wait = phases.first_byte.zip(phases.send);
+    [
+        ("time_connect", connect),
+        ("time_ssl", phases.tls),
+        ("time_headers", phases.send),
+        (
+            "time_firstbyte",
+            wait.map(|(first, send)| first.saturating_sub(send)),
+        ),
+        ("time_transfer", phases.transfer),
+    ]
+    .into_iter()
+    .map(|(label, duration)| {
+        let seconds = duration.map_or(f64::NAN, |duration| duration.as_secs_f64());
+        let metric = Metric::seconds(label, seconds);
+        match plan.timeout {
+            Some(timeout) => metric.max(timeout.as_secs_f64()),
+            None => metric,
+        }
+    })
+    .collect()
+}
+
+fn findings(plan: &Plan, summary: &Summary, verdict: Verdict) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(trouble) = &summary.trouble {
+        findings.push(Finding {
+            cause: "own-host",
+            state: State::Unknown,
+            text: format!(
+                "this host could not go on after {} probes: {trouble}",
+                summary.attempts
+            ),
+            advice: "this says nothing about the server: free what is short here and run it again"
+                .to_owned(),
+        });
+    }
+    if summary.failed > 0 {
+        findings.push(Finding {
+            cause: match summary.verdict() {
+                "down" => "down",
+                _ => "intermittent-failure",
+            },
+            state: verdict.failures,
+            text: failures_text(summary),
+            advice: advice(summary).to_owned(),
+        });
+    }
+    if let (Some(percent), Some(seconds), Some(state)) =
+        (plan.percentile, summary.percentile, verdict.percentile)
+        && state != State::Ok
+    {
+        findings.push(Finding {
+            cause: "slow",
+            state,
+            text: format!("p{} of the times is {seconds:.3} s", plain(percent)),
+            advice: "the phases (-v) tell the network, the proxy and the backend apart".to_owned(),
+        });
+    }
+    findings
+}
+
+fn failures_text(summary: &Summary) -> String {
+    let kinds: Vec<_> = summary
+        .kinds
+        .iter()
+        .map(|(kind, count)| {
+            let example = summary
+                .failures
+                .iter()
+                .find(|probe| probe.kind == Some(*kind));
+            let words = example.map_or(String::new(), |probe| {
+                format!(" ({})", clean_cut(&probe.words, 100))
+            });
+            format!("{count} {}{words}", kind.name())
+        })
+        .collect();
+    let first = summary.failures.first().map(|probe| local_time(probe.at));
+    let last = summary.failures.last().map(|probe| local_time(probe.at));
+    let when = match (first, last) {
+        (Some(first), Some(last)) if first != last => format!(", first {first}, last {last}"),
+        (Some(first), _) => format!(", at {first}"),
+        _ => String::new(),
+    };
+    format!("{}: {}{when}", failed_of(summary), kinds.join(", "))
+}
+
+/// What to do about the kind that came most.
+fn advice(summary: &Summary) -> &'static str {
+    let most = summary.kinds.iter().max_by_key(|(_, count)| **count);
+    let intermittent = summary.verdict() == "intermittent";
+    match most.map(|(kind, _)| *kind) {
+        Some(Kind::Http5xx) if intermittent => {
+            "a proxy that now and then finds no client port to its backend answers just so: run check_port_exhaustion \
+             and check_nginx_upstream_bind on it, and look for the request ids in its log"
+        }
+        Some(Kind::Http5xx) => "look into the error log of the proxy and of the backend",
+        Some(Kind::Dns) => "ask each of the name servers in /etc/resolv.conf for the name",
+        Some(Kind::Refused) => "nobody listens at that address and port, or a firewall rejects it",
+        Some(Kind::Unreachable) => "look at the routes to that address",
+        Some(Kind::ConnectTimeout) => {
+            "packets are dropped on the way, or the server's queue of new connections is full (nstat -az TcpExtListenDrops)"
+        }
+        Some(Kind::Tls) => {
+            "compare with openssl s_client -connect; a plain http port answers like this as well"
+        }
+        Some(Kind::Certificate) => "renew the certificate, and reload the server that shows it",
+        Some(Kind::Timeout | Kind::Slow) => {
+            "the phases (-v) tell the network, the proxy and the backend apart"
+        }
+        Some(Kind::Reset | Kind::Closed | Kind::Truncated) => {
+            "the connection broke at the server or on the way: search its log for the client ports (-v)"
+        }
+        _ => "",
+    }
+}
+
+/// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
+fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
+    if plan.show.url {
+        for path in &plan.paths {
+            report.line(0, path.target.url());
+        }
+    }
+    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
+    for line in page.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if plan.show.page {
+            report.line(0, clean_cut(line, 1000));
+        }
+    }
+}
+
+fn lines(report: &mut Report, summary: &Summary) {
+    if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
+        report.line(
+            1,
+            format!(
+                "no failure in {} probes rules out a failure rate above {} % (with 95 % confidence)",
+                summary.attempts,
+                percent(high)
+            ),
+        );
+    }
+    if let Some(l) = &summary.latency {
+        report.line(
+            1,
+            format!(
+                "times: min {:.3} p50 {:.3} p90 {:.3} p95 {:.3} p99 {:.3} max {:.3} s",
+                l.min, l.p50, l.p90, l.p95, l.p99, l.max
+            ),
+        );
+    }
+    for (name, phase) in Phases::NAMES.iter().zip(&summary.phases) {
+        if let Some([p50, p95, max]) = phase {
+            report.line(
+                1,
+                format!("{name}: p50 {p50:.6} p95 {p95:.6} max {max:.6} s"),
+            );
+        }
+    }
+    for (at, probe) in summary.failures.iter().enumerate() {
+        report.line(if at < SHOWN { 1 } else { 2 }, failure_line(probe));
+    }
+    if summary.left_out > 0 {
+        report.line(
+            2,
+            format!(
+                "({} failed probes in between are not kept)",
+                summary.left_out
+            ),
+        );
+    }
+}
+
+/// `2026-01-02T03:04:05.678+00:00 http-5xx HTTP/1.1 500 Oops - from 192.0.2.4:51236 to …, request id …, 0.004 s: …`
+fn failure_line(probe: &Probe) -> String {
+    let mut line = format!(
+        "{} {} {}",
+        local_time(probe.at),
+        probe.kind.map_or("", Kind::name),
+        clean_cut(&probe.words, WORDS_LIMIT)
+    );
+    let phases: Vec<_> = Phases::NAMES
+        .iter()
+        .zip(probe.phases.in_order())
+        .filter_map(|(name, phase)| Some(format!("{name} {:.1}", phase?.as_secs_f64() * 1e3)))
+        .collect();
+    let _ = write!(line, " -");
+    if let Some(local) = probe.local {
+        let _ = write!(line, " from {local}");
+    }
+    if let Some(remote) = probe.remote {
+        let _ = write!(line, " to {remote}");
+    }
+    if let Some(id) = &probe.request_id {
+        let _ = write!(line, " request id {id}");
+    }
+    let _ = write!(line, " {:.3} s", probe.elapsed.as_secs_f64());
+    if !phases.is_empty() {
+        let _ = write!(line, " ({} ms)", phases.join(", "));
+    }
+    line
+}
+
+fn details(plan: &Plan, summary: &Summary) -> Value {
+    let kinds: serde_json::Map<_, _> = summary
+        .kinds
+        .iter()
+        .map(|(kind, count)| (kind.name().to_owned(), json!(count)))
+        .collect();
+    let statuses: serde_json::Map<_, _> = summary
+        .statuses
+        .iter()
+        .map(|(status, count)| (status.to_string(), json!(count)))
+        .collect();
+    let phases: serde_json::Map<_, _> = Phases::NAMES
+        .iter()
+        .zip(&summary.phases)
+        .filter_map(|(name, phase)| {
+            let [p50, p95, max] = (*phase)?.map(number);
+            Some((
+                (*name).to_owned(),
+                json!({"p50": p50, "p95": p95, "max": max}),
+            ))
+        })
+        .collect();
+    let paths: Vec<_> = plan
+        .paths
+        .iter()
+        .zip(&summary.paths)
+        .map(|(path, (attempts, failed))| {
+            json!({
+                "name": path.name,
+                "address": path.target.address,
+                "attempts": attempts,
+                "failed": failed,
+                "p_value": Value::Null,
+            })
+        })
+        .collect();
+    json!({
+        "attempts": summary.attempts,
+        "failed": summary.failed,
+        "failure_rate": summary.rate.map(|rate| json!({
+            "estimate": number(rate.estimate),
+            "low": number(rate.low),
+            "high": number(rate.high),
+            "confidence": 0.95,
+        })),
+        "kinds": kinds,
+        "statuses": statuses,
+        "latency": summary.latency.map(|l| json!({
+            "min": number(l.min), "p50": number(l.p50), "p90": number(l.p90),
+            "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
+        })),
+        "phases": phases,
+        "paths": paths,
+        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
+        "failures_left_out": summary.left_out,
+        "verdict": summary.verdict(),
+    })
+}
+
+fn failure(plan: &Plan, probe: &Probe) -> Value {
+    json!({
+        "at": local_time(probe.at),
+        "path": plan.paths[probe.path].name,
+        "kind": probe.kind.map(Kind::name),
+        "status": probe.status,
+        "text": clean_cut(&probe.words, WORDS_LIMIT),
+        "local": probe.local.map(|address| address.to_string()),
+        "remote": probe.remote.map(|address| address.to_string()),
+        "request_id": probe.request_id,
+        "seconds": number(probe.elapsed.as_secs_f64()),
+        "evidence": Value::Null,
+    })
+}

@@ -1,0 +1,214 @@
+//! The request that every probe sends.
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, USER_AGENT,
+};
+use hyper::{Method, Request, Uri, Version};
+
+use super::args::Args;
+use super::target::Target;
+
+/// The name under which it introduces itself, in the form that `check_http` uses.
+const AGENT: &str = concat!(
+    "check_http_retry/v",
+    env!("CARGO_PKG_VERSION"),
+    " (proxy-checks)"
+);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// All of a request but where it goes.
+#[derive(Debug)]
+pub struct Template {
+    method: Method,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl Template {
+    /// The request for one exchange. Without a host name it is one of HTTP/1.0, as with `check_http`.
+    pub fn build(&self, target: &Target, id: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
+        let uri: Uri = escaped(&target.path)
+            .parse()
+            .with_context(|| format!("'{}' cannot be asked for", target.path))?;
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        self.defaults(target, headers)?;
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        if let Some(id) = id {
+            headers.insert(REQUEST_ID, id.try_into()?);
+        }
+        if target.host.is_none() {
+            *request.version_mut() = Version::HTTP_10;
+        }
+        Ok(request)
+    }
+
+    /// The headers that are sent unless `-k` names them.
+    fn defaults(&self, target: &Target, headers: &mut HeaderMap) -> anyhow::Result<()> {
+        let mut default = |name: HeaderName, value: HeaderValue| {
+            if !self.has(&name) {
+                headers.insert(name, value);
+            }
+        };
+        default(USER_AGENT, HeaderValue::from_static(AGENT));
+        default(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(host) = target.host_header() {
+            let value = host
+                .parse()
+                .with_context(|| format!("'{host}' cannot stand in a Host header"))?;
+            default(HOST, value);
+        }
+        if !self.body.is_empty() {
+            default(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the user gave a request id of his own.
+    pub fn has_request_id(&self) -> bool {
+        self.has(&REQUEST_ID)
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.headers.iter().any(|(other, _)| other == name)
+    }
+}
+
+impl TryFrom<&Args> for Template {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &Args) -> anyhow::Result<Self> {
+        let mut headers = Vec::new();
+        let mut add = |option: &str, name: HeaderName, value: &str| {
+            HeaderValue::from_bytes(value.as_bytes())
+                .map(|value| headers.push((name, value)))
+                .with_context(|| format!("{option}: '{value}' cannot stand in a header"))
+        };
+        if let Some(agent) = &args.useragent {
+            add("-A", USER_AGENT, agent)?;
+        }
+        for header in &args.header {
+            let (name, value) = header
+                .split_once(':')
+                .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim())))
+                .with_context(|| format!("-k {header}: a header is NAME: VALUE"))?;
+            add("-k", name, value)?;
+        }
+        for (option, name, secret) in [
+            ("-a", AUTHORIZATION, &args.authorization),
+            ("-b", PROXY_AUTHORIZATION, &args.proxy_authorization),
+        ] {
+            if let Some(secret) = secret {
+                add(
+                    option,
+                    name,
+                    &format!("Basic {}", base64(secret.as_bytes())),
+                )?;
+            }
+        }
+        if let Some(content_type) = &args.content_type {
+            add("-T", CONTENT_TYPE, content_type)?;
+        }
+        let method = match (&args.method, &args.post) {
+            (Some(method), _) => Method::from_bytes(method.as_bytes())
+                .ok()
+                .with_context(|| format!("-j {method}: this is no method"))?,
+            (None, Some(_)) => Method::POST,
+            (None, None) => Method::GET,
+        };
+        anyhow::ensure!(
+            method != Method::CONNECT,
+            "-j CONNECT: tunnels through a proxy are not supported yet"
+        );
+        Ok(Self {
+            method,
+            headers,
+            body: args.post.clone().unwrap_or_default().into(),
+        })
+    }
+}
+
+/// Escapes what must not stand in a request line, a blank for one: `check_http` sends it as it is, and servers answer
+/// that with 400.
+fn escaped(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            0..=b' ' | 0x7f.. | b'<' | b'>' | b'^' | b'`' | b'\\' => {
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let number = group
+            .iter()
+            .chain([0; 2].iter())
+            .take(3)
+            .fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
+        for at in 0..4 {
+            if at <= group.len() {
+                out.push(char::from(DIGITS[number >> (18 - 6 * at) & 63]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+            ("user:pass", "dXNlcjpwYXNz"),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+    }
+
+    #[test]
+    fn a_path_is_sent_as_given_where_it_can_be() {
+        for (path, sent) in [
+            ("/a/b?c=d&e=%20", "/a/b?c=d&e=%20"),
+            ("/a b", "/a%20b"),
+            ("/ö", "/%C3%B6"),
+            ("/a\r\nX: y", "/a%0D%0AX:%20y"),
+            ("/{a}|\"", "/{a}|\""),
+        ] {
+            assert_eq!(escaped(path), sent);
+            escaped(path).parse::<Uri>().expect(path);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Many probes in few numbers, in memory that does not grow with them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::plan::Plan;
+use super::probe::{Kind, Phases, Probe};
+use crate::plugin::{End, State};
+use crate::stats::{Rate, Sample, wilson};
+
+/// How many failed probes are kept from the beginning of a run, and as many from its end.
+const KEPT: usize = 50;
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Summary {
+    /// Probes that came to an end of their own.
+    pub attempts: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// How many would be sent at most.
+    pub planned: Option<u64>,
+    /// The failed ones by kind.
+    pub kinds: BTreeMap<Kind, u64>,
+    /// All with a status, by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// The share of failed ones; `None` without probes.
+    pub rate: Option<Rate>,
+    /// Times of the probes that got a reply or waited for one in vain.
+    pub latency: Option<Latency>,
+    /// Median, 95th percentile and maximum of each phase, by [`Phases::NAMES`].
+    pub phases: [Option<[f64; 3]>; 5],
+    /// The asked-for percentile of the times.
+    pub percentile: Option<f64>,
+    /// Attempts and failures by path.
+    pub paths: Vec<(u64, u64)>,
+    /// The first of the worst.
+    pub worst: Option<Probe>,
+    /// The slowest of the good ones.
+    pub slowest_good: Option<Probe>,
+    /// The first failed probes and the last ones; see `left_out`.
+    pub failures: Vec<Probe>,
+    /// How many failed probes between them are not kept.
+    pub left_out: u64,
+    /// Why this host had to stop.
+    pub trouble: Option<String>,
+    /// Why the run ended before it was complete.
+    pub end: Option<End>,
+    /// Probes that were under way when it ended.
+    pub cut_off: u64,
+}
+
+/// Percentiles in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    /// The shortest.
+    pub min: f64,
+    /// The median.
+    pub p50: f64,
+    /// The 90th percentile.
+    pub p90: f64,
+    /// The 95th.
+    pub p95: f64,
+    /// The 99th.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Summary {
+    /// Ok, failing now and then, or failing always.
+    pub fn verdict(&self) -> &'static str {
+        match self.failed {
+            0 => "ok",
+            failed if failed == self.attempts => "down",
+            _ => "intermittent",
+        }
+    }
+
+    /// The probe that the first line speaks of: the worst failed one, or the slowest good one.
+    pub fn shown(&self) -> Option<&Probe> {
+        self.worst.as_ref().or(self.slowest_good.as_ref())
+    }
+}
+
+/// A summary in the making.
+#[derive(Debug)]
+pub struct Tally {
+    summary: Summary,
+    latency: Sample,
+    phases: [Sample; 5],
+    last_failures: VecDeque<Probe>,
+    percentile: Option<f64>,
+}
+
+impl Tally {
+    /// An empty one.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            summary: Summary {
+                attempts: 0,
+                failed: 0,
+                planned: plan.pace.attempts,
+                kinds: BTreeMap::new(),
+                statuses: BTreeMap::new(),
+                rate: None,
+                latency: None,
+                phases: [None; 5],
+                percentile: None,
+                paths: vec![(0, 0); plan.paths.len()],
+                worst: None,
+                slowest_good: None,
+                failures: Vec::new(),
+                left_out: 0,
+                trouble: None,
+                end: None,
+                cut_off: 0,
+            },
+            latency: Sample::default(),
+            phases: Default::default(),
+            last_failures: VecDeque::new(),
+            percentile: plan.percentile,
+        }
+    }
+
+    /// Counts a probe.
+    pub fn add(&mut self, probe: Probe) {
+        let summary = &mut self.summary;
+        let failed = probe.kind.is_some();
+        summary.attempts += 1;
+        summary.failed += u64::from(failed);
+        let (attempts, failures) = &mut summary.paths[probe.path];
+        *attempts += 1;
+        *failures += u64::from(failed);
+        if let Some(status) = probe.status {
+            *summary.statuses.entry(status).or_default() += 1;
+        }
+        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
+        if probe.kind.is_none() || probe.replied || probe.status.is_some() || waited {
+            self.latency.add(probe.elapsed);
+        }
+        for (sample, phase) in self.phases.iter_mut().zip(probe.phases.in_order()) {
+            if let Some(duration) = phase {
+                sample.add(duration);
+            }
+        }
+        match probe.kind {
+            Some(kind) => self.add_failed(kind, probe),
+            None => keep_larger(&mut summary.slowest_good, probe, |probe| probe.elapsed),
+        }
+    }
+
+    fn add_failed(&mut self, kind: Kind, probe: Probe) {
+        let summary = &mut self.summary;
+        *summary.kinds.entry(kind).or_default() += 1;
+        // Of those that are only slow the slowest is the worst.
+        keep_larger(&mut summary.worst, probe.clone(), |probe| {
+            let slow = probe.kind == Some(Kind::Slow);
+            (probe.state, slow.then_some(probe.elapsed))
+        });
+        if summary.failures.len() < KEPT {
+            summary.failures.push(probe);
+            return;
+        }
+        if self.last_failures.len() == KEPT {
+            self.last_failures.pop_front();
+            summary.left_out += 1;
+        }
+        self.last_failures.push_back(probe);
+    }
+
+    /// Says why this host has to stop.
+    pub fn trouble(&mut self, why: String) {
+        self.summary.trouble = Some(why);
+    }
+
+    /// The summary.
+    pub fn close(self, end: Option<End>, cut_off: u64) -> Summary {
+        let percentiles = self
+            .latency
+            .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);
+        let mut summary = Summary {
+            rate: wilson(self.summary.failed, self.summary.attempts),
+            latency: percentiles.map(|[min, p50, p90, p95, p99, max]| Latency {
+                min,
+                p50,
+                p90,
+                p95,
+                p99,
+                max,
+            }),
+            phases: self
+                .phases
+                .map(|sample| sample.percentiles([50.0, 95.0, 100.0])),
+            percentile: self
+                .percentile
+                .and_then(|percent| Some(self.latency.percentiles([percent])?[0])),
+            end,
+            cut_off,
+            ..self.summary
+        };
+        summary.failures.extend(self.last_failures);
+        summary
+    }
+}
+
+/// Keeps the one with the larger key, the first of equals.
+fn keep_larger<K: PartialOrd>(kept: &mut Option<Probe>, probe: Probe, key: impl Fn(&Probe) -> K) {
+    if kept.as_ref().is_none_or(|kept| key(&probe) > key(kept)) {
+        *kept = Some(probe);
+    }
+}
+
+/// The worst state that any probe has by itself.
+pub fn worst_state(summary: &Summary) -> State {
+    summary
+        .worst
+        .as_ref()
+        .map_or(State::Ok, |probe| probe.state)
+}
+
+const _: () = assert!(Phases::NAMES.len() == 5);

@@ -1,0 +1,231 @@
+//! Where a request goes, and where a redirect leads from there. Knows nothing of sockets.
+
+use super::args::OnRedirect;
+
+/// The longest path that a redirect may name.
+const PATH_LIMIT: usize = 8 * 1024;
+
+/// One place to send a request to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whether it speaks https.
+    pub https: bool,
+    /// The name or address to connect to, without brackets.
+    pub address: String,
+    /// The port to connect to.
+    pub port: u16,
+    /// The host name for the Host header, without brackets; without one the request is one of HTTP/1.0.
+    pub host: Option<String>,
+    /// The port that the Host header names.
+    pub host_port: u16,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Target {
+    /// The scheme's name.
+    pub fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// The URL, in `check_http`'s form: always with the port.
+    pub fn url(&self) -> String {
+        let host = self.host.as_ref().unwrap_or(&self.address);
+        format!(
+            "{}://{}:{}{}",
+            self.scheme(),
+            bracketed(host),
+            self.port,
+            self.path
+        )
+    }
+
+    /// The value of the Host header.
+    pub fn host_header(&self) -> Option<String> {
+        let host = bracketed(self.host.as_ref()?);
+        if self.host_port == default_port(self.https) {
+            Some(host)
+        } else {
+            Some(format!("{host}:{}", self.host_port))
+        }
+    }
+
+    /// Where this `Location` leads; `None` where that cannot be told or is neither http nor https.
+    pub fn redirected(&self, location: &str, action: OnRedirect) -> Option<Self> {
+        let location = location.trim();
+        let (https, rest) = match split_scheme(location) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some(_) => return None,
+            None => (self.https, location),
+        };
+        let Some(rest) = rest.strip_prefix("//") else {
+            // `https:/path` means nothing that two clients would agree on.
+            let path = (rest.len() == location.len()).then(|| self.resolve(location))?;
+            return Some(Self {
+                path: usable(path)?,
+                ..self.clone()
+            });
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let authority = authority.rsplit('@').next().unwrap_or_default();
+        let (host, port) = host_and_port(authority)?;
+        let port = port.unwrap_or(default_port(https));
+        let path = match path.split('#').next().unwrap_or_default() {
+            path if path.starts_with('/') => path.to_owned(),
+            path => format!("/{path}"),
+        };
+        let sticky = matches!(action, OnRedirect::Sticky | OnRedirect::Stickyport);
+        Some(Self {
+            https,
+            address: if sticky {
+                self.address.clone()
+            } else {
+                host.clone()
+            },
+            port: if action == OnRedirect::Stickyport {
+                self.port
+            } else {
+                port
+            },
+            host: Some(host),
+            host_port: port,
+            path: usable(path)?,
+        })
+    }
+
+    /// A path or query as a reference to this one.
+    fn resolve(&self, reference: &str) -> String {
+        let reference = reference.split('#').next().unwrap_or_default();
+        let path = self.path.split('?').next().unwrap_or_default();
+        match reference.bytes().next() {
+            None => self.path.clone(),
+            Some(b'/') => reference.to_owned(),
+            Some(b'?') => format!("{path}{reference}"),
+            Some(_) => {
+                let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
+                format!("{folder}{reference}")
+            }
+        }
+    }
+}
+
+/// The port of a scheme.
+pub fn default_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; `None` where it is none of them.
+pub fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None if text.matches(':').count() > 1 => (text, ""),
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !"/?#@\\[]".contains(c);
+    if host.is_empty() || host.len() > 255 || !host.chars().all(harmless) {
+        return None;
+    }
+    let port = match rest.strip_prefix(':') {
+        Some("") | None => None,
+        Some(digits) => Some(digits.parse().ok()?),
+    };
+    (rest.is_empty() || rest.starts_with(':')).then(|| (host.to_owned(), port))
+}
+
+/// An IPv6 address in brackets, everything else as it is.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+/// The scheme that a reference starts with, and the rest behind its colon.
+fn split_scheme(reference: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = reference.split_once(':')?;
+    let letters = scheme
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    (letters && scheme.starts_with(|c: char| c.is_ascii_alphabetic())).then_some((scheme, rest))
+}
+
+fn usable(path: String) -> Option<String> {
+    (path.len() <= PATH_LIMIT).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(path: &str) -> Target {
+        Target {
+            https: false,
+            address: "192.0.2.1".to_owned(),
+            port: 8080,
+            host: Some("www.test".to_owned()),
+            host_port: 8080,
+            path: path.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_where_browsers_would_go() {
+        for (from, location, url) in [
+            ("/a/b?q", "/x", "http://www.test:8080/x"),
+            ("/a/b?q=/z", "x", "http://www.test:8080/a/x"),
+            ("/a/b?q", "?y", "http://www.test:8080/a/b?y"),
+            ("/", "HTTP://o.test", "http://o.test:80/"),
+            ("/", "https://o.test?x", "https://o.test:443/?x"),
+            ("/", "https://o.test:8443/y#frag", "https://o.test:8443/y"),
+            ("/", "//o.test/y", "http://o.test:80/y"),
+            ("/", "http://u:p@[::1]:81/", "http://[::1]:81/"),
+            ("/", "/x:y", "http://www.test:8080/x:y"),
+        ] {
+            let next = target(from).redirected(location, OnRedirect::Follow);
+            assert_eq!(next.unwrap().url(), url, "{location}");
+        }
+        for location in [
+            "ftp://x/",
+            "mailto:x",
+            "http:///x",
+            "http://a b/",
+            "http://x:99999/",
+        ] {
+            let next = target("/").redirected(location, OnRedirect::Follow);
+            assert_eq!(next, None, "{location}");
+        }
+    }
+
+    #[test]
+    fn sticky_keeps_the_address_and_stickyport_the_port_as_well() {
+        let go = |action| {
+            target("/")
+                .redirected("http://o.test:81/x", action)
+                .unwrap()
+        };
+        let sticky = go(OnRedirect::Sticky);
+        assert_eq!((&*sticky.address, sticky.port), ("192.0.2.1", 81));
+        assert_eq!(sticky.host_header().unwrap(), "o.test:81");
+        assert_eq!(go(OnRedirect::Stickyport).port, 8080);
+        assert_eq!(go(OnRedirect::Follow).address, "o.test");
+    }
+
+    #[test]
+    fn hosts_come_with_and_without_port_and_brackets() {
+        for (text, host, port) in [
+            ("a", "a", None),
+            ("a:1", "a", Some(1)),
+            ("[::1]:8080", "::1", Some(8080)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+        ] {
+            assert_eq!(host_and_port(text), Some((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", ":80", "a:b", "[::1", "[::1]x", "a b", "a/b"] {
+            assert_eq!(host_and_port(text), None, "{text}");
+        }
+    }
+}

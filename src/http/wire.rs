@@ -1,0 +1,158 @@
+//! The stream under an exchange. It keeps what came in, as it came, and when; what reads from it need not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// What went over a stream. Bytes are those of HTTP: behind the decryption.
+#[derive(Debug, Default)]
+pub struct Tape {
+    /// The first bytes received, up to `limit`.
+    pub received: Vec<u8>,
+    /// How many bytes are kept.
+    pub limit: usize,
+    /// All bytes received.
+    pub size: u64,
+    /// When the first byte came.
+    pub first_read: Option<Instant>,
+    /// When the last byte was sent.
+    pub last_write: Option<Instant>,
+    /// Whether the other side has said that it is done.
+    pub ended: bool,
+}
+
+/// A stream with its tape.
+#[derive(Debug)]
+pub struct Wire<'a> {
+    stream: Stream,
+    tape: &'a mut Tape,
+}
+
+/// A connection, in clear or not.
+#[derive(Debug)]
+pub enum Stream {
+    /// In clear.
+    Tcp(TcpStream),
+    /// Encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The certificate that the server showed.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => {
+                let (_, session) = stream.get_ref();
+                Some(session.peer_certificates()?.first()?.as_ref())
+            }
+        }
+    }
+}
+
+impl<'a> Wire<'a> {
+    /// Puts a tape under a stream.
+    pub fn new(stream: Stream, tape: &'a mut Tape) -> Self {
+        Self { stream, tape }
+    }
+
+    /// What went over it so far.
+    pub fn tape(&self) -> &Tape {
+        self.tape
+    }
+}
+
+impl AsyncRead for Wire<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+        };
+        match result {
+            // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
+            // is told by its length.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            other => other?,
+        }
+        let tape = &mut *self.tape;
+        let new = &buffer.filled()[before..];
+        if new.is_empty() {
+            tape.ended = true;
+        } else {
+            tape.first_read.get_or_insert_with(Instant::now);
+            tape.size += new.len() as u64;
+            let room = tape.limit.saturating_sub(tape.received.len());
+            tape.received.extend_from_slice(&new[..new.len().min(room)]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &mut self.stream {
+            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+        };
+        self.tape.last_write = Some(Instant::now());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
+/// connection that is refused or never answered has one as well.
+pub async fn connect_tcp(
+    remote: SocketAddr,
+    local: &mut Option<SocketAddr>,
+) -> io::Result<TcpStream> {
+    let family = match remote {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &remote) {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    *local = stream.local_addr().ok();
+    stream.writable().await?;
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    // The end of a handshake and the request are two small writes: the second must not wait for the first's receipt.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,490 @@
+//! Folds a stream of sockets into what the headroom is computed from: a table by port, one by address, one by
+//! destination. Its size depends on the ports and the destinations, not on the number of sockets.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::forecast::Ages;
+use super::port_set::{PortRange, PortSet};
+use super::socket::{Socket, State};
+use super::sysctl::{Reuse, Sysctl};
+
+/// The most destinations that are counted one by one. The kernel dumps in the order of a hash: a destination with a
+/// share of the ports that matters is among the first hundred thousand for certain.
+const MOST_TUPLES: usize = 1 << 17;
+/// The most local addresses that are counted one by one, 8 KiB each.
+const MOST_SOURCES: usize = 2048;
+
+/// Slots for what was met last.
+const RECENT: usize = 64;
+
+/// What a client port can be used for once: a local address, and where its connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tuple {
+    /// The local address.
+    pub source: IpAddr,
+    /// The remote address.
+    pub destination: IpAddr,
+    /// The remote port.
+    pub port: u16,
+}
+
+/// The sockets of one tuple, on ports that connect() may choose.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    /// All of them: one a port.
+    pub sockets: u32,
+    /// Those in TIME_WAIT.
+    pub time_wait: u32,
+    /// Those in ESTABLISHED.
+    pub established: u32,
+    /// Those in TIME_WAIT which a connect() may take over now.
+    pub reusable: u32,
+    /// Those that would be reusable, if only their age were known.
+    pub of_unknown_age: u32,
+    /// Those on ports which connect() tries last.
+    pub second_choice: u32,
+    /// The reusable ones of these.
+    pub second_choice_reusable: u32,
+    /// Those known to share their port (`IP_BIND_ADDRESS_NO_PORT`).
+    pub sharing: u32,
+    /// When the TIME_WAITs end.
+    pub ages: Option<Box<Ages>>,
+    /// The port of the first one seen.
+    first_port: u16,
+}
+
+/// What is known of one port.
+#[derive(Debug, Clone, Copy, Default)]
+struct Port {
+    /// The number of the tuple that was seen on it first, plus one.
+    first: u32,
+    /// Sockets on it that belong to tuples.
+    sockets: u32,
+    /// A local address was seen on it twice.
+    twice: bool,
+    /// A socket on it told that it shares.
+    sharing: bool,
+}
+
+/// Which ports a local address occupies against bind().
+#[derive(Debug, Clone, Default)]
+struct Taken {
+    /// By each address of its own; the wildcards are kept apart.
+    addresses: Vec<(IpAddr, PortSet)>,
+    numbers: HashMap<IpAddr, usize>,
+    /// The address met last.
+    last: usize,
+    /// By 0.0.0.0, and by :: without `IPV6_V6ONLY`.
+    wildcard4: PortSet,
+    wildcard6: PortSet,
+    /// By :: with `IPV6_V6ONLY`.
+    wildcard6_only: PortSet,
+    /// By any IPv4 socket, any IPv6 socket, any IPv6 socket that claims its port for IPv4, too.
+    any4: PortSet,
+    any6: PortSet,
+    claimed_dual: PortSet,
+}
+
+/// Everything counted.
+#[derive(Debug, Clone)]
+pub struct Census {
+    /// The range that the kernel hands ports out of.
+    pub range: PortRange,
+    /// Its ports, less the reserved ones.
+    pub ports: PortSet,
+    /// How many these are.
+    pub capacity: u32,
+    /// When a TIME_WAIT may be taken over.
+    pub reuse: Reuse,
+    /// Sockets by state, in the order of [`State::ALL`], wherever their ports lie.
+    pub states: [u64; State::ALL.len()],
+    /// Ports that a listener or a bound socket claims.
+    pub claimed: PortSet,
+    /// Those of them that a bound socket claims, which neither listens nor is connected.
+    pub bound: u32,
+    /// Sockets of destinations beyond the most that are counted.
+    pub unlisted: u64,
+    tuples: Vec<(Tuple, Usage)>,
+    numbers: HashMap<Tuple, u32>,
+    /// The tuples met last. A few destinations have nearly all sockets, and comparing is cheaper than hashing.
+    recent: [Option<(Tuple, u32)>; RECENT],
+    table: Vec<Port>,
+    taken: Taken,
+}
+
+impl Census {
+    /// An empty one; `named` tuples are listed even where no socket is theirs.
+    pub fn new(sysctl: &Sysctl, named: &[Tuple]) -> Self {
+        let ports = sysctl.range.without(&sysctl.reserved);
+        let mut census = Self {
+            range: sysctl.range,
+            capacity: ports.len(),
+            ports,
+            reuse: sysctl.reuse,
+            states: [0; State::ALL.len()],
+            claimed: PortSet::default(),
+            bound: 0,
+            unlisted: 0,
+            tuples: Vec::new(),
+            numbers: HashMap::new(),
+            recent: [None; RECENT],
+            table: vec![Port::default(); sysctl.range.size() as usize],
+            taken: Taken::default(),
+        };
+        for tuple in named {
+            census.number(*tuple);
+        }
+        census
+    }
+
+    /// Counts a socket. Those that claim a port have to come first.
+    pub fn add(&mut self, socket: &Socket) {
+        self.states[socket.state.index()] += 1;
+        // A half-open connection of a listener has its port from it, and goes with it.
+        if !self.ports.contains(socket.source_port) || socket.state == State::SynRecv {
+            return;
+        }
+        let twice = self.taken.add(socket);
+        if socket.claims_port() {
+            if !self.claimed.insert(socket.source_port) && socket.state == State::Bound {
+                self.bound += 1;
+            }
+        } else if !self.claimed.contains(socket.source_port) {
+            self.add_outgoing(socket, twice);
+        }
+    }
+
+    fn add_outgoing(&mut self, socket: &Socket, twice: bool) {
+        let tuple = Tuple {
+            source: socket.source,
+            destination: socket.destination,
+            port: socket.destination_port,
+        };
+        let number = self.number(tuple);
+        let port = &mut self.table[usize::from(socket.source_port - self.range.low)];
+        port.sockets += 1;
+        port.twice |= twice;
+        port.sharing |= socket.shares_port;
+        let Some(number) = number else {
+            self.unlisted += 1;
+            return;
+        };
+        if port.first == 0 {
+            port.first = number + 1;
+        }
+        let second_choice = self.range.is_second_choice(socket.source_port);
+        let usage = &mut self.tuples[number as usize].1;
+        if usage.sockets == 0 {
+            usage.first_port = socket.source_port;
+        }
+        usage.sockets += 1;
+        usage.second_choice += u32::from(second_choice);
+        usage.sharing += u32::from(socket.shares_port);
+        match socket.state {
+            State::TimeWait => {
+                usage.time_wait += 1;
+                usage.add_time_wait(self.reuse, &tuple, socket.expires, second_choice);
+            }
+            State::Established => usage.established += 1,
+            _ => {}
+        }
+    }
+
+    /// The number of a tuple, a new one where it is not known yet; none when there are too many.
+    fn number(&mut self, tuple: Tuple) -> Option<u32> {
+        let slot = recent_slot(tuple.destination, tuple.port);
+        match self.recent[slot] {
+            Some((met, number)) if met == tuple => return Some(number),
+            _ => {}
+        }
+        let number = match self.numbers.get(&tuple) {
+            Some(number) => *number,
+            None if self.tuples.len() >= MOST_TUPLES => return None,
+            None => {
+                let number = u32::try_from(self.tuples.len()).ok()?;
+                self.tuples.push((tuple, Usage::default()));
+                self.numbers.insert(tuple, number);
+                number
+            }
+        };
+        self.recent[slot] = Some((tuple, number));
+        Some(number)
+    }
+
+    /// The tuples, by number.
+    pub fn tuples(&self) -> &[(Tuple, Usage)] {
+        &self.tuples
+    }
+
+    /// The local addresses that hold a port of the range.
+    pub fn sources(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.taken.addresses.iter().map(|(address, _)| *address)
+    }
+
+    /// How many ports `bind(address, 0)` finds occupied, out of the capacity. `dual` are those with an IPv6
+    /// connection that stands in the way of IPv4.
+    pub fn bind_used(&self, address: IpAddr, dual: &PortSet) -> u32 {
+        let taken = &self.taken;
+        let none = PortSet::default();
+        let own = taken.numbers.get(&address);
+        let own = own.map_or(&none, |number| &taken.addresses[*number].1);
+        let others: &[&PortSet] = match address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[&taken.any4, &taken.claimed_dual, dual],
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[&taken.any4, &taken.any6],
+            IpAddr::V4(_) => &[own, &taken.wildcard4, &taken.wildcard6],
+            IpAddr::V6(_) => &[own, &taken.wildcard6, &taken.wildcard6_only],
+        };
+        self.ports.covered_by(others)
+    }
+
+    /// Whether an IPv6 socket is on this port.
+    pub fn has_ipv6(&self, port: u16) -> bool {
+        self.taken.any6.contains(port)
+    }
+
+    /// Ports that nobody claims, with what connections are on them.
+    pub fn open_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
+        let mut single = vec![0_u32; self.table.len()];
+        for (_, usage) in self.tuples.iter().filter(|(_, usage)| usage.sockets == 1) {
+            single[usize::from(usage.first_port - self.range.low)] += 1;
+        }
+        let unclaimed = self
+            .ports
+            .iter()
+            .filter(|port| !self.claimed.contains(*port));
+        unclaimed.map(move |number| {
+            let at = usize::from(number - self.range.low);
+            let port = self.table[at];
+            PortUse {
+                number,
+                second_choice: self.range.is_second_choice(number),
+                sockets: port.sockets,
+                first: port.first.checked_sub(1).map(|number| number as usize),
+                // What a listener accepted shares its port by inheritance, which proves nothing once the listener
+                // has gone. It shows as destinations (its clients) that have this one port.
+                shared: port.sharing || (port.twice && port.sockets > single[at]),
+            }
+        })
+    }
+}
+
+/// A port that nobody claims.
+#[derive(Debug, Clone, Copy)]
+pub struct PortUse {
+    /// Its number.
+    pub number: u16,
+    /// connect() tries it only after all those of the other parity.
+    pub second_choice: bool,
+    /// Connections on it, in any state.
+    pub sockets: u32,
+    /// The number of the tuple of one of them.
+    pub first: Option<usize>,
+    /// It is certain that every connect() may share it.
+    pub shared: bool,
+}
+
+/// Where a tuple to this destination is kept among the recent ones.
+fn recent_slot(destination: IpAddr, port: u16) -> usize {
+    let last = match destination {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    (usize::from(port) ^ usize::from(last)) % RECENT
+}
+
+impl Usage {
+    fn add_time_wait(&mut self, reuse: Reuse, tuple: &Tuple, expires: Option<u32>, second: bool) {
+        let applies = reuse.applies(tuple.source, tuple.destination);
+        match expires {
+            Some(expires) => {
+                self.ages.get_or_insert_default().add(expires);
+                if applies && reuse.old_enough(expires) {
+                    self.reusable += 1;
+                    self.second_choice_reusable += u32::from(second);
+                }
+            }
+            None if applies => self.of_unknown_age += 1,
+            None => {}
+        }
+    }
+}
+
+impl Taken {
+    /// Notes that a socket is on its port. Returns whether its local address was there already.
+    fn add(&mut self, socket: &Socket) -> bool {
+        let port = socket.source_port;
+        match socket.source {
+            IpAddr::V4(_) => self.any4.insert(port),
+            IpAddr::V6(_) => {
+                if socket.claims_port() && !socket.v6only {
+                    self.claimed_dual.insert(port);
+                }
+                self.any6.insert(port)
+            }
+        };
+        match socket.source {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => self.wildcard4.insert(port),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if socket.v6only => self.wildcard6_only.insert(port),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => self.wildcard6.insert(port),
+            address => self.number(address).is_some_and(|number| {
+                self.last = number;
+                self.addresses[number].1.insert(port)
+            }),
+        }
+    }
+
+    /// The number of a local address, a new one where it is not known yet; none when there are too many.
+    fn number(&mut self, address: IpAddr) -> Option<usize> {
+        if self
+            .addresses
+            .get(self.last)
+            .is_some_and(|(last, _)| *last == address)
+        {
+            return Some(self.last);
+        }
+        if let Some(number) = self.numbers.get(&address) {
+            return Some(*number);
+        }
+        let number = self.addresses.len();
+        if number >= MOST_SOURCES {
+            return None;
+        }
+        self.addresses.push((address, PortSet::default()));
+        self.numbers.insert(address, number);
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::ports::sysctl::ReuseScope;
+
+    /// A namespace with these ports and `tcp_tw_reuse` for everyone.
+    pub fn sysctl(low: u16, high: u16) -> Sysctl {
+        Sysctl {
+            range: PortRange::new(low, high).unwrap(),
+            reserved: PortSet::default(),
+            reuse: Reuse {
+                scope: ReuseScope::Off,
+                timestamps: true,
+                delay: 1000,
+            },
+            assumed: Vec::new(),
+        }
+    }
+
+    /// A socket, as in `socket(Established, "192.0.2.1:40000", "192.0.2.2:80")`.
+    pub fn socket(state: State, from: &str, to: &str) -> Socket {
+        let [from, to]: [std::net::SocketAddr; 2] = [from, to].map(|text| text.parse().unwrap());
+        Socket {
+            state,
+            source: from.ip(),
+            source_port: from.port(),
+            destination: to.ip(),
+            destination_port: to.port(),
+            v6only: false,
+            expires: (state == State::TimeWait).then_some(30_000),
+            shares_port: false,
+            inode: 0,
+            uid: 0,
+        }
+    }
+
+    fn census(sockets: &[Socket]) -> Census {
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        for socket in sockets {
+            census.add(socket);
+        }
+        census
+    }
+
+    #[test]
+    fn a_servers_connections_are_no_destinations() {
+        let census = census(&[
+            socket(State::Listen, "0.0.0.0:1080", "0.0.0.0:0"),
+            socket(State::Listen, "0.0.0.0:80", "0.0.0.0:0"),
+            socket(State::Established, "192.0.2.1:1080", "198.51.100.1:5000"),
+            socket(State::Established, "192.0.2.1:80", "198.51.100.1:5001"),
+            socket(State::SynRecv, "192.0.2.1:1090", "198.51.100.1:5002"),
+        ]);
+        assert!(census.tuples().is_empty());
+        assert_eq!(census.claimed.len(), 1);
+        assert_eq!(census.states[State::Established.index()], 2);
+    }
+
+    #[test]
+    fn bind_conflicts_as_the_kernel_has_it() {
+        let census = census(&[
+            socket(State::Listen, "[::]:1000", "[::]:0"),
+            Socket {
+                v6only: true,
+                ..socket(State::Listen, "[::]:1001", "[::]:0")
+            },
+            socket(State::Bound, "0.0.0.0:1002", "0.0.0.0:0"),
+            socket(State::TimeWait, "192.0.2.1:1003", "192.0.2.9:80"),
+            socket(State::Established, "[2001:db8::1]:1004", "[2001:db8::9]:80"),
+            socket(State::Established, "[2001:db8::1]:1001", "[2001:db8::9]:81"),
+        ]);
+        let mut dual = PortSet::default();
+        dual.insert(1004);
+        for (address, used) in [
+            ("192.0.2.1", 3),   // 1000, 1002, 1003
+            ("192.0.2.7", 2),   // 1000, 1002
+            ("2001:db8::1", 3), // 1000, 1001, 1004
+            ("2001:db8::7", 2), // 1000, 1001
+            ("0.0.0.0", 4),     // all but 1001
+            ("::", 5),
+        ] {
+            assert_eq!(
+                census.bind_used(address.parse().unwrap(), &dual),
+                used,
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_where_one_address_is_on_it_twice() {
+        let two_backends = |port| {
+            ["192.0.2.8:80", "192.0.2.9:80"]
+                .map(|to| socket(State::Established, &format!("192.0.2.1:{port}"), to))
+        };
+        let mut sockets = two_backends(1000).to_vec();
+        sockets.extend(two_backends(1002));
+        // Accepted by a listener that has gone: two clients, one port each.
+        for client in ["198.51.100.1:5000", "198.51.100.1:5001"] {
+            sockets.push(socket(State::Established, "192.0.2.1:1050", client));
+        }
+        let census = census(&sockets);
+        let shared: Vec<_> = census.open_ports().filter(|port| port.shared).collect();
+        assert_eq!(shared.len(), 2);
+        assert_eq!(
+            census.open_ports().filter(|port| port.sockets == 2).count(),
+            3
+        );
+    }
+
+    #[test]
+    fn only_an_old_time_wait_between_the_right_addresses_is_reusable() {
+        let mut settings = sysctl(1000, 1099);
+        settings.reuse.scope = ReuseScope::Loopback;
+        let mut census = Census::new(&settings, &[]);
+        for (from, to, expires) in [
+            ("127.0.0.1:1001", "127.0.0.1:80", Some(10_000)),
+            ("127.0.0.1:1003", "127.0.0.1:80", Some(59_900)),
+            ("127.0.0.1:1004", "127.0.0.1:80", None),
+            ("192.0.2.1:1001", "192.0.2.2:80", Some(10_000)),
+        ] {
+            census.add(&Socket {
+                expires,
+                ..socket(State::TimeWait, from, to)
+            });
+        }
+        let usage: Vec<_> = census.tuples().iter().map(|(_, usage)| usage).collect();
+        assert_eq!((usage[0].reusable, usage[0].of_unknown_age), (1, 1));
+        assert_eq!(usage[0].second_choice_reusable, 1);
+        assert_eq!((usage[1].reusable, usage[1].time_wait), (0, 1));
+    }
+}

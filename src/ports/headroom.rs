@@ -1,0 +1,431 @@
+//! From the census to the number of connections that the kernel still grants. Pure.
+//!
+//! A connect() may choose a port of the range that is not reserved, that no listener and no bound socket claims, and
+//! on which its own tuple is not taken. Whether a *connected* socket was bound before it connected cannot be seen
+//! from outside; if it was, its port is closed to every connect(). Hence a lower bound (all that is not proven to
+//! be shared was bound), an upper bound (none was) and an estimate between them, from the evidence.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::TIME_WAIT_MS;
+use super::census::{Census, Tuple, Usage};
+use super::evidence::{self, Chooser, Evidence, Open};
+use super::forecast::{Forecast, Now};
+use super::port_set::PortSet;
+
+/// What is free, for whom.
+#[derive(Debug, Clone)]
+pub struct Headroom {
+    /// Ports of the range that are not reserved.
+    pub capacity: u32,
+    /// Those of them that listeners and bound sockets claim.
+    pub claimed: u32,
+    /// Ports for connect() to where nobody is connected yet.
+    pub fresh: u32,
+    /// Whether somebody here binds before connecting.
+    pub bind_before_connect: Evidence,
+    /// By tuple, the tightest first.
+    pub destinations: Vec<Destination>,
+    /// By local address, the tightest first.
+    pub sources: Vec<Source>,
+    /// Connections on ports of the range, listeners' ones left out.
+    pub outgoing: u64,
+}
+
+/// The ports of one tuple for connect().
+#[derive(Debug, Clone, PartialEq)]
+pub struct Destination {
+    /// From where to where.
+    pub tuple: Tuple,
+    /// Asked for by name.
+    pub named: bool,
+    /// The best estimate.
+    pub free: u32,
+    /// At least so many.
+    pub free_min: u32,
+    /// At most so many.
+    pub free_max: u32,
+    /// The capacity less what is free: its own sockets, listeners, and what others have closed to it.
+    pub used: u32,
+    /// Its own sockets.
+    pub sockets: u32,
+    /// Those in TIME_WAIT.
+    pub time_wait: u32,
+    /// Those in ESTABLISHED.
+    pub established: u32,
+    /// Those in TIME_WAIT that may be taken over; they count as free.
+    pub reusable: u32,
+    /// Whether its ports look chosen by bind().
+    pub bound: bool,
+    /// How it goes on.
+    pub forecast: Forecast,
+}
+
+/// The ports of one local address for bind(address, 0).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The address; a wildcard needs a port that no address has in use.
+    pub address: IpAddr,
+    /// Asked for by name.
+    pub named: bool,
+    /// Ports in use, by any socket in any state.
+    pub used: u32,
+    /// Ports free.
+    pub free: u32,
+}
+
+/// What is asked for by name; nothing means everything that is there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Named {
+    /// Tuples.
+    pub tuples: Vec<Tuple>,
+    /// Remote addresses and ports.
+    pub destinations: Vec<(IpAddr, u16)>,
+    /// Local addresses; a wildcard stands for all of its family.
+    pub sources: Vec<IpAddr>,
+}
+
+impl Named {
+    fn wants(&self, tuple: &Tuple) -> bool {
+        let to = (tuple.destination, tuple.port);
+        (self.destinations.is_empty() || self.destinations.contains(&to))
+            && (self.sources.is_empty() || self.sources.iter().any(|a| covers(*a, tuple.source)))
+    }
+}
+
+fn covers(named: IpAddr, address: IpAddr) -> bool {
+    named == address || (named.is_unspecified() && named.is_ipv4() == address.is_ipv4())
+}
+
+impl Headroom {
+    /// Computes it.
+    pub fn of(census: &Census, named: &Named) -> Self {
+        let open = Open::count(census);
+        let choosers = evidence::choosers(census, &open);
+        let mut closed = 0;
+        let mut own_closed = vec![0_u32; choosers.len()];
+        for port in census.open_ports().filter(|port| !port.shared) {
+            let Some(first) = port.first else { continue };
+            match choosers[first] {
+                Chooser::Connect => continue,
+                Chooser::BindSecondChoice if !port.second_choice => continue,
+                Chooser::BindSecondChoice | Chooser::BindAll => {}
+            }
+            closed += 1;
+            own_closed[first] += 1;
+        }
+        let capacity = census.capacity;
+        let mut destinations: Vec<_> = census
+            .tuples()
+            .iter()
+            .enumerate()
+            .filter(|(_, (tuple, _))| named.wants(tuple))
+            .map(|(at, (tuple, usage))| {
+                let free = free(census, &open, usage, choosers[at], closed, own_closed[at]);
+                let bound = choosers[at] != Chooser::Connect;
+                Destination {
+                    tuple: *tuple,
+                    named: named.tuples.contains(tuple),
+                    free: free.estimate,
+                    free_min: free.min,
+                    free_max: free.max,
+                    used: capacity - free.estimate,
+                    sockets: usage.sockets,
+                    time_wait: usage.time_wait,
+                    established: usage.established,
+                    reusable: usage.reusable,
+                    bound,
+                    forecast: forecast(census, tuple, usage, free.estimate, bound),
+                }
+            })
+            .collect();
+        destinations.sort_by_key(|d| (d.free, Reverse(d.sockets), d.tuple));
+        Self {
+            capacity,
+            claimed: census.claimed.len(),
+            fresh: open.all - closed.min(open.all),
+            bind_before_connect: Evidence::of(census, &open, &choosers),
+            sources: sources(
+                census,
+                named,
+                &destinations,
+                &dual_connections(census, &choosers),
+            ),
+            destinations,
+            outgoing: census
+                .tuples()
+                .iter()
+                .map(|(_, u)| u64::from(u.sockets))
+                .sum::<u64>()
+                + census.unlisted,
+        }
+    }
+
+    /// Whether sockets from this address look bound before they were connected.
+    pub fn binds_from(&self, address: IpAddr) -> bool {
+        self.destinations
+            .iter()
+            .any(|destination| destination.bound && destination.tuple.source == address)
+    }
+}
+
+struct Free {
+    estimate: u32,
+    min: u32,
+    max: u32,
+}
+
+fn free(
+    census: &Census,
+    open: &Open,
+    usage: &Usage,
+    chooser: Chooser,
+    closed: u32,
+    own_closed: u32,
+) -> Free {
+    let max = open
+        .all
+        .saturating_sub(usage.sockets - usage.reusable - usage.of_unknown_age);
+    // Of an odd number of ports, connect() leaves out one at either end.
+    let odd = census.range.size() % 2;
+    let min = (open.empty + open.shared.saturating_sub(usage.sockets)).saturating_sub(odd);
+    // What bind() left in TIME_WAIT is never taken over by a connect() that chooses its port.
+    let lost = match chooser {
+        Chooser::Connect => 0,
+        Chooser::BindSecondChoice => usage.second_choice_reusable,
+        Chooser::BindAll => usage.reusable,
+    }
+    .min(own_closed);
+    let elsewhere = (usage.sockets - own_closed).saturating_sub(usage.reusable - lost);
+    let estimate = open.all.saturating_sub(closed + elsewhere);
+    let min = min.min(max);
+    Free {
+        estimate: estimate.clamp(min, max),
+        min,
+        max,
+    }
+}
+
+fn forecast(census: &Census, tuple: &Tuple, usage: &Usage, free: u32, bound: bool) -> Forecast {
+    let taken_over = !bound && census.reuse.applies(tuple.source, tuple.destination);
+    Forecast::of(&Now {
+        free,
+        waiting: usage.time_wait - usage.reusable,
+        ages: usage.ages.as_deref(),
+        hold: if taken_over {
+            census.reuse.delay.min(TIME_WAIT_MS)
+        } else {
+            TIME_WAIT_MS
+        },
+    })
+}
+
+/// Ports with an IPv6 connection that IPv4's wildcard cannot be bound beside. A socket that was bound to an IPv6
+/// address first has `IPV6_V6ONLY` from that, whether or not it chose its port then; the kernel shows neither.
+fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
+    let v6only = |number: usize| {
+        let (tuple, usage) = &census.tuples()[number];
+        tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
+    };
+    let mut dual = PortSet::default();
+    for port in census.open_ports() {
+        if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
+            dual.insert(port.number);
+        }
+    }
+    dual
+}
+
+/// The addresses from which somebody connects, and the wildcards.
+fn sources(
+    census: &Census,
+    named: &Named,
+    destinations: &[Destination],
+    dual: &PortSet,
+) -> Vec<Source> {
+    let addresses: HashSet<IpAddr> = if named.sources.is_empty() {
+        let v6 = census.sources().any(|address| address.is_ipv6());
+        let wildcards = [
+            Some(Ipv4Addr::UNSPECIFIED.into()),
+            v6.then_some(Ipv6Addr::UNSPECIFIED.into()),
+        ];
+        destinations
+            .iter()
+            .map(|destination| destination.tuple.source)
+            .chain(wildcards.into_iter().flatten())
+            .collect()
+    } else {
+        named.sources.iter().copied().collect()
+    };
+    let mut sources: Vec<_> = addresses
+        .into_iter()
+        .map(|address| {
+            let used = census.bind_used(address, dual);
+            Source {
+                address,
+                named: named.sources.contains(&address),
+                used,
+                free: census.capacity - used,
+            }
+        })
+        .collect();
+    sources.sort_by_key(|source| (source.free, source.address));
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::socket::{Socket, State};
+
+    /// A census of the ports 1000 to 1099.
+    fn headroom(sockets: &[Socket]) -> Headroom {
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        let (claim, rest): (Vec<_>, Vec<_>) = sockets.iter().partition(|s| s.claims_port());
+        claim
+            .into_iter()
+            .chain(rest)
+            .for_each(|socket| census.add(socket));
+        Headroom::of(&census, &Named::default())
+    }
+
+    fn connections(state: State, ports: impl IntoIterator<Item = u16>, to: &str) -> Vec<Socket> {
+        ports
+            .into_iter()
+            .map(|port| socket(state, &format!("192.0.2.1:{port}"), to))
+            .collect()
+    }
+
+    fn bounds(destination: &Destination) -> (u32, u32, u32) {
+        (destination.free_min, destination.free, destination.free_max)
+    }
+
+    #[test]
+    fn one_destination_by_connect_is_exact() {
+        let sockets = connections(State::TimeWait, (1000..1060).step_by(2), "192.0.2.9:80");
+        let headroom = headroom(&sockets);
+        assert_eq!(bounds(&headroom.destinations[0]), (70, 70, 70));
+        assert_eq!(headroom.bind_before_connect, Evidence::No);
+        assert_eq!((headroom.fresh, headroom.outgoing), (100, 30));
+    }
+
+    #[test]
+    fn ports_of_the_second_parity_tell_of_bind() {
+        let mut sockets = connections(State::TimeWait, (1001..1061).step_by(2), "192.0.2.9:80");
+        sockets.extend(connections(
+            State::Established,
+            [1000, 1002],
+            "192.0.2.8:80",
+        ));
+        let headroom = headroom(&sockets);
+        assert_eq!(headroom.bind_before_connect, Evidence::Yes);
+        let to = |last| {
+            let is = |d: &&Destination| d.tuple.destination.to_string().ends_with(last);
+            headroom.destinations.iter().find(is).unwrap()
+        };
+        assert_eq!(bounds(to("9")), (68, 70, 70));
+        assert_eq!(bounds(to("8")), (68, 68, 98));
+        assert!(headroom.binds_from("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn beyond_half_of_the_range_connect_uses_the_second_parity_too() {
+        let mut sockets = connections(State::TimeWait, (1000..1100).step_by(2), "192.0.2.9:80");
+        sockets.extend(connections(
+            State::TimeWait,
+            (1001..1061).step_by(2),
+            "192.0.2.9:80",
+        ));
+        let headroom = headroom(&sockets);
+        assert_ne!(headroom.bind_before_connect, Evidence::Yes);
+        assert_eq!(bounds(&headroom.destinations[0]), (20, 20, 20));
+    }
+
+    #[test]
+    fn listeners_close_their_port_to_everybody() {
+        let headroom = headroom(&[
+            socket(State::Listen, "127.0.0.1:1000", "0.0.0.0:0"),
+            socket(State::Listen, "[::]:1001", "[::]:0"),
+            socket(State::Established, "192.0.2.1:1002", "192.0.2.9:80"),
+        ]);
+        assert_eq!((headroom.claimed, headroom.fresh), (2, 98));
+        assert_eq!(bounds(&headroom.destinations[0]), (97, 97, 97));
+        let source = |address: &str| {
+            headroom
+                .sources
+                .iter()
+                .find(|s| s.address.to_string() == address)
+                .unwrap()
+                .used
+        };
+        assert_eq!((source("192.0.2.1"), source("0.0.0.0")), (2, 3));
+    }
+
+    #[test]
+    fn destinations_that_never_share_a_port_were_bound() {
+        // 48 + 48 connections: connect() would have put both on the same first ports.
+        let mut sockets = connections(State::TimeWait, 1000..1048, "192.0.2.9:80");
+        sockets.extend(connections(State::TimeWait, 1050..1098, "192.0.2.8:80"));
+        let headroom = headroom(&sockets);
+        assert_eq!(headroom.bind_before_connect, Evidence::Yes);
+        assert!(headroom.destinations.iter().all(|d| d.free_min == 4));
+    }
+
+    #[test]
+    fn a_shared_port_is_free_for_a_third_destination() {
+        let mut sockets = connections(State::Established, (1000..1040).step_by(2), "192.0.2.9:80");
+        sockets.extend(connections(
+            State::Established,
+            (1000..1040).step_by(2),
+            "192.0.2.8:80",
+        ));
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        for socket in &sockets {
+            census.add(socket);
+        }
+        let open = Open::count(&census);
+        assert_eq!((open.empty, open.shared), (80, 20));
+        let free = free(&census, &open, &Usage::default(), Chooser::Connect, 0, 0);
+        assert_eq!((free.min, free.estimate, free.max), (100, 100, 100));
+    }
+
+    #[test]
+    fn an_odd_range_may_lose_one() {
+        let mut census = Census::new(&sysctl(1000, 1100), &[]);
+        census.add(&socket(
+            State::Established,
+            "192.0.2.1:1000",
+            "192.0.2.9:80",
+        ));
+        let headroom = Headroom::of(&census, &Named::default());
+        assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));
+    }
+
+    #[test]
+    fn what_is_named_is_alone_and_always_there() {
+        let tuple = Tuple {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "192.0.2.7".parse().unwrap(),
+            port: 443,
+        };
+        let named = Named {
+            tuples: vec![tuple],
+            destinations: vec![(tuple.destination, tuple.port)],
+            sources: vec![tuple.source],
+        };
+        let mut census = Census::new(&sysctl(1000, 1099), &named.tuples);
+        census.add(&socket(
+            State::Established,
+            "192.0.2.1:1000",
+            "192.0.2.9:80",
+        ));
+        let headroom = Headroom::of(&census, &named);
+        assert_eq!(headroom.destinations.len(), 1);
+        assert!(headroom.destinations[0].named && headroom.destinations[0].sockets == 0);
+        assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));
+        assert_eq!(headroom.sources.len(), 1);
+    }
+}

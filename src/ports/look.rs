@@ -1,0 +1,90 @@
+//! One look at a network namespace: which one, its settings, its sockets. The only I/O of this check.
+
+use std::path::Path;
+
+use super::census::{Census, Tuple};
+use super::limits::{self, Neighbour};
+use super::plan::Plan;
+use super::proc_net;
+use super::sock_diag::{self, Dialect};
+use super::socket::State;
+use super::sysctl::Sysctl;
+
+/// What was seen, and how.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The namespace, as in `net:[4026531840]`.
+    pub namespace: String,
+    /// The sockets, counted.
+    pub census: Census,
+    /// Other limits that look alike when they are reached.
+    pub limits: Vec<Neighbour>,
+    /// What the reader of the numbers has to know about how they came about.
+    pub notes: Vec<String>,
+}
+
+impl Look {
+    /// Looks at the namespace of this process.
+    pub fn at(plan: &Plan) -> anyhow::Result<Self> {
+        let sysctl = Sysctl::read(&plan.proc, plan.range)?;
+        let mut notes = sysctl.assumed.clone();
+        let census = count(&plan.proc, &sysctl, &plan.named.tuples, &mut notes)?;
+        if census.unlisted > 0 {
+            notes.push(format!(
+                "{} connections go to more destinations than are counted one by one; they count as taken ports",
+                census.unlisted
+            ));
+        }
+        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
+            notes.push(match limit.name {
+                "time_wait_buckets" => {
+                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of \
+                                        closing is higher than it looks"
+                        .to_owned()
+                }
+                name => format!(
+                    "{name}: all of {} is used, which looks much like a lack of ports",
+                    limit.limit
+                ),
+            });
+        }
+        Ok(Self {
+            namespace: namespace(),
+            limits,
+            census,
+            notes,
+        })
+    }
+}
+
+/// Reads the sockets in the best way that is to be had. What a way has seen before it failed is thrown away.
+fn count(
+    proc: &Path,
+    sysctl: &Sysctl,
+    named: &[Tuple],
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Census> {
+    for dialect in [Dialect::OneWalk, Dialect::ByFamily] {
+        let mut census = Census::new(sysctl, named);
+        match sock_diag::dump(dialect, |socket| census.add(socket)) {
+            Ok(()) => return Ok(census),
+            Err(error) if dialect == Dialect::ByFamily => notes.push(format!(
+                "netlink sock_diag is not to be had ({error}): read /proc/net/tcp, which shows neither bound sockets \
+                 nor timers, so that there is no forecast"
+            )),
+            Err(_) => {}
+        }
+    }
+    let mut census = Census::new(sysctl, named);
+    proc_net::dump(proc, |socket| census.add(socket))?;
+    Ok(census)
+}
+
+/// The namespace of this thread, which is the one that netlink answers for. `/proc` may be someone else's or missing.
+fn namespace() -> String {
+    std::fs::read_link("/proc/thread-self/ns/net").map_or_else(
+        |_| "own, number unknown".to_owned(),
+        |link| link.to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,122 @@
+//! The options as consistent settings.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::args::{Args, Mode};
+use super::census::Tuple;
+use super::headroom::Named;
+use super::port_set::PortRange;
+use crate::plugin::{Limits, Range};
+
+/// What to look at, and what to make of it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Over the worst share used, in percent.
+    pub limits: Limits<Range>,
+    /// Which budgets decide the state.
+    pub mode: Mode,
+    /// What was named.
+    pub named: Named,
+    /// Overrules `ip_local_port_range`.
+    pub range: Option<PortRange>,
+    /// Where `/proc` is.
+    pub proc: PathBuf,
+    /// For how long to look; one look without.
+    pub sample: Option<Duration>,
+    /// Whether to say what to change.
+    pub explain: bool,
+}
+
+impl TryFrom<&Args> for Plan {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &Args) -> anyhow::Result<Self> {
+        let destinations: Vec<_> = args
+            .destination
+            .iter()
+            .map(|to| (to.ip(), to.port()))
+            .collect();
+        let mut tuples = Vec::new();
+        for to in &args.destination {
+            if args.source.is_empty() {
+                tuples.push(tuple(source_towards(*to), *to));
+            }
+            let same_family = args
+                .source
+                .iter()
+                .filter(|from| from.is_ipv4() == to.is_ipv4());
+            tuples.extend(same_family.map(|from| {
+                let from = if from.is_unspecified() {
+                    source_towards(*to)
+                } else {
+                    *from
+                };
+                tuple(from, *to)
+            }));
+        }
+        for from in &args.source {
+            let pairs = destinations
+                .iter()
+                .any(|(to, _)| to.is_ipv4() == from.is_ipv4());
+            ensure!(
+                destinations.is_empty() || pairs,
+                "--source {from}: no --destination is of its family"
+            );
+        }
+        Ok(Self {
+            // A plain number is a percentage, too: there is nothing else it could mean.
+            limits: Limits {
+                warning: Some(args.warning.range),
+                critical: Some(args.critical.range),
+            },
+            mode: args.mode,
+            named: Named {
+                tuples,
+                destinations,
+                sources: args.source.clone(),
+            },
+            range: args.port_range,
+            proc: args.proc.clone(),
+            sample: args.sample,
+            explain: args.explain,
+        })
+    }
+}
+
+fn tuple(source: IpAddr, to: SocketAddr) -> Tuple {
+    Tuple {
+        source,
+        destination: to.ip(),
+        port: to.port(),
+    }
+}
+
+/// The local address that a connection to this destination gets from the routes. Connecting a UDP socket asks for it
+/// and sends nothing. The wildcard where there is no route.
+fn source_towards(destination: SocketAddr) -> IpAddr {
+    let any: IpAddr = if destination.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    UdpSocket::bind((any, 0))
+        .and_then(|socket| {
+            socket.connect(destination)?;
+            socket.local_addr()
+        })
+        .map_or(any, |address| address.ip())
+}
+
+#[cfg(test)]
+impl Plan {
+    /// The settings of a command line without options.
+    pub fn test() -> Self {
+        let args: Args =
+            crate::plugin::options::parse("PORTS", ["check".into()].into_iter()).unwrap();
+        Self::try_from(&args).unwrap()
+    }
+}

@@ -1,0 +1,173 @@
+//! A set of ports as 65 536 bits, and the range that the kernel hands ports out of.
+
+use std::fmt;
+use std::str::FromStr;
+
+const WORDS: usize = 65_536 / 64;
+
+/// A set of ports: 8 KiB, whatever is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortSet(Box<[u64; WORDS]>);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self(Box::new([0; WORDS]))
+    }
+}
+
+impl PortSet {
+    /// Adds a port. Returns whether it was there already.
+    pub fn insert(&mut self, port: u16) -> bool {
+        let (word, bit) = place(port);
+        let was = self.0[word] & bit != 0;
+        self.0[word] |= bit;
+        was
+    }
+
+    /// Takes a port out.
+    pub fn remove(&mut self, port: u16) {
+        let (word, bit) = place(port);
+        self.0[word] &= !bit;
+    }
+
+    /// Whether a port is in it.
+    pub fn contains(&self, port: u16) -> bool {
+        let (word, bit) = place(port);
+        self.0[word] & bit != 0
+    }
+
+    /// How many ports are in it.
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// How many ports of it are in any of `others`.
+    pub fn covered_by(&self, others: &[&Self]) -> u32 {
+        let covered =
+            |(at, word): (usize, &u64)| word & others.iter().fold(0, |all, set| all | set.0[at]);
+        self.0
+            .iter()
+            .enumerate()
+            .map(|at| covered(at).count_ones())
+            .sum()
+    }
+
+    /// Its ports in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..=u16::MAX).filter(|port| self.contains(*port))
+    }
+}
+
+fn place(port: u16) -> (usize, u64) {
+    (usize::from(port / 64), 1 << (port % 64))
+}
+
+/// `ip_local_port_range`: both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port; its parity is the one that connect() tries first.
+    pub low: u16,
+    /// The highest port.
+    pub high: u16,
+}
+
+impl PortRange {
+    /// A range of at least one port, from 1 on.
+    pub fn new(low: u16, high: u16) -> Option<Self> {
+        (low > 0 && low <= high).then_some(Self { low, high })
+    }
+
+    /// Whether a port lies in it.
+    pub fn contains(self, port: u16) -> bool {
+        self.low <= port && port <= self.high
+    }
+
+    /// Whether connect() tries this port only after all those of the range's first parity.
+    pub fn is_second_choice(self, port: u16) -> bool {
+        port.wrapping_sub(self.low) % 2 == 1
+    }
+
+    /// How many ports it holds.
+    pub fn size(self) -> u32 {
+        u32::from(self.high) - u32::from(self.low) + 1
+    }
+
+    /// Its ports, less those that are reserved.
+    pub fn without(self, reserved: &PortSet) -> PortSet {
+        let mut ports = PortSet::default();
+        for port in (self.low..=self.high).filter(|port| !reserved.contains(*port)) {
+            ports.insert(port);
+        }
+        ports
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    /// `LOW-HIGH`, or two numbers with a blank between, as the kernel prints them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "'{text}' is no port range: give LOW-HIGH, both from 1 to 65535, LOW not above HIGH"
+            )
+        };
+        let (low, high) = text
+            .trim()
+            .split_once(|c: char| c == '-' || c.is_ascii_whitespace())
+            .ok_or_else(wrong)?;
+        let port = |word: &str| word.trim().parse::<u16>().map_err(|_| wrong());
+        Self::new(port(low)?, port(high)?).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.low, self.high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let mut set = PortSet::default();
+        for port in [0, 1, 63, 64, 32768, 65535] {
+            assert!(!set.insert(port) && set.insert(port), "{port}");
+        }
+        assert_eq!(set.len(), 6);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 1, 63, 64, 32768, 65535]);
+        set.remove(64);
+        assert!(!set.contains(64) && set.len() == 5);
+        let mut other = PortSet::default();
+        other.insert(1);
+        assert_eq!(set.covered_by(&[&other, &other]), 1);
+        assert_eq!(set.covered_by(&[]), 0);
+    }
+
+    #[test]
+    fn ranges_read_in_both_forms_and_nothing_else() {
+        for text in ["32768-60999", "32768\t60999\n", "32768 60999"] {
+            let range: PortRange = text.parse().unwrap();
+            assert_eq!((range.low, range.high, range.size()), (32768, 60999, 28232));
+        }
+        for text in ["", "5", "10-5", "0-10", "1-65536", "a-b", "1-2-3", "-1-5"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn the_whole_range_has_no_overflow() {
+        let range = PortRange::new(1, 65535).unwrap();
+        assert_eq!(range.size(), 65535);
+        assert_eq!(range.without(&PortSet::default()).len(), 65535);
+        assert!(!range.is_second_choice(1) && range.is_second_choice(65534));
+    }
+}

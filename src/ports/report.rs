@@ -1,0 +1,391 @@
+//! Facts and verdict to a report: no decision is made here.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Map, Value, json};
+
+use super::explain;
+use super::headroom::{Destination, Headroom, Source};
+use super::look::Look;
+use super::plan::Plan;
+use super::socket::State as SocketState;
+use super::verdict::{Verdict, Worst, share};
+use crate::plugin::metric::number;
+use crate::plugin::{Finding, Metric, Report, State};
+
+/// The most entries of a list in the JSON document, beside those asked for by name.
+const MOST_LISTED: usize = 50;
+
+/// How many looks were taken, and which one this is.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampled {
+    /// Looks taken.
+    pub looks: u32,
+    /// Seconds from the first to the last.
+    pub seconds: f64,
+}
+
+/// Everything that a report speaks of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The settings.
+    pub plan: &'a Plan,
+    /// The look.
+    pub look: &'a Look,
+    /// What is free.
+    pub headroom: &'a Headroom,
+    /// What to make of it.
+    pub verdict: &'a Verdict,
+    /// With `--sample`.
+    pub sampled: Option<Sampled>,
+}
+
+/// Renders.
+pub fn render(facts: &Facts) -> Report {
+    let mut report = Report::new(facts.verdict.state, summary(facts));
+    report.metrics = metrics(facts);
+    report.findings = findings(facts);
+    report.details = details(facts);
+    lines(facts, &mut report);
+    report
+}
+
+/// The first line behind the state. Writing to a String cannot fail.
+fn summary(facts: &Facts) -> String {
+    let Facts {
+        headroom, verdict, ..
+    } = facts;
+    let mut text = match &verdict.worst {
+        Worst::Connect(destination) => format!("{}: {}", name(destination), usage(&verdict.worst)),
+        Worst::Bind(source) => format!("bind({}): {}", source.address, usage(&verdict.worst)),
+        Worst::Nobody { .. } => format!("no outgoing connections, {}", usage(&verdict.worst)),
+    };
+    if verdict.state != State::Ok
+        && let Some((to, sockets)) = leader(headroom)
+    {
+        let who = match &verdict.worst {
+            Worst::Connect(worst) if remote(worst) == to => String::new(),
+            _ => format!("{to} "),
+        };
+        let _ = write!(
+            text,
+            "; {who}leads with {sockets} of {} sockets",
+            headroom.outgoing
+        );
+    }
+    if let Some(sampled) = facts.sampled {
+        let _ = write!(
+            text,
+            " (peak of {} looks in {:.0} s)",
+            sampled.looks, sampled.seconds
+        );
+    }
+    text
+}
+
+fn usage(budget: &Worst) -> String {
+    let (used, free) = budget.used_and_free();
+    let capacity = used + free;
+    format!(
+        "{used} of {capacity} ports used ({}), {free} free",
+        percent(used, capacity)
+    )
+}
+
+/// Three digits at most, and no "0 %" for what is there.
+fn percent(used: u32, capacity: u32) -> String {
+    match share(used, capacity) {
+        share if used == 0 || share >= 9.95 => format!("{share:.0} %"),
+        share if share < 0.01 => "< 0.01 %".to_owned(),
+        share => format!("{share:.2} %"),
+    }
+}
+
+fn remote(destination: &Destination) -> SocketAddr {
+    SocketAddr::new(destination.tuple.destination, destination.tuple.port)
+}
+
+fn name(destination: &Destination) -> String {
+    format!("{} from {}", remote(destination), destination.tuple.source)
+}
+
+/// The destination with the most sockets, over all local addresses.
+pub fn leader(headroom: &Headroom) -> Option<(SocketAddr, u64)> {
+    let mut by_remote = std::collections::BTreeMap::new();
+    for destination in &headroom.destinations {
+        *by_remote.entry(remote(destination)).or_insert(0) += u64::from(destination.sockets);
+    }
+    by_remote
+        .into_iter()
+        .filter(|(_, sockets)| *sockets > 0)
+        .max_by_key(|(_, sockets)| *sockets)
+}
+
+fn metrics(facts: &Facts) -> Vec<Metric> {
+    let Facts {
+        plan,
+        look,
+        headroom,
+        verdict,
+        ..
+    } = facts;
+    let capacity = f64::from(headroom.capacity);
+    let ports = |label, value: u32| Metric::count(label, value.into()).max(capacity);
+    let (used, free) = match headroom.destinations.first() {
+        Some(tightest) => (tightest.used, tightest.free),
+        None => (headroom.capacity - headroom.fresh, headroom.fresh),
+    };
+    let bind = headroom.sources.first();
+    let state = |state: SocketState| look.census.states[state.index()];
+    let closed: f64 = headroom
+        .destinations
+        .iter()
+        .map(|d| d.forecast.closed_per_second)
+        .sum();
+    let tightest = headroom.destinations.first().map(|d| d.forecast);
+    vec![
+        Metric::percent("used_share", verdict.share)
+            .limits(plan.limits.warning, plan.limits.critical),
+        ports("used", used),
+        ports("free", free),
+        Metric::count("capacity", headroom.capacity.into()),
+        ports("bind_used", bind.map_or(0, |source| source.used)),
+        ports(
+            "bind_free",
+            bind.map_or(headroom.capacity, |source| source.free),
+        ),
+        Metric::count("sockets", look.census.states.iter().sum()),
+        Metric::count("established", state(SocketState::Established)),
+        Metric::count("time_wait", state(SocketState::TimeWait)),
+        Metric::count("outgoing", headroom.outgoing),
+        Metric::new("closed_per_second", closed).min(0.0),
+        Metric::new(
+            "limit_per_second",
+            tightest.map_or(f64::from(headroom.fresh) / 60.0, |f| f.limit_per_second),
+        )
+        .min(0.0),
+        Metric::seconds(
+            "seconds_left",
+            tightest.and_then(|f| f.seconds_left).unwrap_or(f64::NAN),
+        ),
+    ]
+}
+
+fn findings(facts: &Facts) -> Vec<Finding> {
+    let Facts {
+        headroom, verdict, ..
+    } = facts;
+    let mut findings: Vec<_> = verdict
+        .alerts
+        .iter()
+        .map(|(state, budget)| match budget {
+            Worst::Connect(destination) => Finding {
+                cause: "connect-ports",
+                state: *state,
+                text: format!(
+                    "connect() to {}: {}{}{}",
+                    name(destination),
+                    usage(budget),
+                    bounds(destination),
+                    outlook(destination)
+                ),
+                advice: explain::connect_advice(destination),
+            },
+            Worst::Bind(source) => Finding {
+                cause: "bind-ports",
+                state: *state,
+                text: format!(
+                    "bind({}) before connect(): {}, over all destinations",
+                    source.address,
+                    usage(budget)
+                ),
+                advice: explain::BIND_ADVICE.to_owned(),
+            },
+            Worst::Nobody { .. } => Finding {
+                cause: "connect-ports",
+                state: *state,
+                text: format!("connect() to anywhere: {}", usage(budget)),
+                advice: format!(
+                    "{} of the ports are claimed by listeners and bound sockets: widen ip_local_port_range, or reserve \
+                     fewer ports",
+                    headroom.claimed
+                ),
+            },
+        })
+        .collect();
+    if let Some((state, destination)) = &verdict.half_used {
+        findings.push(Finding {
+            cause: "half-used",
+            state: *state,
+            text: format!(
+                "half of the ports to {} are used: from here on each connect() searches the other half first and takes \
+                 about a hundred times as long",
+                name(destination)
+            ),
+            advice: "watch the system's CPU time; fewer or longer connections to it bring it back".to_owned(),
+        });
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
+    findings
+}
+
+fn bounds(destination: &Destination) -> String {
+    if destination.free_min == destination.free_max {
+        String::new()
+    } else {
+        format!(
+            " (at least {}, at most {})",
+            destination.free_min, destination.free_max
+        )
+    }
+}
+
+fn outlook(destination: &Destination) -> String {
+    let forecast = &destination.forecast;
+    if forecast.closed_per_second <= 0.0 {
+        return String::new();
+    }
+    let until = match forecast.seconds_left {
+        Some(seconds) if destination.free > 0 => format!("full in {seconds:.0} s"),
+        Some(_) => "full".to_owned(),
+        None => "not filling up".to_owned(),
+    };
+    format!(
+        "; {:.1} closed a second of {:.1} that it can bear, {until}",
+        forecast.closed_per_second, forecast.limit_per_second
+    )
+}
+
+fn lines(facts: &Facts, report: &mut Report) {
+    let Facts { look, headroom, .. } = facts;
+    let census = &look.census;
+    let states = SocketState::ALL
+        .into_iter()
+        .filter(|state| census.states[state.index()] > 0)
+        .map(|state| format!("{} {}", census.states[state.index()], state.name()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    report.line(
+        0,
+        format!(
+            "namespace {}: ports {}, {} reserved, {} claimed by listeners and bound sockets; sockets: {}",
+            look.namespace,
+            census.range,
+            census.range.size() - census.capacity,
+            headroom.claimed,
+            if states.is_empty() { "none" } else { &states },
+        ),
+    );
+    for note in &look.notes {
+        report.line(0, format!("note: {note}"));
+    }
+    report.line(
+        1,
+        format!(
+            "bind before connect: {}",
+            headroom.bind_before_connect.name()
+        ),
+    );
+    for (at, destination) in headroom.destinations.iter().take(MOST_LISTED).enumerate() {
+        report.line(
+            if at < 10 { 1 } else { 2 },
+            format!(
+                "connect {}: {}{}; {} established, {} time_wait ({} reusable){}",
+                name(destination),
+                usage(&Worst::Connect(destination.clone())),
+                bounds(destination),
+                destination.established,
+                destination.time_wait,
+                destination.reusable,
+                outlook(destination)
+            ),
+        );
+    }
+    for source in headroom.sources.iter().take(MOST_LISTED) {
+        report.line(
+            1,
+            format!(
+                "bind {}: {}",
+                source.address,
+                usage(&Worst::Bind(source.clone()))
+            ),
+        );
+    }
+    for limit in &look.limits {
+        report.line(
+            2,
+            format!("{}: {} of {} used", limit.name, limit.used, limit.limit),
+        );
+    }
+    if facts.plan.explain {
+        for line in explain::explain(facts) {
+            report.line(0, line);
+        }
+    }
+}
+
+fn details(facts: &Facts) -> Value {
+    let Facts { look, headroom, .. } = facts;
+    let census = &look.census;
+    let sockets: Map<_, _> = SocketState::ALL
+        .into_iter()
+        .map(|state| (state.name().to_owned(), census.states[state.index()].into()))
+        .collect();
+    let limits: Vec<_> = look
+        .limits
+        .iter()
+        .map(|limit| json!({"name": limit.name, "used": limit.used, "limit": limit.limit}))
+        .collect();
+    json!({"namespaces": [{
+        "name": look.namespace,
+        "range": [census.range.low, census.range.high],
+        "reserved": census.range.size() - census.capacity,
+        "capacity": census.capacity,
+        "sockets": sockets,
+        "bind_before_connect": headroom.bind_before_connect.name(),
+        "sources": listed(&headroom.sources, |s| s.named).map(source).collect::<Vec<_>>(),
+        "destinations": listed(&headroom.destinations, |d| d.named).map(destination).collect::<Vec<_>>(),
+        "limits": limits,
+    }]})
+}
+
+/// The first ones, and those asked for by name.
+fn listed<T>(items: &[T], named: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
+    items
+        .iter()
+        .enumerate()
+        .filter(move |(at, item)| *at < MOST_LISTED || named(item))
+        .map(|(_, item)| item)
+}
+
+fn source(source: &Source) -> Value {
+    json!({
+        "address": address(source.address),
+        "bind_used": source.used,
+        "bind_free": source.free,
+    })
+}
+
+fn destination(destination: &Destination) -> Value {
+    let forecast = &destination.forecast;
+    json!({
+        "source": address(destination.tuple.source),
+        "destination": address(destination.tuple.destination),
+        "port": destination.tuple.port,
+        "used": destination.used,
+        "free": destination.free,
+        "free_min": destination.free_min,
+        "free_max": destination.free_max,
+        "time_wait": destination.time_wait,
+        "established": destination.established,
+        "reusable": destination.reusable,
+        "closed_per_second": number(forecast.closed_per_second),
+        "limit_per_second": number(forecast.limit_per_second),
+        "seconds_left": forecast.seconds_left.map(number),
+    })
+}
+
+fn address(address: IpAddr) -> String {
+    address.to_string()
+}

@@ -1,0 +1,288 @@
+//! The kernel's TCP sockets over `NETLINK_SOCK_DIAG`, one record after the other, nothing kept.
+//!
+//! Structures and numbers are those of `include/uapi/linux/{inet_diag,sock_diag,netlink}.h`. The replies carry what
+//! the netlink-packet-sock-diag crate leaves out (the TIME_WAIT timer), and there are 55 000 of them in 20 ms: they
+//! are read in place.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
+use netlink_sys::Socket as Netlink;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use super::socket::{Socket, State};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+
+/// The message types of requests; replies carry the same.
+const TCPDIAG_GETSOCK: u16 = 18;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+/// Attributes of a reply.
+const INET_DIAG_SKV6ONLY: u16 = 11;
+const INET_DIAG_SOCKOPT: u16 = 22;
+
+/// Bits of the states to show: all, and bit 13 for bound sockets (`TCP_BOUND_INACTIVE`, Linux 6.8; ignored before).
+const EVERY_STATE: u32 = 0b11_1111_1111_1110;
+/// Those that claim a port.
+const CLAIMING: u32 = 1 << 10 | 1 << 13;
+
+/// Length of `struct inet_diag_sockid`, which requests leave empty to mean any socket.
+const SOCKET_ID: usize = 48;
+/// Length of `struct inet_diag_msg`.
+const REPLY: usize = 72;
+/// The kernel fills at most 32 KiB a message, whatever the reader offers.
+const BUFFER: usize = 32 * 1024;
+/// A dump never waits for anything; a kernel that is silent for so long has no answer.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `TCPDIAG_GETSOCK`: both families in one walk of the table, the listeners first.
+    OneWalk,
+    /// `SOCK_DIAG_BY_FAMILY`: a walk for each family, those that claim a port asked for first.
+    ByFamily,
+}
+
+/// Gives every TCP socket of this thread's network namespace to `each`: those that claim a port first.
+///
+/// An error means that the kernel or a seccomp filter refused; `each` may have seen some sockets by then.
+pub fn dump(dialect: Dialect, mut each: impl FnMut(&Socket)) -> io::Result<()> {
+    let socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))?;
+    let requests: &[Vec<u8>] = &match dialect {
+        Dialect::OneWalk => vec![one_walk()],
+        Dialect::ByFamily => [CLAIMING, EVERY_STATE & !CLAIMING]
+            .into_iter()
+            .flat_map(|states| [AF_INET, AF_INET6].map(|family| by_family(family, states)))
+            .collect(),
+    };
+    let mut buffer = Vec::with_capacity(BUFFER);
+    for request in requests {
+        socket.send(request, 0)?;
+        loop {
+            buffer.clear();
+            match socket.recv(&mut buffer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            if read_messages(&buffer, &mut each)? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one_walk() -> Vec<u8> {
+    // struct inet_diag_req: family, source and destination length, extensions, socket, states, bound device
+    let mut body = vec![0; 4 + SOCKET_ID];
+    body.extend(EVERY_STATE.to_ne_bytes());
+    body.extend(0_u32.to_ne_bytes());
+    request(TCPDIAG_GETSOCK, &body)
+}
+
+fn by_family(family: u8, states: u32) -> Vec<u8> {
+    // struct inet_diag_req_v2: family, protocol, extensions, padding, states, socket
+    let mut body = vec![family, IPPROTO_TCP, 0, 0];
+    body.extend(states.to_ne_bytes());
+    body.resize(8 + SOCKET_ID, 0);
+    request(SOCK_DIAG_BY_FAMILY, &body)
+}
+
+fn request(kind: u16, body: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 16;
+    let mut message = vec![0; HEADER];
+    message.extend(body);
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let mut header = NetlinkBuffer::new(&mut message);
+    header.set_length(length);
+    header.set_message_type(kind);
+    header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
+    header.set_sequence_number(1);
+    message
+}
+
+/// Reads the messages of one datagram. Returns whether they end the dump.
+fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        let message = NetlinkBuffer::new_checked(bytes).map_err(|_| broken())?;
+        let payload = message.payload();
+        match message.message_type() {
+            kind @ (NLMSG_ERROR | NLMSG_DONE) => {
+                // Both begin with a negative error number, or zero; an old NLMSG_DONE may be empty.
+                let code = payload
+                    .first_chunk()
+                    .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+                return match (kind, code) {
+                    (_, ..0) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                    (NLMSG_DONE, _) => Ok(true),
+                    _ => Err(broken()),
+                };
+            }
+            TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY => {
+                if let Some(socket) = read_socket(payload) {
+                    each(&socket);
+                }
+            }
+            _ => {}
+        }
+        let length = usize::try_from(message.length()).map_err(|_| broken())?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn broken() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the kernel's reply is no netlink message",
+    )
+}
+
+/// Reads a `struct inet_diag_msg` and its attributes. `None` for a family or state of the future.
+fn read_socket(payload: &[u8]) -> Option<Socket> {
+    let (head, attributes) = payload.split_at_checked(REPLY)?;
+    let family = head[0];
+    let state = State::from_number(head[1])?;
+    let word = |at: usize| {
+        head[at..]
+            .first_chunk()
+            .map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    };
+    let port = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let mut socket = Socket {
+        state,
+        source: address(family, &head[8..24])?,
+        source_port: port(4),
+        destination: address(family, &head[24..40])?,
+        destination_port: port(6),
+        v6only: false,
+        expires: (state == State::TimeWait).then(|| word(52)),
+        shares_port: false,
+        uid: word(64),
+        inode: word(68),
+    };
+    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+        match (attribute.kind(), attribute.value()) {
+            (INET_DIAG_SKV6ONLY, [flag, ..]) => socket.v6only = *flag != 0,
+            // struct inet_diag_sockopt: two bytes of flags, bind_address_no_port the first of the second
+            (INET_DIAG_SOCKOPT, [_, flags, ..]) => socket.shares_port = flags & 1 != 0,
+            _ => {}
+        }
+    }
+    Some(socket)
+}
+
+fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+        AF_INET6 => {
+            let address = Ipv6Addr::from(*bytes.first_chunk::<16>()?);
+            Some(address.to_ipv4_mapped().map_or(address.into(), IpAddr::V4))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = request(kind, payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn time_wait() -> Vec<u8> {
+        let mut reply = vec![0; REPLY];
+        reply[..4].copy_from_slice(&[AF_INET6, 6, 3, 0]);
+        reply[4..8].copy_from_slice(&[0x9c, 0x40, 0x1f, 0x90]);
+        reply[18..24].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+        reply[24..40].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        reply[52..56].copy_from_slice(&59_000_u32.to_ne_bytes());
+        reply
+    }
+
+    #[test]
+    fn a_reply_reads_as_the_socket_it_tells_of() {
+        let socket = read_socket(&time_wait()).unwrap();
+        assert_eq!(socket.source, "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(socket.destination, "::1".parse::<IpAddr>().unwrap());
+        assert_eq!((socket.source_port, socket.destination_port), (40000, 8080));
+        assert_eq!(
+            (socket.state, socket.expires),
+            (State::TimeWait, Some(59_000))
+        );
+    }
+
+    #[test]
+    fn options_come_from_the_attributes() {
+        let mut reply = time_wait();
+        reply.extend([6, 0, 22, 0, 0, 1, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0]);
+        let socket = read_socket(&reply).unwrap();
+        assert!(socket.shares_port && socket.v6only);
+    }
+
+    #[test]
+    fn a_dump_ends_with_done_and_fails_with_the_kernels_error() {
+        let mut seen = 0;
+        let mut each = |_: &Socket| seen += 1;
+        let mut bytes = message(TCPDIAG_GETSOCK, &time_wait());
+        assert!(!read_messages(&bytes, &mut each).unwrap());
+        bytes.extend(message(NLMSG_DONE, &0_i32.to_ne_bytes()));
+        assert!(read_messages(&bytes, &mut each).unwrap());
+        let refused = message(NLMSG_ERROR, &(-1_i32).to_ne_bytes());
+        let error = read_messages(&refused, &mut each).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(seen, 2);
+    }
+
+    /// Needs root for a network namespace of its own, where nothing else changes; elsewhere it tells nothing.
+    #[test]
+    fn both_dialects_show_the_same_sockets() {
+        use rustix::thread::{UnshareFlags, unshare_unsafe};
+        let compare = || {
+            // SAFETY: a namespace of its own for this thread changes nothing that Rust relies on.
+            if unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_err() {
+                return;
+            }
+            let _listeners = ["0.0.0.0:4000", "[::]:4001", "127.0.0.1:4002"]
+                .map(|address| std::net::TcpListener::bind(address).unwrap());
+            let [one_walk, by_family] = [Dialect::OneWalk, Dialect::ByFamily].map(|dialect| {
+                let mut seen = Vec::new();
+                dump(dialect, |socket| seen.push(*socket)).unwrap();
+                seen.sort_by_key(|socket| socket.source_port);
+                seen
+            });
+            assert_eq!(one_walk.len(), 3);
+            assert_eq!(one_walk, by_family);
+        };
+        std::thread::spawn(compare).join().unwrap();
+    }
+
+    #[test]
+    fn torn_messages_are_an_error_or_nothing_but_never_a_panic() {
+        let whole = message(TCPDIAG_GETSOCK, &time_wait());
+        for length in 1..whole.len() {
+            assert!(
+                read_messages(&whole[..length], &mut |_| {}).is_err(),
+                "{length}"
+            );
+        }
+        for length in 0..REPLY {
+            assert_eq!(read_socket(&time_wait()[..length]), None);
+        }
+        let code = message(NLMSG_ERROR, &i32::MIN.to_ne_bytes());
+        assert!(read_messages(&code, &mut |_| {}).is_err());
+    }
+}

@@ -1,0 +1,256 @@
+//! From headroom and limits to a state and its reasons. Pure.
+
+use super::args::Mode;
+use super::evidence::Evidence;
+use super::headroom::{Destination, Headroom, Source};
+use super::plan::Plan;
+use crate::plugin::State;
+
+/// The most findings of one cause; the rest is in the details.
+const MOST_FINDINGS: usize = 5;
+
+/// What decides.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The state.
+    pub state: State,
+    /// The worst share of the ports used, in percent, among what counts.
+    pub share: f64,
+    /// Who has it.
+    pub worst: Worst,
+    /// Everything that alerts, worst first.
+    pub alerts: Vec<(State, Worst)>,
+    /// The worst destination that has taken half of the range, where `connect()` gets slow.
+    pub half_used: Option<(State, Destination)>,
+}
+
+/// One budget.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Worst {
+    /// connect() along a tuple.
+    Connect(Destination),
+    /// bind() of an address.
+    Bind(Source),
+    /// connect() to anywhere: nobody is connected.
+    Nobody {
+        /// Ports that are not to be had.
+        used: u32,
+        /// Ports that are.
+        free: u32,
+    },
+}
+
+impl Worst {
+    /// Ports used and free; together they are the capacity.
+    pub fn used_and_free(&self) -> (u32, u32) {
+        match self {
+            Self::Connect(destination) => (destination.used, destination.free),
+            Self::Bind(source) => (source.used, source.free),
+            Self::Nobody { used, free } => (*used, *free),
+        }
+    }
+
+    fn share(&self) -> f64 {
+        let (used, free) = self.used_and_free();
+        share(used, used + free)
+    }
+}
+
+/// Used of all, in percent. Of no ports at all, all are used.
+pub fn share(used: u32, capacity: u32) -> f64 {
+    if capacity == 0 {
+        100.0
+    } else {
+        // In this order 55 of 100 are 55, and not a little more.
+        f64::from(used) * 100.0 / f64::from(capacity)
+    }
+}
+
+impl Verdict {
+    /// Judges.
+    pub fn of(headroom: &Headroom, plan: &Plan) -> Self {
+        let signs = headroom.bind_before_connect == Evidence::Yes;
+        let bind_counts = match plan.mode {
+            Mode::Bind | Mode::Both => true,
+            Mode::Auto => signs,
+            Mode::Connect => false,
+        };
+        let mut budgets: Vec<Worst> = Vec::new();
+        if plan.mode != Mode::Bind {
+            budgets.extend(headroom.destinations.iter().cloned().map(Worst::Connect));
+        }
+        if bind_counts {
+            // By itself the wildcard and whoever looks bound; all when asked for.
+            let counts = |source: &&Source| {
+                plan.mode != Mode::Auto
+                    || source.named
+                    || source.address.is_unspecified()
+                    || headroom.binds_from(source.address)
+            };
+            let sources = headroom.sources.iter().filter(counts).cloned();
+            budgets.extend(sources.map(Worst::Bind));
+        }
+        if budgets.is_empty() {
+            budgets.push(Worst::Nobody {
+                used: headroom.capacity - headroom.fresh,
+                free: headroom.fresh,
+            });
+        }
+        // Stable: of equals the first stays first, and destinations say more than addresses.
+        budgets.sort_by(|a, b| b.share().total_cmp(&a.share()));
+        let mut alerts = Vec::new();
+        let mut found = [0; 2];
+        for budget in &budgets {
+            let state = plan.limits.judge(budget.share());
+            let count = &mut found[usize::from(matches!(budget, Worst::Bind(_)))];
+            if state != State::Ok && *count < MOST_FINDINGS {
+                *count += 1;
+                alerts.push((state, budget.clone()));
+            }
+        }
+        let share = budgets[0].share();
+        let half_used = headroom
+            .destinations
+            .iter()
+            .filter(|destination| plan.mode != Mode::Bind && is_half_used(destination, headroom))
+            .max_by_key(|destination| destination.sockets)
+            .map(|destination| {
+                let share = Worst::Connect(destination.clone()).share();
+                let state = plan.limits.judge(share).min(State::Warning);
+                (state, destination.clone())
+            });
+        Self {
+            state: plan.limits.judge(share),
+            share,
+            worst: budgets.swap_remove(0),
+            alerts,
+            half_used,
+        }
+    }
+}
+
+/// Every port of the parity that connect() tries first is taken for this tuple; each further connect() looks at all
+/// of them before it finds one.
+fn is_half_used(destination: &Destination, headroom: &Headroom) -> bool {
+    headroom.capacity >= 2 && destination.used * 2 >= headroom.capacity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{Limits, Range};
+    use crate::ports::census::Tuple;
+    use crate::ports::forecast::Forecast;
+
+    fn destination(used: u32, bound: bool) -> Destination {
+        Destination {
+            tuple: Tuple {
+                source: "192.0.2.1".parse().unwrap(),
+                destination: "192.0.2.9".parse().unwrap(),
+                port: 80,
+            },
+            named: false,
+            free: 100 - used,
+            free_min: 0,
+            free_max: 100,
+            used,
+            sockets: used,
+            time_wait: used,
+            established: 0,
+            reusable: 0,
+            bound,
+            forecast: Forecast {
+                closed_per_second: 0.0,
+                limit_per_second: 0.0,
+                seconds_left: None,
+            },
+        }
+    }
+
+    fn headroom(connect: Option<u32>, bind: u32, evidence: Evidence) -> Headroom {
+        let source = |address: &str, used: u32| Source {
+            address: address.parse().unwrap(),
+            named: false,
+            used,
+            free: 100 - used,
+        };
+        Headroom {
+            capacity: 100,
+            claimed: 0,
+            fresh: 100,
+            bind_before_connect: evidence,
+            destinations: connect
+                .map(|used| destination(used, evidence == Evidence::Yes))
+                .into_iter()
+                .collect(),
+            sources: vec![source("0.0.0.0", bind), source("127.0.0.1", 99)],
+            outgoing: 0,
+        }
+    }
+
+    fn plan(mode: Mode, warning: f64, critical: f64) -> Plan {
+        Plan {
+            limits: Limits {
+                warning: Some(Range::up_to(warning)),
+                critical: Some(Range::up_to(critical)),
+            },
+            mode,
+            ..Plan::test()
+        }
+    }
+
+    #[test]
+    fn the_worst_budget_that_counts_decides() {
+        use Evidence::{No, Unknown, Yes};
+        for (connect, bind, evidence, mode, state) in [
+            (Some(50), 0, No, Mode::Auto, State::Ok),
+            (Some(51), 0, No, Mode::Auto, State::Warning),
+            (Some(81), 0, No, Mode::Auto, State::Critical),
+            (Some(10), 95, No, Mode::Auto, State::Ok),
+            (Some(10), 95, Unknown, Mode::Auto, State::Ok),
+            (Some(10), 95, Yes, Mode::Auto, State::Critical),
+            // 127.0.0.1 is full, but nobody binds there.
+            (Some(10), 20, Yes, Mode::Auto, State::Ok),
+            (Some(10), 95, Yes, Mode::Connect, State::Ok),
+            (Some(95), 10, No, Mode::Bind, State::Critical),
+            (Some(10), 10, No, Mode::Both, State::Critical),
+            (None, 0, Unknown, Mode::Auto, State::Ok),
+        ] {
+            let verdict = Verdict::of(&headroom(connect, bind, evidence), &plan(mode, 50.0, 80.0));
+            assert_eq!(
+                verdict.state, state,
+                "{connect:?} {bind} {evidence:?} {mode:?}"
+            );
+            assert_eq!(verdict.alerts.is_empty(), state == State::Ok);
+        }
+    }
+
+    #[test]
+    fn half_of_the_range_is_said_and_warns_as_far_as_the_limits_do() {
+        for (used, warning, half) in [
+            (49, 50.0, None),
+            (50, 50.0, Some(State::Ok)),
+            (60, 50.0, Some(State::Warning)),
+            (90, 50.0, Some(State::Warning)),
+            (60, 70.0, Some(State::Ok)),
+        ] {
+            let verdict = Verdict::of(
+                &headroom(Some(used), 0, Evidence::No),
+                &plan(Mode::Auto, warning, 80.0),
+            );
+            assert_eq!(verdict.half_used.map(|(state, _)| state), half, "{used}");
+        }
+    }
+
+    #[test]
+    fn no_ports_at_all_are_all_used() {
+        assert!((share(0, 0) - 100.0).abs() < f64::EPSILON);
+        let empty = Headroom {
+            capacity: 0,
+            fresh: 0,
+            ..headroom(None, 0, Evidence::Unknown)
+        };
+        let verdict = Verdict::of(&empty, &plan(Mode::Auto, 50.0, 80.0));
+        assert_eq!(verdict.state, State::Critical);
+    }
+}

@@ -1,0 +1,526 @@
+//! Options, surroundings and words.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{check, entry, namespace};
+use crate::support::netns::Netns;
+use crate::support::oracle::Scene;
+use crate::support::plugin::{Outcome, binary_folder, outcome, plugin};
+use crate::support::sockets::Choice::{Bind, Connect};
+
+const A: &str = "192.0.2.1";
+const TO: &str = "192.0.2.3:80";
+const TO2: &str = "192.0.2.4:80";
+
+/// A namespace with 100 ports, so many of them connected to one destination, and ten to another.
+fn busy(count: usize) -> Scene {
+    let mut scene = Scene::new("inputs", "20000 20099");
+    scene.listen(TO);
+    scene.listen(TO2);
+    scene.connect(A, TO, count, Connect);
+    scene.connect(A, TO2, 10, Connect);
+    scene
+}
+
+/// A folder that looks like /proc as far as the settings go.
+fn fake_proc(settings: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("sys/net/ipv4");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, value) in settings {
+        std::fs::write(folder.join(name), value).unwrap();
+    }
+    root
+}
+
+#[test]
+fn the_first_line_names_the_destination_and_its_share() {
+    let scene = busy(98);
+    let outcome = check(&scene.ns, &[]);
+    assert_eq!(outcome.code, Some(2));
+    assert_eq!(
+        outcome.headline(),
+        "PORTS CRITICAL: 192.0.2.3:80 from 192.0.2.1: 98 of 100 ports used (98 %), 2 free; leads with 98 of 108 sockets"
+    );
+    for (label, value) in [
+        ("used_share", 98.0),
+        ("used", 98.0),
+        ("free", 2.0),
+        ("capacity", 100.0),
+        ("outgoing", 108.0),
+        ("time_wait", 0.0),
+    ] {
+        assert_eq!(
+            outcome.metric(label),
+            Some(value),
+            "{label} in {}",
+            outcome.first_line()
+        );
+    }
+    let inode = scene
+        .ns
+        .within(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
+    let told = format!("namespace {}: ports 20000-20099", inode.display());
+    assert!(outcome.text.contains(&told), "{}", outcome.text);
+}
+
+#[test]
+fn the_thresholds_are_percentages_with_or_without_the_sign() {
+    let scene = busy(60);
+    for (args, code) in [
+        (&[][..], 1),
+        (&["-c", "59"], 2),
+        (&["-c", "59%"], 2),
+        (&["-w", "60"], 0),
+        (&["-w", "60%", "-c", "60%"], 0),
+        (&["-w", "@0:10"], 0),
+        (&["-c", "70:"], 2),
+    ] {
+        let outcome = check(&scene.ns, args);
+        assert_eq!(outcome.code, Some(code), "{args:?}: {}", outcome.text);
+    }
+    let causes = check(&scene.ns, &["--format", "json"]).json()["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (finding["cause"].clone(), finding["state"].clone()))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        causes,
+        [
+            (json!("connect-ports"), json!("WARNING")),
+            (json!("half-used"), json!("WARNING"))
+        ]
+    );
+}
+
+#[test]
+fn bind_counts_where_somebody_binds_or_when_asked_for() {
+    let mut scene = busy(20);
+    scene.connect("192.0.2.2", TO, 35, Bind);
+    let auto = check(&scene.ns, &["--format", "json"]);
+    assert_eq!(namespace(&auto)["bind_before_connect"], "yes");
+    assert_eq!(auto.code, Some(1), "{}", auto.text);
+    let causes = auto.json()["findings"].clone();
+    entry(&causes, &[("cause", json!("bind-ports"))]);
+    // What was bound is closed to connect() as well: 35 beside its own 20.
+    let told = namespace(&auto);
+    let to = entry(
+        &told["destinations"],
+        &[("source", json!(A)), ("destination", json!("192.0.2.3"))],
+    );
+    assert_eq!(to["used"], 55);
+    assert_eq!(
+        check(&scene.ns, &["--mode", "connect", "-w", "55"]).code,
+        Some(0)
+    );
+    assert_eq!(
+        check(&scene.ns, &["--mode", "bind", "-w", "54", "-c", "66"]).code,
+        Some(1)
+    );
+}
+
+#[test]
+fn a_busy_server_without_outgoing_connections_is_fine() {
+    let mut scene = Scene::new("server", "20000 20099");
+    scene.listen("192.0.2.1:80");
+    scene.listen("192.0.2.1:20080");
+    scene.ns.set("ipv4/ip_local_port_range", "30000 39999");
+    scene.connect("192.0.2.2", "192.0.2.1:80", 300, Connect);
+    scene.connect("192.0.2.2", "192.0.2.1:20080", 300, Connect);
+    scene.ns.set("ipv4/ip_local_port_range", "20000 20099");
+    let outcome = check(&scene.ns, &[]);
+    assert_eq!(outcome.code, Some(0));
+    assert_eq!(
+        outcome.headline(),
+        "PORTS OK: no outgoing connections, 1 of 100 ports used (1.00 %), 99 free"
+    );
+}
+
+#[test]
+fn what_is_named_is_listed_even_with_no_socket_there() {
+    let scene = busy(30);
+    let told = check(
+        &scene.ns,
+        &[
+            "--format=json",
+            "--destination",
+            "192.0.2.4:4711",
+            "--destination",
+            "[2001:db8::2]:443",
+            "--destination",
+            TO,
+        ],
+    );
+    let told = namespace(&told);
+    let list = &told["destinations"];
+    for (source, destination, port, free) in [
+        // A local destination is reached from itself; the plugin asks the routes.
+        ("192.0.2.4", "192.0.2.4", 4711, 100),
+        ("2001:db8::2", "2001:db8::2", 443, 100),
+        ("192.0.2.1", "192.0.2.3", 80, 70),
+    ] {
+        let found = entry(
+            list,
+            &[
+                ("source", json!(source)),
+                ("destination", json!(destination)),
+                ("port", json!(port)),
+            ],
+        );
+        assert_eq!(found["free"], free, "{found}");
+        assert_eq!(found["used"], 100 - free);
+    }
+    let others = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|entry| entry["destination"] == "192.0.2.4" && entry["port"] == 80);
+    assert!(!others, "{list}");
+    let told = check(
+        &scene.ns,
+        &[
+            "--format=json",
+            "--source=192.0.2.1",
+            "--source=192.0.2.2",
+            "--source=2001:db8::1",
+            "--destination=[2001:db8::2]:443",
+            "--destination=192.0.2.3:80",
+        ],
+    );
+    assert_eq!(
+        namespace(&told)["destinations"].as_array().unwrap().len(),
+        3
+    );
+    assert_eq!(namespace(&told)["sources"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn long_lists_are_bounded_but_for_what_is_named() {
+    let mut scene = Scene::new("long", "20000 20099");
+    scene.listen("192.0.2.3:80");
+    for port in 1000..1080 {
+        let to = format!("192.0.2.4:{port}");
+        scene.listen(&to);
+        scene.connect(A, &to, 1, Connect);
+    }
+    let told = namespace(&check(&scene.ns, &["--format=json"]));
+    assert_eq!(told["destinations"].as_array().unwrap().len(), 50);
+    let many: Vec<_> = (1000..1080)
+        .map(|port| format!("--destination=192.0.2.4:{port}"))
+        .collect();
+    let mut args = vec!["--format=json", "--source=192.0.2.1"];
+    args.extend(many.iter().map(String::as_str));
+    let told = namespace(&check(&scene.ns, &args));
+    assert_eq!(told["destinations"].as_array().unwrap().len(), 80);
+}
+
+#[test]
+fn time_wait_tells_the_rate_of_closing() {
+    let mut scene = Scene::new("rate", "20000 20999");
+    scene.listen(TO);
+    scene.time_wait(A, TO, 100, Connect);
+    let told = entry(
+        &namespace(&check(&scene.ns, &["--format=json"]))["destinations"],
+        &[("port", json!(80))],
+    );
+    assert_eq!(told["time_wait"], 100);
+    assert_eq!(told["closed_per_second"], 20);
+    assert_eq!(told["limit_per_second"], 16.666_667);
+    // 900 ports for 20 a second, and the first hundred come back only after a minute.
+    let left = told["seconds_left"].as_f64().unwrap();
+    assert!((44.0..46.0).contains(&left), "{told}");
+}
+
+#[test]
+fn nobody_may_look_at_the_own_namespace() {
+    let scene = busy(60);
+    // Nobody may not enter the folder of the build.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("check");
+    std::fs::copy(binary_folder().join("check_port_exhaustion"), &copy).unwrap();
+    let mut command = scene.ns.command("setpriv");
+    command
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--no-new-privs",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ])
+        .arg(&copy)
+        .arg("--format=json");
+    let as_nobody = outcome(&mut command);
+    let as_root = check(&scene.ns, &["--format=json"]);
+    assert_eq!(as_nobody.code, Some(1));
+    let without_limits = |outcome| {
+        let mut told = namespace(outcome);
+        // The number of open files changes from run to run.
+        told["limits"] = Value::Null;
+        told
+    };
+    assert_eq!(without_limits(&as_nobody), without_limits(&as_root));
+}
+
+/// Runs the plugin with every netlink socket refused by seccomp.
+fn without_netlink(scene: &Scene, args: &[&str]) -> Outcome {
+    // ip needs netlink itself.
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", scene.ns.path()))
+        .arg(binary_folder().join("check_port_exhaustion"))
+        .args(args);
+    // SAFETY: between fork and exec the function makes two system calls and nothing else.
+    unsafe { command.pre_exec(seccomp::refuse_netlink) };
+    outcome(&mut command)
+}
+
+/// A seccomp filter without a library: socket(AF_NETLINK, …) fails with EPERM.
+mod seccomp {
+    use std::ffi::{c_int, c_ulong};
+    use std::io;
+
+    #[repr(C)]
+    struct Instruction {
+        code: u16,
+        jump_true: u8,
+        jump_false: u8,
+        value: u32,
+    }
+
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const Instruction,
+    }
+
+    unsafe extern "C" {
+        fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    const SOCKET: u32 = 41;
+    #[cfg(not(target_arch = "x86_64"))]
+    const SOCKET: u32 = 198;
+
+    /// The filter: number of the call, its first argument, allow or EPERM.
+    static FILTER: [Instruction; 6] = [
+        Instruction {
+            code: 0x20,
+            jump_true: 0,
+            jump_false: 0,
+            value: 0,
+        },
+        Instruction {
+            code: 0x15,
+            jump_true: 0,
+            jump_false: 3,
+            value: SOCKET,
+        },
+        Instruction {
+            code: 0x20,
+            jump_true: 0,
+            jump_false: 0,
+            value: 16,
+        },
+        Instruction {
+            code: 0x15,
+            jump_true: 0,
+            jump_false: 1,
+            value: 16,
+        },
+        Instruction {
+            code: 0x06,
+            jump_true: 0,
+            jump_false: 0,
+            value: 0x0005_0001,
+        },
+        Instruction {
+            code: 0x06,
+            jump_true: 0,
+            jump_false: 0,
+            value: 0x7fff_0000,
+        },
+    ];
+
+    pub fn refuse_netlink() -> io::Result<()> {
+        let program = Program {
+            length: 6,
+            instructions: FILTER.as_ptr(),
+        };
+        // SAFETY: PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP with a filter that outlives the calls.
+        let failed = unsafe {
+            prctl(38, 1, 0, 0, 0) != 0 || prctl(22, 2, &raw const program as c_ulong, 0, 0) != 0
+        };
+        if failed {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn where_netlink_is_refused_proc_says_the_same() {
+    let mut scene = Scene::new("proc", "20000 20099");
+    scene.listen(TO);
+    scene.listen("192.0.2.1:20098");
+    scene.connect(A, TO, 60, Connect);
+    scene.listen("[2001:db8::2]:443");
+    scene.connect("2001:db8::1", "[2001:db8::2]:443", 20, Connect);
+    scene.connect_mapped("192.0.2.3:80", 10);
+    scene.time_wait("192.0.2.2", TO, 5, Connect);
+    let by_netlink = check(&scene.ns, &["--format=json"]);
+    let by_proc = without_netlink(&scene, &["--format=json"]);
+    let mut netlink = namespace(&by_netlink);
+    let mut proc = namespace(&by_proc);
+    // What /proc/net/tcp cannot tell: the timers, and so the rate; and who shares his port, so that less is certain.
+    for list in [&mut netlink, &mut proc].map(|told| told["destinations"].as_array_mut().unwrap()) {
+        for told in list {
+            for key in ["closed_per_second", "seconds_left", "free_min"] {
+                told[key] = Value::Null;
+            }
+        }
+    }
+    (netlink["limits"], proc["limits"]) = (Value::Null, Value::Null);
+    assert_eq!(netlink, proc);
+    let text = without_netlink(&scene, &[]).text;
+    assert!(
+        text.contains("netlink sock_diag is not to be had"),
+        "{text}"
+    );
+}
+
+#[test]
+fn settings_come_from_the_proc_that_is_given() {
+    let ns = Netns::new("fake");
+    let root = fake_proc(&[
+        ("ip_local_port_range", "40000\t40499\n"),
+        ("ip_local_reserved_ports", "40000-40009\n"),
+        ("tcp_tw_reuse", "2\n"),
+        ("tcp_timestamps", "1\n"),
+    ]);
+    let told = namespace(&check(
+        &ns,
+        &["--format=json", "--proc", root.path().to_str().unwrap()],
+    ));
+    assert_eq!(
+        (&told["range"], &told["reserved"], &told["capacity"]),
+        (&json!([40000, 40499]), &json!(10), &json!(490))
+    );
+}
+
+#[test]
+fn without_proc_the_range_has_to_be_given() {
+    let ns = Netns::new("noproc");
+    let outcome = check(&ns, &["--proc", "/nowhere"]);
+    assert_eq!(outcome.code, Some(3));
+    assert!(outcome.text.contains("--port-range"), "{}", outcome.text);
+    let outcome = check(&ns, &["--proc", "/nowhere", "--port-range", "1024-65535"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    assert_eq!(outcome.metric("capacity"), Some(64512.0));
+    assert!(
+        outcome
+            .text
+            .contains("note: /nowhere/sys/net/ipv4/tcp_tw_reuse"),
+        "{}",
+        outcome.text
+    );
+    let root = fake_proc(&[("ip_local_port_range", "hello\n")]);
+    let outcome = check(&ns, &["--proc", root.path().to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+}
+
+#[test]
+fn explain_says_what_to_change() {
+    let mut scene = busy(10);
+    scene.time_wait(A, TO, 40, Connect);
+    let outcome = check(&scene.ns, &["--explain"]);
+    for part in [
+        "keep connections to 192.0.2.3:80 open",
+        "40 ports in TIME_WAIT",
+        "ip_local_port_range",
+        "Never net.ipv4.tcp_tw_recycle",
+    ] {
+        assert!(outcome.text.contains(part), "{part} in {}", outcome.text);
+    }
+}
+
+#[test]
+fn a_sample_reports_the_peak() {
+    let scene = busy(30);
+    let outcome = check(&scene.ns, &["--sample", "1200ms"]);
+    assert_eq!(outcome.code, Some(0));
+    assert!(
+        outcome.headline().contains("(peak of 3 looks in 1 s)"),
+        "{}",
+        outcome.headline()
+    );
+}
+
+#[test]
+fn nonsense_is_refused_with_3_and_a_line_that_helps() {
+    for args in [
+        &["--destination", "here"][..],
+        &["--destination", "192.0.2.1"],
+        &["--destination", "192.0.2.1:0"],
+        &["--destination", "2001:db8::1:80"],
+        &["--source", "eth0"],
+        &["--source", "192.0.2.1", "--destination", "[2001:db8::1]:80"],
+        &["--port-range", "10-5"],
+        &["--port-range", "0-70000"],
+        &["--mode", "maybe"],
+        &["--sample", "0"],
+        &["-w", "20:10"],
+        &["-c", "many"],
+        &["--nonsense"],
+        &["and", "more"],
+    ] {
+        let outcome = outcome(plugin("check_port_exhaustion").args(args));
+        assert_eq!(outcome.code, Some(3), "{args:?}: {}", outcome.text);
+        assert!(
+            outcome.text.starts_with("PORTS UNKNOWN: "),
+            "{args:?}: {}",
+            outcome.text
+        );
+    }
+}
+
+#[test]
+fn addresses_are_printed_so_that_they_can_be_given_back() {
+    let mut scene = Scene::new("v6", "20000 20099");
+    let to = "[2001:db8::2]:443";
+    scene.listen(to);
+    scene.connect("2001:db8::1", to, 60, Connect);
+    let outcome = check(&scene.ns, &["--destination", to]);
+    assert!(
+        outcome
+            .headline()
+            .starts_with("PORTS WARNING: [2001:db8::2]:443 from 2001:db8::1: 60 of 100"),
+        "{}",
+        outcome.headline()
+    );
+    assert!(to.parse::<SocketAddr>().is_ok());
+}
+
+#[test]
+fn the_neighbours_are_listed_and_named_when_full() {
+    let mut scene = Scene::new("limits", "20000 20099");
+    scene.listen(TO);
+    scene.ns.set("ipv4/tcp_max_tw_buckets", "5");
+    scene.time_wait(A, TO, 20, Connect);
+    let outcome = check(&scene.ns, &["--format=json"]);
+    let limits = namespace(&outcome)["limits"].clone();
+    let full = entry(&limits, &[("name", json!("time_wait_buckets"))]);
+    assert_eq!((&full["used"], &full["limit"]), (&json!(5), &json!(5)));
+    entry(&limits, &[("name", json!("files"))]);
+    let text = check(&scene.ns, &[]).text;
+    assert!(text.contains("tcp_max_tw_buckets is reached"), "{text}");
+}
