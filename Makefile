@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check needs
+.PHONY: help demo test check bench needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ check: ## quick: format, clippy, the tests beside the code
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+
+bench: ## how fast an error log is read, beside grep, ripgrep and others (SIZE=1024 MiB, RUNS=7)
+	@scripts/needs build
+	cargo build --release --locked --bin check_nginx_upstream_bind
+	benches/nginx_log.sh $(or $(SIZE),1024) $(or $(RUNS),7)
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test

@@ -28,26 +28,57 @@ pub struct Tally {
     /// The length of a slot in seconds, a divisor of 60.
     width: i64,
     names: Vec<String>,
-    /// By the second at which they begin.
-    slots: BTreeMap<i64, Slot>,
+    /// In the order of time.
+    slots: Vec<Slot>,
     #[serde(skip)]
     numbers: HashMap<String, u32>,
     #[serde(skip)]
     connections: usize,
+    /// The place of the slot that was counted in last.
+    #[serde(skip)]
+    recent: usize,
 }
 
+/// What happened within some seconds. Kept small: what is nothing is not stored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Slot {
+    /// The second at which it begins.
+    #[serde(rename = "t")]
+    start: i64,
+    #[serde(rename = "n", with = "super::packed::sparse")]
     causes: [u64; CAUSES],
+    #[serde(rename = "x", default, skip_serializing_if = "is_zero")]
     suspect: u64,
+    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
     unparsed: u64,
     /// The first and the last counted event, in seconds from the start of the slot.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     span: Option<(u8, u8)>,
     /// Counted events by name: upstreams, servers, clients.
+    #[serde(
+        rename = "w",
+        default,
+        skip_serializing_if = "is_nobody",
+        with = "super::packed::who"
+    )]
     who: [Vec<(u32, u64)>; 3],
     /// The connections of counted events, sorted once packed.
-    #[serde(with = "super::packed")]
+    #[serde(
+        rename = "c",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        with = "super::packed"
+    )]
     connections: Vec<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_nobody(who: &[Vec<(u32, u64)>; 3]) -> bool {
+    who.iter().all(Vec::is_empty)
 }
 
 /// What is listed by name.
@@ -111,13 +142,14 @@ impl Tally {
             let known = |(name, _): &(u32, u64)| (*name as usize) < self.names.len();
             slot.who.iter().flatten().all(known)
         };
-        if !(1..=60).contains(&self.width) || !self.slots.values().all(sound) {
+        let in_order = self.slots.is_sorted_by(|a, b| a.start < b.start);
+        if !in_order || !(1..=60).contains(&self.width) || !self.slots.iter().all(sound) {
             return None;
         }
         let numbered =
             |(number, name): (usize, &String)| (name.clone(), u32::try_from(number).unwrap_or(0));
         self.numbers = self.names.iter().enumerate().map(numbered).collect();
-        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
         Some(self)
     }
 
@@ -128,7 +160,7 @@ impl Tally {
             self.slot(start).causes[event.cause.index()] += 1;
             return;
         }
-        let who = [event.upstream, event.server, event.client]
+        let who = [event.upstream(), event.server(), event.client()]
             .map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
         let slot = self.slot(start);
@@ -141,29 +173,23 @@ impl Tally {
         for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
             *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
         }
+        if let Some((pid, cid)) = event.connection {
+            // 8 bits of file, 22 of process, 34 of connection.
+            let key = ((file as u64 & 0xff) << 56)
+                | (u64::from(pid & 0x3f_ffff) << 34)
+                | (cid & 0x3_ffff_ffff);
+            if room && slot.connections.last() != Some(&key) {
+                slot.connections.push(key);
+                self.connections += 1;
+            }
+        }
         if crowded.contains(&true) {
             let others = self.number(OTHERS.as_bytes());
             let slot = self.slot(start);
-            for (list, _) in slot
-                .who
-                .iter_mut()
-                .zip(crowded)
-                .filter(|(_, crowded)| *crowded)
-            {
+            let lists = slot.who.iter_mut().zip(crowded);
+            for (list, _) in lists.filter(|(_, crowded)| *crowded) {
                 count_one(list, others, PER_SLOT + 1);
             }
-        }
-        let slot = self.slot(start);
-        let Some((pid, cid)) = event.connection else {
-            return;
-        };
-        // 8 bits of file, 22 of process, 34 of connection.
-        let key = ((file as u64 & 0xff) << 56)
-            | (u64::from(pid & 0x3f_ffff) << 34)
-            | (cid & 0x3_ffff_ffff);
-        if room && slot.connections.last() != Some(&key) {
-            slot.connections.push(key);
-            self.connections += 1;
         }
     }
 
@@ -181,7 +207,9 @@ impl Tally {
 
     /// Forgets what lies before this second, and the names that nobody bears any more.
     pub fn forget_before(&mut self, time: i64) {
-        self.slots = self.slots.split_off(&self.start(time));
+        let start = self.start(time);
+        self.slots.retain(|slot| slot.start >= start);
+        self.recent = 0;
         if self.slots.is_empty() {
             self.names.clear();
             self.numbers.clear();
@@ -189,11 +217,14 @@ impl Tally {
         if self.names.len() > NAMES / 2 {
             self.renumber();
         }
-        for slot in self.slots.values_mut() {
-            slot.connections.sort_unstable();
-            slot.connections.dedup();
+        for slot in &mut self.slots {
+            // What was stored is sorted.
+            if !slot.connections.is_sorted_by(|a, b| a < b) {
+                slot.connections.sort_unstable();
+                slot.connections.dedup();
+            }
         }
-        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
     }
 
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
@@ -205,7 +236,12 @@ impl Tally {
         if first > last {
             return summary;
         }
-        for (&start, slot) in self.slots.range(first..=last) {
+        let begin = self.slots.partition_point(|slot| slot.start < first);
+        let within = self.slots[begin..]
+            .iter()
+            .take_while(|slot| slot.start <= last);
+        for slot in within {
+            let start = slot.start;
             let count: u64 = counted.iter().map(|cause| slot.causes[cause.index()]).sum();
             for (sum, n) in summary.causes.iter_mut().zip(slot.causes) {
                 *sum += n;
@@ -237,7 +273,9 @@ impl Tally {
                 summary.peak = Some((minute, count));
             }
         }
-        connections.sort_unstable();
+        // Runs that are sorted already are only merged by this sort.
+        #[allow(clippy::stable_sort_primitive)]
+        connections.sort();
         connections.dedup();
         summary.connections = connections.len() as u64;
         summary.connections_capped = self.connections >= CONNECTIONS;
@@ -264,7 +302,23 @@ impl Tally {
     }
 
     fn slot(&mut self, start: i64) -> &mut Slot {
-        self.slots.entry(start).or_default()
+        // Lines stand nearly in the order of time.
+        if self
+            .slots
+            .get(self.recent)
+            .is_none_or(|slot| slot.start != start)
+        {
+            let place = self.slots.partition_point(|slot| slot.start < start);
+            if self.slots.get(place).is_none_or(|slot| slot.start != start) {
+                let slot = Slot {
+                    start,
+                    ..Slot::default()
+                };
+                self.slots.insert(place, slot);
+            }
+            self.recent = place;
+        }
+        &mut self.slots[self.recent]
     }
 
     fn number(&mut self, name: &[u8]) -> u32 {
@@ -291,7 +345,7 @@ impl Tally {
         let old = std::mem::take(&mut self.names);
         self.numbers.clear();
         let mut slots = std::mem::take(&mut self.slots);
-        for list in slots.values_mut().flat_map(|slot| slot.who.iter_mut()) {
+        for list in slots.iter_mut().flat_map(|slot| slot.who.iter_mut()) {
             for (number, _) in list {
                 let name = old.get(*number as usize).map_or(OTHERS, String::as_str);
                 *number = self.number(name.as_bytes());
@@ -339,9 +393,8 @@ mod tests {
             stamp: b"",
             cause,
             connection: Some((7, cid)),
-            upstream: Some(upstream.as_bytes()),
-            server: Some(b"a"),
-            client: None,
+            fields: b", client: 192.0.2.1, server: a",
+            address: Some(upstream.as_bytes()),
         }
     }
 
