@@ -39,6 +39,22 @@ pub fn server(fields: &[u8]) -> Option<&[u8]> {
     plain(fields, &SERVER)
 }
 
+/// The first two steps of the request's path; what follows tells too many apart.
+pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
+    let at = REQUEST.find(fields)? + REQUEST.needle().len();
+    let path = &fields[at..];
+    let path = &path[memchr(b' ', &path[..path.len().min(20)])? + 1..];
+    if path.first() != Some(&b'/') {
+        return None;
+    }
+    let mut steps = 0;
+    let end = path.iter().position(|byte| {
+        steps += u8::from(*byte == b'/');
+        steps == 3 || b"?# \"".contains(byte)
+    });
+    Some(&path[..end.unwrap_or(path.len())])
+}
+
 /// The value of a field that is not quoted.
 fn plain<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
     let request = REQUEST.find(fields).unwrap_or(fields.len());

@@ -52,6 +52,11 @@ impl<'a> Event<'a> {
         fields::server(self.fields)
     }
 
+    /// The first two steps of the request's path, as `/api/v1`.
+    pub fn uri(&self) -> Option<&'a [u8]> {
+        fields::uri_prefix(self.fields)
+    }
+
     /// The client's address.
     pub fn client(&self) -> Option<&'a [u8]> {
         fields::client(self.fields)
@@ -522,6 +527,19 @@ mod tests {
             assert_eq!(event.server(), server.map(str::as_bytes), "{line}");
             assert_eq!(event.client(), Some(&b"192.0.2.7"[..]), "{line}");
             assert_eq!(event.connection, Some((9, 7)));
+        }
+        for (request, prefix) in [
+            ("GET /api/v1/items/5?page=2 HTTP/1.1", Some("/api/v1")),
+            ("GET /api/v1?page=2 HTTP/1.1", Some("/api/v1")),
+            ("GET /?a=/b HTTP/1.1", Some("/")),
+            ("GET / HTTP/1.1", Some("/")),
+            ("GET /a/ HTTP/1.1", Some("/a/")),
+            ("GET http://a/b HTTP/1.1", None),
+            ("", None),
+        ] {
+            let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
+            let prefix = prefix.map(str::as_bytes);
+            assert_eq!(event(line.as_bytes()).unwrap().uri(), prefix, "{request}");
         }
         let line = told(&cut);
         let event = event(line.as_bytes()).unwrap();

@@ -41,7 +41,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use jiff::tz::TimeZone;
 
 pub use args::Args;
 
@@ -75,14 +74,16 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
-    let clock = Clock::new(TimeZone::system(), run.started());
+    let zone = args.log_tz.clone().unwrap_or_else(clock::local_zone);
+    let clock = Clock::new(zone, run.started());
     let plan = Plan::new(args, &clock)?;
     let ended = || run.ended().is_some();
     let (logs, mut memory) = look(&plan, &clock, &ended)?;
     let summary = memory
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
-    let state = plan.thresholds.judge(&summary);
+    let others = plan.also.iter().map(|also| also.judge(&summary));
+    let state = others.fold(plan.thresholds.judge(&summary), verdict::worse);
     if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }

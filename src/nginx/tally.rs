@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::{CAUSES, Cause, CauseSet};
 use super::line::Event;
+use super::packed::{Pack, Packer, Unpacker};
 
 /// How many names of upstreams, servers and clients are told apart in all.
 const NAMES: usize = 4096;
@@ -29,6 +30,7 @@ pub struct Tally {
     width: i64,
     names: Vec<String>,
     /// In the order of time.
+    #[serde(with = "super::packed")]
     slots: Vec<Slot>,
     #[serde(skip)]
     numbers: HashMap<String, u32>,
@@ -39,47 +41,77 @@ pub struct Tally {
     recent: usize,
 }
 
-/// What happened within some seconds. Kept small: what is nothing is not stored.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// What happened within some seconds.
+#[derive(Debug, Clone, Default)]
 struct Slot {
     /// The second at which it begins.
-    #[serde(rename = "t")]
     start: i64,
-    #[serde(rename = "n", with = "super::packed::sparse")]
     causes: [u64; CAUSES],
-    #[serde(rename = "x", default, skip_serializing_if = "is_zero")]
     suspect: u64,
-    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
     unparsed: u64,
     /// The first and the last counted event, in seconds from the start of the slot.
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     span: Option<(u8, u8)>,
-    /// Counted events by name: upstreams, servers, clients.
-    #[serde(
-        rename = "w",
-        default,
-        skip_serializing_if = "is_nobody",
-        with = "super::packed::who"
-    )]
-    who: [Vec<(u32, u64)>; 3],
+    /// Counted events by name: upstreams, servers, clients, URIs.
+    who: [Vec<(u32, u64)>; KINDS],
     /// The connections of counted events, sorted once packed.
-    #[serde(
-        rename = "c",
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        with = "super::packed"
-    )]
     connections: Vec<u64>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+impl Pack for Slot {
+    fn pack(&self, into: &mut Packer) {
+        into.push(self.start.cast_unsigned());
+        let causes = (0_u64..).zip(self.causes).filter(|(_, count)| *count > 0);
+        into.push(causes.clone().count() as u64);
+        for (cause, count) in causes {
+            into.push(cause);
+            into.push(count);
+        }
+        into.push(self.suspect);
+        into.push(self.unparsed);
+        let (first, last) = self
+            .span
+            .map_or((0, 0), |(a, b)| (u64::from(a) + 1, b.into()));
+        into.push(first);
+        into.push(last);
+        for list in &self.who {
+            into.push(list.len() as u64);
+            for &(name, count) in list {
+                into.push(name.into());
+                into.push(count);
+            }
+        }
+        into.sorted(&self.connections);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let pair = |from: &mut Unpacker<'_>| {
+            let name = u32::try_from(from.next()?).ok()?;
+            Some((name, from.next()?))
+        };
+        let mut slot = Self {
+            start: from.next()?.cast_signed(),
+            ..Self::default()
+        };
+        for (cause, count) in from.list(pair)? {
+            *slot.causes.get_mut(cause as usize)? = count;
+        }
+        slot.suspect = from.next()?;
+        slot.unparsed = from.next()?;
+        let (first, last) = (from.next()?, u8::try_from(from.next()?).ok()?);
+        slot.span = match first.checked_sub(1) {
+            Some(first) => Some((u8::try_from(first).ok()?, last)),
+            None => None,
+        };
+        for list in &mut slot.who {
+            *list = from.list(pair)?;
+        }
+        slot.connections = from.sorted()?;
+        Some(slot)
+    }
 }
 
-fn is_nobody(who: &[Vec<(u32, u64)>; 3]) -> bool {
-    who.iter().all(Vec::is_empty)
-}
+/// How many kinds of names there are.
+pub const KINDS: usize = 4;
 
 /// What is listed by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +122,8 @@ pub enum Kind {
     Server,
     /// Addresses.
     Client,
+    /// The first two steps of the request's path.
+    Uri,
 }
 
 /// What a window holds.
@@ -109,6 +143,8 @@ pub struct Summary {
     pub servers: Vec<(String, u64)>,
     /// The same for clients.
     pub clients: Vec<(String, u64)>,
+    /// The same for the beginnings of paths.
+    pub uris: Vec<(String, u64)>,
     /// Distinct connections with a counted event.
     pub connections: u64,
     /// Whether there were more connections than can be told apart.
@@ -160,8 +196,13 @@ impl Tally {
             self.slot(start).causes[event.cause.index()] += 1;
             return;
         }
-        let who = [event.upstream(), event.server(), event.client()]
-            .map(|name| name.map(|name| self.number(name)));
+        let who = [
+            event.upstream(),
+            event.server(),
+            event.client(),
+            event.uri(),
+        ]
+        .map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
         let slot = self.slot(start);
         slot.causes[event.cause.index()] += 1;
@@ -169,7 +210,7 @@ impl Tally {
         let second = (time - start) as u8;
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
-        let mut crowded = [false; 3];
+        let mut crowded = [false; KINDS];
         for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
             *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
         }
@@ -230,7 +271,7 @@ impl Tally {
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
     pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
         let mut summary = Summary::default();
-        let mut who: [HashMap<u32, u64>; 3] = Default::default();
+        let mut who: [HashMap<u32, u64>; KINDS] = Default::default();
         let mut connections = Vec::new();
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
@@ -279,11 +320,12 @@ impl Tally {
         connections.dedup();
         summary.connections = connections.len() as u64;
         summary.connections_capped = self.connections >= CONNECTIONS;
-        let [upstreams, servers, clients] = who.map(|sums| self.ranked(&sums));
+        let [upstreams, servers, clients, uris] = who.map(|sums| self.ranked(&sums));
         Summary {
             upstreams,
             servers,
             clients,
+            uris,
             ..summary
         }
     }
@@ -380,6 +422,7 @@ impl Summary {
             Kind::Upstream => &self.upstreams,
             Kind::Server => &self.servers,
             Kind::Client => &self.clients,
+            Kind::Uri => &self.uris,
         }
     }
 }
