@@ -28,7 +28,7 @@ use crate::plugin::{Arguments, Common, Range};
   check_nginx_upstream_bind -f /var/log/nginx/error.log --since 05:00 --before 06:30 -vv"
 )]
 pub struct Args {
-    /// An error log of nginx, or a pattern for several; repeat for more [default: /var/log/nginx/error.log]
+    /// An error log of nginx, a pattern for several, or - for standard input; repeat for more [default: /var/log/nginx/error.log]
     #[arg(short, long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
 

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bisect;
 use super::clock::Clock;
+use super::compressed;
 use super::cursor::Cursor;
-use super::gzip;
 use super::owner;
 
 /// How many earlier generations of a log are looked at.
@@ -73,7 +73,7 @@ pub struct Parts {
 pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Result<Parts> {
     let file = open(path)?;
     let shown = || format!("cannot read {}", path.display());
-    if gzip::is_gzip(&file).with_context(shown)? {
+    if compressed::is_compressed(&file).with_context(shown)? {
         return compressed(path, file, place).with_context(shown);
     }
     match &place.current {
@@ -84,7 +84,7 @@ pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Re
 
 /// A log that is compressed itself is read once: it does not grow and has no earlier generations.
 fn compressed(path: &Path, file: File, place: &Place) -> io::Result<Parts> {
-    let head = gzip::head(&file)?;
+    let head = compressed::head(&file)?;
     let known = place
         .current
         .as_ref()
@@ -150,7 +150,7 @@ fn resume(
         // A file that was compressed keeps its time, not its inode.
         if is_compressed {
             if modified >= from {
-                let begin = known.place_in_compressed(&gzip::head(&file)?);
+                let begin = known.place_in_compressed(&compressed::head(&file)?);
                 parts.push(Part {
                     is_compressed,
                     ..part(&path, file, begin, false)
@@ -347,7 +347,8 @@ fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
             continue;
         }
         let path = entry.path();
-        let is_compressed = path.extension().is_some_and(|ending| ending == "gz");
+        let ending = path.extension();
+        let is_compressed = ending.is_some_and(|ending| ending == "gz" || ending == "zst");
         // While gzip is at work both are there, and the plain one is whole.
         if is_compressed && path.with_extension("").exists() {
             continue;
@@ -381,11 +382,14 @@ pub fn is_generation(log: &Path, other: &Path) -> bool {
 }
 
 /// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: a number or a date, or `old`. Not a
-/// copy such as `error.log.bak`. Compressed by gzip or not at all.
+/// copy such as `error.log.bak`. Compressed by gzip, by zstd or not at all.
 fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (log, name) = (log.as_bytes(), name.as_bytes());
-    let name = name.strip_suffix(b".gz").unwrap_or(name);
-    let other_kind = [&b".zst"[..], b".bz2", b".xz"]
+    let packed = name
+        .strip_suffix(b".gz")
+        .or_else(|| name.strip_suffix(b".zst"));
+    let name = packed.unwrap_or(name);
+    let other_kind = [&b".bz2"[..], b".xz"]
         .iter()
         .any(|ending| name.ends_with(ending));
     if other_kind || name == log {
@@ -458,6 +462,7 @@ mod tests {
             ("error.log.save", false),
             ("error.log.2.gz", true),
             ("error-20261123.log.gz", true),
+            ("error.log.2.zst", true),
             ("error.log.2.xz", false),
             ("error-shop.log", false),
             ("errors.log", false),

@@ -8,7 +8,7 @@
 //! | `clock` | the log's local time |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
-//! | `cursor`, `follow`, `gzip`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report` | counts and limits to a state, and to words |
@@ -17,11 +17,11 @@ mod args;
 mod bisect;
 mod cause;
 mod clock;
+mod compressed;
 mod cursor;
 mod fields;
 mod follow;
 mod forged;
-mod gzip;
 #[cfg(test)]
 mod histories;
 mod line;
@@ -66,6 +66,9 @@ const AFTER: i64 = 86_400;
 /// How far a line may stand behind later ones: workers cache the time.
 const LAG: i64 = 300;
 
+/// The name of standard input.
+const PIPE: &str = "-";
+
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
     name: "NGINX",
@@ -109,8 +112,18 @@ fn look(
     clock: &Clock,
     ended: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Vec<Log>, Memory)> {
-    let paths = expand(&plan.files)?;
-    let mut memory = if plan.window.moves {
+    let piped = plan.files.iter().any(|file| file == Path::new(PIPE));
+    if piped && plan.files.len() > 1 {
+        bail!(
+            "-f - cannot stand with other logs: standard input cannot be read again by the next run"
+        );
+    }
+    let paths = if piped {
+        plan.files.clone()
+    } else {
+        expand(&plan.files)?
+    };
+    let mut memory = if plan.window.moves && !piped {
         Memory::recall(plan)
     } else {
         Memory::none(plan)
@@ -177,6 +190,16 @@ fn look_at(
         levels: place.levels,
         ..Seen::default()
     };
+    if path == Path::new(PIPE) {
+        let mut times = Reckoner::new(clock, None);
+        let (input, name) = (Box::new(std::io::stdin()), "standard input");
+        match scan::scan_stream(input, name, &rules, &mut times, tally, &mut seen, ended) {
+            Ok(early) => log.ended_early = early,
+            Err(error) => log.error = Some(format!("{error:#}")),
+        }
+        log.seen = seen;
+        return log;
+    }
     let parts = match follow::parts(path, &place, rules.after, clock) {
         Ok(parts) => parts,
         Err(error) => {

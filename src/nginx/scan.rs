@@ -1,16 +1,16 @@
 //! One part of a log, read to its end and counted.
 
-use std::io;
+use std::io::{self, Read};
 
 use anyhow::{Context, bail};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::cause::CauseSet;
 use super::clock::Reckoner;
+use super::compressed::{self, Unpacked};
 use super::cursor::{self, Cursor};
 use super::follow::Part;
 use super::forged::Watch;
-use super::gzip::{self, Unpacked};
 use super::line::{self, Level, Line, STAMP};
 use super::reader::{Batch, Reader};
 use super::source::Source;
@@ -72,7 +72,71 @@ pub fn scan(
         return Ok((cursor, false));
     };
     let mut reader = Reader::new(source, part.from, &before, part.skipping);
+    let name = part.path.display().to_string();
     let wrapping = Wrapping::of(&head);
+    let early = read_lines(
+        &mut reader,
+        &name,
+        wrapping,
+        rules,
+        times,
+        tally,
+        seen,
+        ended,
+    )?;
+    let (offset, skipping) = (reader.offset(), reader.skipping());
+    let cursor = if part.is_compressed {
+        Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before())
+    } else {
+        Cursor::at(&part.file, offset, skipping)
+    };
+    Ok((cursor.with_context(shown)?, early))
+}
+
+/// Reads what comes through a pipe, to its end. Returns whether it had to stop before.
+pub fn scan_stream(
+    mut stream: Box<dyn Read + Send>,
+    name: &str,
+    rules: &Rules,
+    times: &mut Reckoner<'_>,
+    tally: &mut Tally,
+    seen: &mut Seen,
+    ended: &dyn Fn() -> bool,
+) -> anyhow::Result<bool> {
+    let mut head = Vec::new();
+    stream
+        .by_ref()
+        .take(cursor::HEAD * 16)
+        .read_to_end(&mut head)
+        .with_context(|| format!("cannot read {name}"))?;
+    let wrapping = Wrapping::of(&head);
+    let source = Source::stream(Box::new(io::Cursor::new(head).chain(stream)));
+    let mut reader = Reader::new(source, 0, &[], false);
+    read_lines(
+        &mut reader,
+        name,
+        wrapping,
+        rules,
+        times,
+        tally,
+        seen,
+        ended,
+    )
+}
+
+#[allow(clippy::too_many_arguments)] // the two above, put together
+fn read_lines(
+    reader: &mut Reader,
+    name: &str,
+    wrapping: Wrapping,
+    rules: &Rules,
+    times: &mut Reckoner<'_>,
+    tally: &mut Tally,
+    seen: &mut Seen,
+    ended: &dyn Fn() -> bool,
+) -> anyhow::Result<bool> {
+    let from = reader.offset();
+    let shown = || format!("cannot read {name}");
     let mut unwrapped = Vec::new();
     let mut early = false;
     while let Some(batch) = reader.next_batch().with_context(shown)? {
@@ -86,7 +150,7 @@ pub fn scan(
             }
         };
         count(batch, rules, times, tally, seen);
-        if !seen.recognised && reader.offset() > part.from + FIRST_LOOK {
+        if !seen.recognised && reader.offset() > from + FIRST_LOOK {
             break;
         }
         // Behind the end of a look back nothing is wanted.
@@ -100,22 +164,15 @@ pub fn scan(
     }
     if !seen.recognised && (seen.any_line || reader.overlong() > 0) {
         bail!(
-            "{} is no nginx error log: no line of it begins with a time, a level and a process, as in \
-             2026/11/23 05:00:00 [error] 7#7:",
-            part.path.display()
+            "{name} is no nginx error log: no line of it begins with a time, a level and a process, as in \
+             2026/11/23 05:00:00 [error] 7#7:"
         );
     }
     if let (Some(time), 1..) = (times.latest(), reader.overlong()) {
         tally.add_unparsed(time, reader.overlong());
     }
-    seen.bytes += reader.offset().saturating_sub(part.from);
-    let (offset, skipping) = (reader.offset(), reader.skipping());
-    let cursor = if part.is_compressed {
-        Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before())
-    } else {
-        Cursor::at(&part.file, offset, skipping)
-    };
-    Ok((cursor.with_context(shown)?, early))
+    seen.bytes += reader.offset().saturating_sub(from);
+    Ok(early)
 }
 
 /// A part that is about to be read.
@@ -134,7 +191,7 @@ fn open_at(part: &Part) -> io::Result<Opened> {
             source,
             head,
             before,
-        } = gzip::open_at(&part.file, part.from)?;
+        } = compressed::open_at(&part.file, part.from)?;
         return Ok(Opened {
             source: Some(Source::stream(source)),
             head,

@@ -338,6 +338,29 @@ fn a_look_back_takes_any_window_and_keeps_no_state() {
 }
 
 #[test]
+fn standard_input_is_read_to_its_end_and_nothing_is_kept() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 60);
+    for _ in 0..2 {
+        let mut command = plugin("check_nginx_upstream_bind");
+        command
+            .args(["-f", "-"])
+            .stdin(File::open(log.path()).unwrap());
+        command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state"));
+        let found = outcome(&mut command);
+        assert_eq!(
+            (found.code, count(&found)),
+            (Some(2), Some(3.0)),
+            "{}",
+            found.text
+        );
+    }
+    assert!(!log.at("state").exists());
+    let found = outcome(log.check().args(["-f", "-"]));
+    assert_eq!(found.code, Some(3), "{}", found.text);
+}
+
+#[test]
 fn what_docker_cri_and_syslog_put_around_a_line_is_taken_off() {
     let wrappers: [fn(&str) -> String; 3] = [
         |line| {
