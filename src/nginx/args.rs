@@ -106,6 +106,11 @@ pub struct Args {
     #[arg(long, value_name = "CAUSE=W[:C]", help_heading = "Thresholds")]
     pub also: Vec<Also>,
 
+    /// Another log (of nginx' access, of Icinga 2, of Nagios, or FILE=TEXT for lines with this text): do its failures
+    /// fall into the same minutes? Repeat for more
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub correlate: Vec<String>,
+
     /// List the counted events by upstream, server, client, uri or minute
     #[arg(
         long,

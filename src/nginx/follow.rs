@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
@@ -22,6 +23,10 @@ use super::owner;
 
 /// How many earlier generations of a log are looked at.
 const GENERATIONS: usize = 64;
+
+/// How long to wait for a log that is just being rotated, and how often.
+const GAP: Duration = Duration::from_millis(20);
+const GAP_TRIES: u32 = 10;
 
 /// How many earlier generations are remembered.
 const REMEMBERED: usize = 32;
@@ -71,7 +76,25 @@ pub struct Parts {
 
 /// What has to be read of a log to know all that happened after `from`, given what was read before.
 pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Result<Parts> {
-    let file = open(path)?;
+    let mut tries = 0;
+    let file = loop {
+        match open_quietly(path) {
+            // A log that was there a run ago is being rotated: renamed, and the new one not yet made.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && place.current.is_some()
+                    && tries < GAP_TRIES =>
+            {
+                tries += 1;
+                std::thread::sleep(GAP);
+            }
+            Err(_) if tries > 0 => match renamed(path, place)? {
+                Some(parts) => return Ok(parts),
+                None => break open(path)?,
+            },
+            _ => break open(path)?,
+        }
+    };
     let shown = || format!("cannot read {}", path.display());
     if compressed::is_compressed(&file).with_context(shown)? {
         return compressed(path, file, place).with_context(shown);
@@ -80,6 +103,30 @@ pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Re
         Some(cursor) => resume(path, file, place, cursor, from, clock).with_context(shown),
         None => look_back(path, file, from, clock).with_context(shown),
     }
+}
+
+/// What is new in the file that bore the log's name, where that is gone and nothing has it now.
+fn renamed(path: &Path, place: &Place) -> anyhow::Result<Option<Parts>> {
+    let Some(cursor) = &place.current else {
+        return Ok(None);
+    };
+    let Ok(found) = candidates(path) else {
+        return Ok(None);
+    };
+    for candidate in found.into_iter().rev() {
+        let is_it = !candidate.is_compressed
+            && cursor.is_inode_of(&candidate.file)?
+            && cursor.fits(&candidate.file)?;
+        if is_it {
+            let begin = (cursor.offset, cursor.skipping);
+            // It goes on being the current one: the next run finds it renamed beside the new one.
+            return Ok(Some(Parts {
+                parts: vec![part(&candidate.path, candidate.file, begin, true)],
+                rotated: false,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// A log that is compressed itself is read once: it does not grow and has no earlier generations.
@@ -336,11 +383,24 @@ impl Generation {
 
 /// The earlier generations of a log, oldest first, as far as they can be read.
 fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
+    let current = current.metadata()?;
+    let is_current = |found: &Generation| {
+        let metadata = found.file.metadata();
+        metadata.is_ok_and(|found| found.ino() == current.ino() && found.dev() == current.dev())
+    };
+    let mut found = candidates(path)?;
+    found.retain(|generation| !is_current(generation));
+    let surplus = found.len().saturating_sub(GENERATIONS);
+    found.drain(..surplus);
+    Ok(found)
+}
+
+/// All files in the log's folder that are named as its earlier generations are, oldest first.
+fn candidates(path: &Path) -> io::Result<Vec<Generation>> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let current = current.metadata()?;
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)?.flatten() {
         if !is_generation_of(path.file_name().unwrap_or_default(), &entry.file_name()) {
@@ -357,8 +417,7 @@ fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
             continue;
         };
         let metadata = file.metadata()?;
-        let is_current = metadata.ino() == current.ino() && metadata.dev() == current.dev();
-        if metadata.is_file() && !is_current {
+        if metadata.is_file() {
             found.push(Generation {
                 path,
                 file,
@@ -370,8 +429,6 @@ fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
         }
     }
     found.sort_by(|a, b| a.age().cmp(&b.age()).then_with(|| b.path.cmp(&a.path)));
-    let surplus = found.len().saturating_sub(GENERATIONS);
-    found.drain(..surplus);
     Ok(found)
 }
 

@@ -85,6 +85,7 @@ impl World {
             thresholds: Thresholds::new((None, None), (None, None)),
             also: Vec::new(),
             by: Vec::new(),
+            correlate: Vec::new(),
             zone: None,
             state_file: Some(folder.path().join("state")),
         };

@@ -10,6 +10,7 @@
 //! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
+//! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report` | counts and limits to a state, and to words |
 
@@ -18,6 +19,7 @@ mod bisect;
 mod cause;
 mod clock;
 mod compressed;
+mod correlate;
 mod cursor;
 mod fields;
 mod follow;
@@ -87,6 +89,10 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         .summary(plan.window.from, plan.window.to, plan.counted);
     let others = plan.also.iter().map(|also| also.judge(&summary));
     let state = others.fold(plan.thresholds.judge(&summary), verdict::worse);
+    let beside = plan.correlate.iter();
+    let correlations: Vec<_> = beside
+        .map(|other| correlate::correlate(other, &summary.minutes, plan.window, &clock, &ended))
+        .collect();
     if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }
@@ -96,6 +102,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         logs: &logs,
         notes: &memory.notes,
         summary: &summary,
+        correlations: &correlations,
     };
     Ok(report::render(&facts, state))
 }

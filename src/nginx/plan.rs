@@ -10,6 +10,7 @@ use super::Args;
 use super::args::By;
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
+use super::correlate::Other;
 use super::verdict::{Also, Thresholds};
 
 /// The log that Debian's and nginx.org's packages write.
@@ -30,6 +31,8 @@ pub struct Plan {
     pub also: Vec<Also>,
     /// How to list the counted events.
     pub by: Vec<By>,
+    /// Logs to compare the minutes with.
+    pub correlate: Vec<Other>,
     /// The zone that was given for the log, as it was understood.
     pub zone: Option<String>,
     /// Where to keep the minutes.
@@ -72,6 +75,7 @@ impl Plan {
             ),
             also: args.also.clone(),
             by: args.by.clone(),
+            correlate: args.correlate.iter().map(|text| Other::new(text)).collect(),
             zone: args.log_tz.as_ref().map(|zone| format!("{zone:?}")),
             state_file: args.state_file.clone(),
         })

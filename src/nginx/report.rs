@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::args::By;
 use super::cause::Cause;
 use super::clock::Clock;
+use super::correlate::Correlation;
 use super::line::Level;
 use super::plan::Plan;
 use super::scan::Seen;
@@ -68,6 +69,8 @@ pub struct Facts<'a> {
     pub notes: &'a [String],
     /// What was counted.
     pub summary: &'a Summary,
+    /// How far other logs go along with it, or why that cannot be said.
+    pub correlations: &'a [anyhow::Result<Correlation>],
 }
 
 /// The report. A log that could not be read, or not to its end, is no reason to be silent about what was found in
@@ -273,6 +276,12 @@ impl Facts<'_> {
         if !self.plan.by.contains(&By::Minute) {
             self.minutes(1, report);
         }
+        for found in self.correlations {
+            match found {
+                Ok(found) => beside(found, report),
+                Err(error) => report.line(0, format!("{error:#}")),
+            }
+        }
         for log in self.logs {
             self.about(log, report);
         }
@@ -424,9 +433,61 @@ impl Facts<'_> {
             "last": second(summary.span.map(|(_, last)| last)),
             "unparsed": summary.unparsed,
             "suspect": summary.suspect,
-            "correlation": [],
+            "correlation": self.correlations.iter().flatten().map(correlation).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What is to be said of another log. Never that it is the reason.
+fn beside(found: &Correlation, report: &mut Report) {
+    let verdict = match found.p_value {
+        _ if found.minutes == 0 => "nothing to compare",
+        p if p < 0.01 && found.overlap > 0 => "it coincides",
+        _ => "no more than chance gives",
+    };
+    let (lag, meeting) = found.best_lag;
+    let lag = if lag == 0 || meeting <= found.overlap {
+        String::new()
+    } else {
+        let side = if lag > 0 { "later" } else { "earlier" };
+        format!("; {meeting} where it comes {} min {side}", lag.abs())
+    };
+    report.line(
+        0,
+        format!(
+            "{}: {verdict}: {} of its {} with failures are among ours, chance would give {:.1} of {} common minutes \
+             (p = {:.1e}){lag}",
+            found.path.display(),
+            found.overlap,
+            plural(found.minutes, "minute"),
+            found.expected,
+            found.common,
+            found.p_value
+        ),
+    );
+    if !found.what.is_empty() {
+        let words: Vec<_> = found
+            .what
+            .iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect();
+        report.line(0, format!("  in the common minutes: {}", words.join(", ")));
+    }
+}
+
+fn correlation(found: &Correlation) -> Value {
+    let named = |(name, count): &(String, u64)| json!({"name": name, "count": count});
+    json!({
+        "path": found.path.display().to_string(),
+        "minutes": found.minutes,
+        "overlap": found.overlap,
+        "expected": found.expected,
+        "p_value": found.p_value,
+        "common_minutes": found.common,
+        "lag_minutes": found.best_lag.0,
+        "lag_overlap": found.best_lag.1,
+        "what": found.what.iter().map(named).collect::<Vec<_>>(),
+    })
 }
 
 /// Up to forty signs for a number.

@@ -338,6 +338,53 @@ fn a_look_back_takes_any_window_and_keeps_no_state() {
 }
 
 #[test]
+fn another_log_is_held_against_the_minutes_and_chance() {
+    let mut log = GrowingLog::new();
+    let now = jiff::Timestamp::now();
+    let mut access = Vec::new();
+    for minute in (1..200_i64).rev() {
+        let burst = (60..75).contains(&minute);
+        if burst {
+            log.binds(3, minute * 60);
+        }
+        let at = jiff::Timestamp::from_second(now.as_second() - minute * 60).unwrap();
+        let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
+        let status = if burst || minute == 20 { 500 } else { 200 };
+        access.push(format!(
+            "192.0.2.1 - - [{at}] \"GET /cart/a/b HTTP/1.1\" {status} 1 \"-\" \"-\"\n"
+        ));
+    }
+    std::fs::write(log.at("access.log"), access.concat()).unwrap();
+    let mut command = log.check();
+    command
+        .args(["--last", "3h", "--correlate"])
+        .arg(log.at("access.log"));
+    command.arg("--correlate").arg(log.at("missing.log"));
+    let found = outcome(&mut command);
+    assert!(
+        found
+            .text
+            .contains("it coincides: 15 of its 16 minutes with failures are among ours"),
+        "{}",
+        found.text
+    );
+    assert!(
+        found.text.contains("in the common minutes: /cart/a 15"),
+        "{}",
+        found.text
+    );
+    assert!(
+        found.text.contains("--correlate: cannot read "),
+        "{}",
+        found.text
+    );
+    let json = outcome(command.args(["--format", "json"])).json();
+    let correlation = &json["details"]["correlation"][0];
+    assert_eq!(correlation["overlap"], 15, "{json}");
+    assert!(correlation["p_value"].as_f64().unwrap() < 1e-6, "{json}");
+}
+
+#[test]
 fn standard_input_is_read_to_its_end_and_nothing_is_kept() {
     let mut log = GrowingLog::new();
     log.binds(3, 60);

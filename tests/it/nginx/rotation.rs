@@ -150,3 +150,28 @@ fn compressed_generations_are_read_along() {
         .args(["--since", &stamp(250).replace('/', "-")]);
     assert_eq!(count(&outcome(&mut direct)), Some(7.0));
 }
+
+#[test]
+fn between_renaming_and_making_the_new_log_it_answers_from_the_renamed_one() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    assert_eq!(count(&look(&log)), Some(3.0));
+    log.binds(2, 90);
+    std::fs::rename(log.path(), log.at("error.log.1")).unwrap();
+    for _ in 0..2 {
+        let found = look(&log);
+        assert_eq!(
+            (found.code, count(&found)),
+            (Some(2), Some(5.0)),
+            "{}",
+            found.text
+        );
+    }
+    log.binds(4, 80);
+    let found = look(&log);
+    assert_eq!(count(&found), Some(9.0), "{}", found.text);
+    std::fs::remove_file(log.path()).unwrap();
+    std::fs::remove_file(log.at("error.log.1")).unwrap();
+    let found = look(&log);
+    assert_eq!(found.code, Some(3), "{}", found.text);
+}

@@ -1,9 +1,11 @@
 //! What is kept between two looks: damaged, held by another run, impossible to keep.
 
 use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{count, look};
-use crate::support::growing_log::{GrowingLog, stamp};
+use crate::support::growing_log::{BIND, GrowingLog, stamp};
 use crate::support::plugin::outcome;
 
 #[test]
@@ -109,4 +111,87 @@ fn a_state_kept_with_other_options_does_not_answer_another_question() {
     assert_eq!(count(&look("10m")), Some(2.0));
     assert_eq!(count(&look("20m")), Some(5.0));
     assert_eq!(count(&look("10m")), Some(2.0));
+}
+
+#[test]
+fn killed_at_any_moment_it_counts_every_line_once_and_keeps_a_whole_state() {
+    let mut log = GrowingLog::new();
+    let (mut lines, mut moment, mut generation) = (0, 1_u64, 0);
+    for round in 0..80 {
+        log.binds(3, 60);
+        lines += 3;
+        if round % 9 == 8 {
+            generation += 1;
+            log.rename(&format!("error-202611230{generation}.log"));
+        }
+        let mut child = log.check().stdout(Stdio::null()).spawn().unwrap();
+        // Any moment from the start of the process on to behind its end.
+        moment = moment
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        std::thread::sleep(Duration::from_micros((moment >> 33) % 20_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if round % 20 == 19 {
+            let found = outcome(&mut log.check());
+            assert_eq!(
+                found.metric("count"),
+                Some(f64::from(lines)),
+                "{}",
+                found.text
+            );
+            assert!(!found.text.contains("damaged"), "{}", found.text);
+        }
+    }
+}
+
+#[test]
+fn a_full_or_read_only_disk_costs_the_state_and_not_the_answer() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 120);
+    let more: String = (0..2).map(|_| log.line(60, BIND, "log3:8080")).collect();
+    std::fs::write(log.at("more"), more).unwrap();
+    std::fs::create_dir(log.at("small")).unwrap();
+    let check = crate::support::plugin::binary_folder().join("check_nginx_upstream_bind");
+    // A mount namespace of its own: nothing is left behind.
+    let script = r#"
+        mount -t tmpfs -o size=32k,mode=0700 tmpfs small
+        run() { "$0" -f "$PWD/error.log" --state-file small/state > "$1" 2>&1; }
+        run first
+        dd if=/dev/zero of=small/filler bs=1k 2> /dev/null
+        cat more >> error.log
+        run full
+        run full_again
+        mount -o remount,ro small
+        run read_only
+        mount -o remount,rw small
+        rm small/filler
+        run last
+        run very_last"#;
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(&check)
+        .current_dir(log.at(""))
+        .env("LC_ALL", "C")
+        .status()
+        .unwrap();
+    assert!(!status.success(), "the last run is CRITICAL");
+    for (name, count, says) in [
+        ("first", 3, "first look"),
+        ("full", 5, "could not be stored"),
+        ("full_again", 5, "could not be stored"),
+        ("read_only", 5, "no state is kept"),
+        ("last", 5, ""),
+        ("very_last", 5, ""),
+    ] {
+        let text = std::fs::read_to_string(log.at(name)).unwrap();
+        assert!(
+            text.starts_with(&format!("NGINX CRITICAL: {count} of ")),
+            "{name}: {text}"
+        );
+        assert!(text.contains(says), "{name}: {text}");
+        assert!(!text.contains("damaged"), "{name}: {text}");
+    }
+    let text = std::fs::read_to_string(log.at("very_last")).unwrap();
+    assert!(text.contains("'bytes_read'=0B"), "{text}");
 }
