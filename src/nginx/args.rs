@@ -32,6 +32,10 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
 
+    /// What this unit of systemd's wrote to the journal, as nginx, besides or instead of files
+    #[arg(long, value_name = "UNIT")]
+    pub journal_unit: Option<String>,
+
     /// The causes that count for the state
     #[arg(
         long,

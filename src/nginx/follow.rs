@@ -38,6 +38,9 @@ pub struct Place {
     pub current: Option<Cursor>,
     /// The generations before it that were read, the latest last.
     pub earlier: Vec<Cursor>,
+    /// The entry of the journal that was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
     /// Whether there was a rotation in the last run: a worker may have gone on writing to the renamed file.
     pub rotated: bool,
     /// The latest time read.

@@ -86,6 +86,7 @@ impl World {
             also: Vec::new(),
             by: Vec::new(),
             correlate: Vec::new(),
+            journal_unit: None,
             zone: None,
             state_file: Some(folder.path().join("state")),
         };

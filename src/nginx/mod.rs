@@ -6,6 +6,7 @@
 //! | `line`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
+//! | `journal` | what journalctl gives, as lines |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
@@ -26,6 +27,7 @@ mod follow;
 mod forged;
 #[cfg(test)]
 mod histories;
+mod journal;
 mod line;
 mod memory;
 mod owner;
@@ -49,6 +51,7 @@ pub use args::Args;
 use self::clock::{Clock, Reckoner};
 use self::cursor::Cursor;
 use self::follow::{Parts, Place};
+use self::journal::Journal;
 use self::memory::Memory;
 use self::plan::{Plan, Window};
 use self::report::{Facts, Log};
@@ -167,6 +170,20 @@ fn look(
             ended,
         ));
     }
+    if let Some(unit) = &plan.journal_unit {
+        let rules = Rules {
+            counted: plan.counted,
+            after,
+            until,
+            enough,
+            file: 0xff,
+        };
+        let span = (after, (!plan.window.moves).then_some(enough));
+        let (places, tally) = (&mut memory.places, &mut memory.tally);
+        logs.push(look_at_journal(
+            unit, span, places, tally, rules, clock, ended,
+        ));
+    }
     // One log that can be read is enough to find something in; with none there is nothing to say.
     if let [
         Log {
@@ -229,6 +246,56 @@ fn look_at(
         Err(error) => {
             // A log that is none of nginx' has added nothing.
             log.torn = seen.recognised;
+            log.error = Some(format!("{error:#}"));
+        }
+    }
+    log.seen = seen;
+    log
+}
+
+/// Reads what is new of a unit in the journal, from and up to some second.
+fn look_at_journal(
+    unit: &str,
+    (from, until): (i64, Option<i64>),
+    places: &mut BTreeMap<String, Place>,
+    tally: &mut Tally,
+    rules: Rules,
+    clock: &Clock,
+    ended: &dyn Fn() -> bool,
+) -> Log {
+    let key = format!("journal of {unit}");
+    let mut place = places.get(&key).cloned().unwrap_or_default();
+    let mut log = Log::new(Path::new(&key));
+    let mut seen = Seen {
+        recognised: place.recognised,
+        levels: place.levels,
+        ..Seen::default()
+    };
+    let mut times = Reckoner::new(clock, place.latest);
+    let mut read = || -> anyhow::Result<(Option<String>, bool)> {
+        let entry = place.entry.as_deref();
+        let begin = entry.map_or(journal::From::Second(from), journal::From::Cursor);
+        let (journal, export) = Journal::open(unit, begin, until)?;
+        let lines = Box::new(export);
+        let early = scan::scan_stream(lines, &key, &rules, &mut times, tally, &mut seen, ended)?;
+        // Where reading stopped early nobody waits for the rest.
+        let entry = if early { None } else { journal.end()? };
+        Ok((entry, early))
+    };
+    match read() {
+        Ok((entry, early)) => {
+            // What was counted must not be kept without the place that belongs to it.
+            log.torn = early;
+            log.ended_early = early;
+            log.changed = entry.is_some();
+            place.entry = entry.or(place.entry);
+            place.latest = times.latest();
+            place.recognised = seen.recognised;
+            place.levels = seen.levels;
+            places.insert(key, place);
+        }
+        Err(error) => {
+            log.torn = true;
             log.error = Some(format!("{error:#}"));
         }
     }

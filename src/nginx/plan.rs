@@ -21,6 +21,8 @@ const USUAL_LOG: &str = "/var/log/nginx/error.log";
 pub struct Plan {
     /// Logs, and patterns for logs.
     pub files: Vec<PathBuf>,
+    /// A unit whose lines are read from the journal.
+    pub journal_unit: Option<String>,
     /// What counts for the state.
     pub counted: CauseSet,
     /// When.
@@ -60,13 +62,14 @@ impl Window {
 impl Plan {
     /// Reads the options against a clock.
     pub fn new(args: &Args, clock: &Clock) -> anyhow::Result<Self> {
-        let files = if args.file.is_empty() {
+        let files = if args.file.is_empty() && args.journal_unit.is_none() {
             vec![PathBuf::from(USUAL_LOG)]
         } else {
             args.file.clone()
         };
         Ok(Self {
             files,
+            journal_unit: args.journal_unit.clone(),
             counted: args.cause.iter().copied().collect(),
             window: window(args, clock)?,
             thresholds: Thresholds::new(
@@ -85,8 +88,9 @@ impl Plan {
     pub fn settings(&self) -> String {
         let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
         let zone = self.zone.as_deref().unwrap_or_default();
+        let unit = self.journal_unit.as_deref().unwrap_or_default();
         format!(
-            "{:?} {} {}{zone}",
+            "{:?} {} {}{zone}{unit}",
             self.files,
             causes.join(","),
             self.window.length()

@@ -385,6 +385,58 @@ fn another_log_is_held_against_the_minutes_and_chance() {
 }
 
 #[test]
+fn the_journal_is_read_from_where_the_last_run_stopped() {
+    let mut log = GrowingLog::new();
+    let entry = |number: u32, line: &str| {
+        let line = line.trim_end();
+        format!("__CURSOR=c{number}\nPRIORITY=3\nMESSAGE={line}\n_PID=7\n\n")
+    };
+    let lines: Vec<_> = (0..5).map(|_| log.line(60, BIND, "log3:8080")).collect();
+    // It gives what stands behind the entry that is asked for, and writes down what it was asked.
+    let script = "#!/bin/sh
+        echo \"$@\" >> asked
+        case \"$*\" in *after-cursor=c2*) cat new 2> /dev/null ;; *after-cursor*) exit 1 ;; *) cat old ;; esac\n";
+    std::fs::create_dir(log.at("bin")).unwrap();
+    std::fs::write(log.at("bin/journalctl"), script).unwrap();
+    std::fs::set_permissions(log.at("bin/journalctl"), Permissions::from_mode(0o755)).unwrap();
+    let old = entry(1, &lines[0]) + &entry(2, &lines[1]);
+    std::fs::write(log.at("old"), old).unwrap();
+    let look = |path: &str| {
+        let mut command = plugin("check_nginx_upstream_bind");
+        command
+            .args(["--journal-unit", "nginx"])
+            .current_dir(log.at(""));
+        command
+            .env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state"))
+            .env("PATH", path);
+        outcome(&mut command)
+    };
+    let path = format!("{}:/usr/bin:/bin", log.at("bin").display());
+    let found = look(&path);
+    assert_eq!(count(&found), Some(2.0), "{}", found.text);
+    std::fs::write(log.at("new"), "").unwrap();
+    assert_eq!(count(&look(&path)), Some(2.0));
+    let new: String = (3..6).map(|n| entry(n, &lines[n as usize - 1])).collect();
+    std::fs::write(log.at("new"), new).unwrap();
+    let found = look(&path);
+    assert_eq!(count(&found), Some(5.0), "{}", found.text);
+    // The fake knows nothing behind the fifth entry and fails.
+    let found = look(&path);
+    assert!(
+        found
+            .headline()
+            .contains("journalctl failed (exit status: 1)"),
+        "{}",
+        found.text
+    );
+    let asked = std::fs::read_to_string(log.at("asked")).unwrap();
+    assert!(
+        asked.starts_with("--no-pager --output=export --unit=nginx --since=@"),
+        "{asked}"
+    );
+}
+
+#[test]
 fn standard_input_is_read_to_its_end_and_nothing_is_kept() {
     let mut log = GrowingLog::new();
     log.binds(3, 60);
