@@ -82,6 +82,9 @@ impl Journal {
                 "may not read the journal: make this user a member of systemd-journal (usermod -aG systemd-journal …)"
             );
         }
+        if said.contains("No journal files were") {
+            bail!("there is no journal on this host: give the log's file with -f");
+        }
         if !status.success() {
             let why = said.lines().next().unwrap_or("it says nothing");
             bail!("journalctl failed ({status}): {why}");

@@ -376,8 +376,21 @@ impl Facts<'_> {
         let levels = log.seen.levels;
         let below = (Level::Low as u8) | (Level::Error as u8);
         if levels != 0 && levels & below == 0 {
+            // nginx writes these with crit or worse, all others with error.
+            let seen_at_crit = [
+                Cause::BindInUse,
+                Cause::NoFreePort,
+                Cause::BindWrongAddress,
+                Cause::Ipv6Unavailable,
+                Cause::NoFileDescriptors,
+                Cause::WorkerConnections,
+                Cause::ListenConflict,
+            ];
+            let also = self.plan.also.iter().map(|also| also.cause);
+            let mut asked = self.plan.counted.iter().chain(also);
+            let hidden = asked.any(|cause| !seen_at_crit.contains(&cause));
             report.line(
-                1,
+                u8::from(!hidden),
                 format!(
                     "{path}: no line below crit: where error_log is set to crit, refused, timeout and the like are not \
                      logged; to alert, no failed bind and connect either"

@@ -165,6 +165,21 @@ fn other_causes_have_limits_of_their_own_and_events_are_listed_as_asked() {
 }
 
 #[test]
+fn a_level_that_hides_what_is_asked_for_is_told() {
+    let mut log = GrowingLog::new();
+    log.binds(2, 60);
+    let hint = |options: &[&str]| {
+        outcome(log.check().args(options))
+            .text
+            .contains("no line below crit")
+    };
+    assert!(!hint(&[]));
+    assert!(hint(&["-v"]));
+    assert!(hint(&["--cause", "refused"]));
+    assert!(hint(&["--also", "timeout=5:50"]));
+}
+
+#[test]
 fn a_log_in_another_zone_is_read_in_it() {
     let mut log = GrowingLog::new();
     let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
