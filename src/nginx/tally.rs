@@ -18,7 +18,7 @@ const PER_SLOT: usize = 64;
 const NAME_LENGTH: usize = 120;
 
 /// How many connections are told apart in all.
-const CONNECTIONS: usize = 1 << 18;
+const CONNECTIONS: usize = 1 << 17;
 
 /// What stands for the names beyond those limits.
 const OTHERS: &str = "(others)";
