@@ -47,12 +47,12 @@ impl Watch {
 /// A line with a header and a client's connection that stops within quotes, its fields missing. (The first line of
 /// what a FastCGI server said on several lines looks the same, and what follows is no more to be trusted.)
 fn is_broken(line: &[u8]) -> bool {
-    let of_a_client = header(line).is_some_and(|header| header.connection.is_some());
-    of_a_client
-        && has_header(line)
+    // What most lines have comes first.
+    memmem::find(line, b"client: ").is_none()
         && line.len() < LONGEST - 1
         && memchr_iter(b'"', line).count() % 2 == 1
-        && memmem::find(line, b"client: ").is_none()
+        && has_header(line)
+        && header(line).is_some_and(|header| header.connection.is_some())
 }
 
 /// How many bytes the broken message at the start of `bytes` takes.

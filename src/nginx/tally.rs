@@ -130,7 +130,6 @@ impl Tally {
         }
         let who = [event.upstream, event.server, event.client]
             .map(|name| name.map(|name| self.number(name)));
-        let others = self.number(OTHERS.as_bytes());
         let room = self.connections < CONNECTIONS;
         let slot = self.slot(start);
         slot.causes[event.cause.index()] += 1;
@@ -138,23 +137,23 @@ impl Tally {
         let second = (time - start) as u8;
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
-        for (list, name) in slot.who.iter_mut().zip(who) {
-            let Some(name) = name else { continue };
-            let place = list.iter().position(|(known, _)| *known == name);
-            let place = place.or_else(|| {
-                let full = list.len() >= PER_SLOT;
-                let name = if full { others } else { name };
-                list.iter()
-                    .position(|(known, _)| *known == name)
-                    .or_else(|| {
-                        list.push((name, 0));
-                        Some(list.len() - 1)
-                    })
-            });
-            if let Some(place) = place {
-                list[place].1 += 1;
+        let mut crowded = [false; 3];
+        for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
+            *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
+        }
+        if crowded.contains(&true) {
+            let others = self.number(OTHERS.as_bytes());
+            let slot = self.slot(start);
+            for (list, _) in slot
+                .who
+                .iter_mut()
+                .zip(crowded)
+                .filter(|(_, crowded)| *crowded)
+            {
+                count_one(list, others, PER_SLOT + 1);
             }
         }
+        let slot = self.slot(start);
         let Some((pid, cid)) = event.connection else {
             return;
         };
@@ -302,7 +301,19 @@ impl Tally {
     }
 }
 
-/// Events of one cause in a summary.
+/// Counts one for a name. `false` where the list has no room for it.
+fn count_one(list: &mut Vec<(u32, u64)>, name: u32, room: usize) -> bool {
+    if let Some((_, count)) = list.iter_mut().find(|(known, _)| *known == name) {
+        *count += 1;
+        return true;
+    }
+    let fits = list.len() < room;
+    if fits {
+        list.push((name, 1));
+    }
+    fits
+}
+
 impl Summary {
     /// How many events had this cause.
     pub fn of(&self, cause: Cause) -> u64 {
