@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(short = 'H', long, value_name = "HOST", help_heading = "Server", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub hostname: Option<String>,
 
-    /// The address or name to connect to, instead of asking for the host name's
+    /// The address or name to connect to, or the path of a Unix socket, instead of asking for the host name's
     #[arg(short = 'I', long = "IP-address", value_name = "ADDRESS", help_heading = "Server", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub ip_address: Option<String>,
 

@@ -35,6 +35,8 @@ struct Course {
     trace: Trace,
     /// The head of the last page, where it is shown.
     page: Vec<u8>,
+    /// When it counts as timed out.
+    until: Option<Instant>,
     /// What is thought of the first certificate, where a request follows.
     certificate: Option<Judgement>,
 }
@@ -73,6 +75,7 @@ impl Prober {
             phases: Phases::default(),
             trace: Trace::begin(),
             page: Vec::new(),
+            until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
@@ -124,7 +127,7 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         loop {
-            let means = self.means(&target)?;
+            let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
                 let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
@@ -172,7 +175,7 @@ impl Prober {
         }
     }
 
-    fn means<'a>(&'a self, target: &'a Target) -> Result<Means<'a>, Miss> {
+    fn means<'a>(&'a self, target: &'a Target, until: Option<Instant>) -> Result<Means<'a>, Miss> {
         Ok(Means {
             target,
             family: self.plan.family,
@@ -182,6 +185,7 @@ impl Prober {
                 None
             },
             page: self.plan.page,
+            until,
         })
     }
 

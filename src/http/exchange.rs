@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::plan::{Family, PageUse};
@@ -97,6 +97,8 @@ pub struct Means<'a> {
     pub tls: Option<&'a TlsConnector>,
     /// What becomes of the page.
     pub page: PageUse,
+    /// When the probe counts as timed out.
+    pub until: Option<Instant>,
 }
 
 impl Trace {
@@ -138,6 +140,9 @@ impl Trace {
 
 /// Connects, and shakes hands where it is https.
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
+    if means.target.is_file() {
+        return connect_file(&means.target.address, trace).await;
+    }
     let stream = connect(means, trace).await?;
     secure(means, stream, trace).await
 }
@@ -162,7 +167,11 @@ pub async fn exchange(
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
     trace.done = Some(Instant::now());
-    if matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
+    // A whole reply must not become a time-out by good manners.
+    let time = means
+        .until
+        .is_none_or(|until| Instant::now() + FAREWELL < until);
+    if time && matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
         let _ = tokio::time::timeout(FAREWELL, read_to_end(&mut wire)).await;
     }
     let damage = received?;
@@ -190,6 +199,21 @@ async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss>
     // `resolve` gives one address at least.
     let (remote, error) = last.ok_or_else(|| Miss::Server(Kind::Dns, "no address".to_owned()))?;
     Err(no_connection(remote, &error))
+}
+
+async fn connect_file(path: &str, trace: &mut Trace) -> Result<Stream, Miss> {
+    trace.stage = Stage::Connecting;
+    let stream = UnixStream::connect(path).await.map_err(|error| {
+        let words = format!("connect to file socket {path}: {}", without_number(&error));
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ACCESS) => {
+                Miss::Host(words)
+            }
+            _ => Miss::Server(Kind::Refused, words),
+        }
+    })?;
+    trace.connected = Some(Instant::now());
+    Ok(Stream::Unix(stream))
 }
 
 fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {

@@ -885,6 +885,35 @@ fn a_client_certificate_is_shown_to_a_server_that_wants_one() {
 }
 
 #[test]
+fn a_socket_in_the_file_system_is_asked_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; 1024];
+        let length = stream.read(&mut request).unwrap();
+        std::io::Write::write_all(&mut stream, &page(GOOD, "hello")).unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let probe = || {
+        let mut command = plugin("check_http_retry");
+        let path = path.to_str().unwrap();
+        outcome(command.args(["-I", path, "-H", "x", "--attempts", "1", "-s", "hello"]))
+    };
+    let there = probe();
+    assert_eq!(there.code, Some(0), "{}", there.text);
+    assert!(server.join().unwrap().starts_with("GET / HTTP/1.1\r\n"));
+    let gone = probe();
+    assert_eq!(gone.code, Some(2), "{}", gone.text);
+    let words = format!(
+        "HTTP CRITICAL: connect to file socket {}: Connection refused",
+        path.display()
+    );
+    assert!(gone.text.starts_with(&words), "{}", gone.text);
+}
+
+#[test]
 fn the_page_is_shown_as_harmless_lines() {
     let server = always(page(GOOD, "one\r\ntwo|x=1\n\x1b[2J<b>three"));
     let outcome = run(&server, "-B -L --attempts 1");
@@ -1092,6 +1121,7 @@ fn one_attempt_says_and_does_what_check_http_does() {
         "-I 127.0.0.1 -p 1",
         "-I 127.0.0.1 -p 1 -S",
         "-H name.invalid",
+        "-I /nonexistent/socket",
     ] {
         let arguments: Vec<_> = nobody.split(' ').map(str::to_owned).collect();
         compare(CHECK_HTTP, &arguments);
@@ -1116,7 +1146,7 @@ fn compare(check_http: &str, arguments: &[String]) {
 
 /// Their words, with the state that they leave out where the connection failed.
 fn expected(theirs: &str, ours: &str) -> String {
-    let bare = ["connect to address", "Address family", "Name or service"];
+    let bare = ["connect to", "Address family", "Name or service"];
     if theirs == "CRITICAL: Cannot make SSL connection." {
         // The reason is a line of OpenSSL's there, and on the first line here.
         let ours = words(ours);
