@@ -10,11 +10,13 @@ use tokio_rustls::TlsConnector;
 
 use super::certificate;
 use super::checks::Judgement;
-use super::exchange::{Means, Miss, Received, Stage, Trace, exchange, open};
+use super::connect::{Means, Miss, open};
+use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
 use super::target::Target;
 use super::tls;
+use super::trace::{Stage, Trace};
 use crate::plugin::State;
 use crate::plugin::metric::plain;
 
@@ -85,7 +87,7 @@ impl Prober {
                 .unwrap_or_else(|_| Err(Miss::Server(Kind::Timeout, String::new()))),
             None => follow.await,
         };
-        let elapsed = course.trace.done().unwrap_or_else(Instant::now) - started;
+        let elapsed = course.trace.done.unwrap_or_else(Instant::now) - started;
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
