@@ -24,8 +24,8 @@ const EXAMPLES: &str = "Examples:
       10 probes over https; any failure gives its state, as check_http's would
   check_http_retry -H www.example.org -I 192.0.2.7 -S --sni --detect 1% --concurrency 4
       as many probes at this address as it takes to see a failure rate of 1 %
-  check_http_retry -H www.example.org --duration 30s --interval 100ms --failures-critical 5% --until critical
-      half a minute at 10 probes a second, again and again, until more than 5 % of them fail
+  check_http_retry -H www.example.org --duration 30s --rate 10/s --failures-critical 5%
+      half a minute at 10 probes a second, CRITICAL when more than 5 % of them fail
 
 Ranges are [@]START:END as everywhere in Nagios plugins, durations 10 (seconds), 500ms, 2m or 1h30m.
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(short = 'H', long, value_name = "HOST", help_heading = "Server", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub hostname: Option<String>,
 
-    /// The address or name to connect to, instead of asking for the host name's
+    /// The address or name to connect to, or the path of a Unix socket, instead of asking for the host name's
     #[arg(short = 'I', long = "IP-address", value_name = "ADDRESS", help_heading = "Server", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub ip_address: Option<String>,
 

@@ -10,11 +10,13 @@ use tokio_rustls::TlsConnector;
 
 use super::certificate;
 use super::checks::Judgement;
-use super::exchange::{Means, Miss, Received, Stage, Trace, exchange, open};
+use super::connect::{Means, Miss, open};
+use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
 use super::target::Target;
 use super::tls;
+use super::trace::{Stage, Trace};
 use crate::plugin::State;
 use crate::plugin::metric::plain;
 
@@ -35,6 +37,8 @@ struct Course {
     trace: Trace,
     /// The head of the last page, where it is shown.
     page: Vec<u8>,
+    /// When it counts as timed out.
+    until: Option<Instant>,
     /// What is thought of the first certificate, where a request follows.
     certificate: Option<Judgement>,
 }
@@ -73,6 +77,7 @@ impl Prober {
             phases: Phases::default(),
             trace: Trace::begin(),
             page: Vec::new(),
+            until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
@@ -82,7 +87,7 @@ impl Prober {
                 .unwrap_or_else(|_| Err(Miss::Server(Kind::Timeout, String::new()))),
             None => follow.await,
         };
-        let elapsed = course.trace.done().unwrap_or_else(Instant::now) - started;
+        let elapsed = course.trace.done.unwrap_or_else(Instant::now) - started;
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
@@ -124,7 +129,7 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         loop {
-            let means = self.means(&target)?;
+            let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
                 let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
@@ -172,7 +177,7 @@ impl Prober {
         }
     }
 
-    fn means<'a>(&'a self, target: &'a Target) -> Result<Means<'a>, Miss> {
+    fn means<'a>(&'a self, target: &'a Target, until: Option<Instant>) -> Result<Means<'a>, Miss> {
         Ok(Means {
             target,
             family: self.plan.family,
@@ -182,6 +187,7 @@ impl Prober {
                 None
             },
             page: self.plan.page,
+            until,
         })
     }
 

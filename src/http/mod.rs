@@ -6,7 +6,8 @@
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
 //! | [`target`], [`request`] | where a request goes, and what it says |
 //! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
-//! | [`exchange`], [`reply`] | one request and its reply on a new connection |
+//! | [`connect`], [`trace`] | from a name to a connection, and how far it came |
+//! | [`exchange`], [`reply`] | one request and its reply on a connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -20,6 +21,7 @@ pub mod attempt;
 pub mod burst;
 pub mod certificate;
 pub mod checks;
+pub mod connect;
 pub mod exchange;
 pub mod pattern;
 pub mod plan;
@@ -30,6 +32,7 @@ pub mod request;
 pub mod summary;
 pub mod target;
 pub mod tls;
+pub mod trace;
 pub mod verdict;
 pub mod wire;
 

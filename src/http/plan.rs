@@ -223,6 +223,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         None => (None, None),
     };
     let address = match (ip_address, &host) {
+        (Some(path), _) if path.starts_with('/') => path.clone(),
         (Some(text), _) => match host_and_port(text) {
             Some((address, None)) => address,
             Some(_) => bail!("-I {text}: give the port with -p"),
@@ -234,6 +235,10 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         }
     };
     let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
+    anyhow::ensure!(
+        !(https && address.starts_with('/')),
+        "-I {address}: https over a socket in the file system is not supported"
+    );
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,

@@ -307,7 +307,7 @@ fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
 fn lines(report: &mut Report, summary: &Summary) {
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
-            1,
+            u8::from(summary.attempts == 1),
             format!(
                 "no failure in {} probes rules out a failure rate above {} % (with 95 % confidence)",
                 summary.attempts,
@@ -319,7 +319,7 @@ fn lines(report: &mut Report, summary: &Summary) {
         report.line(
             1,
             format!(
-                "times: min {:.3} p50 {:.3} p90 {:.3} p95 {:.3} p99 {:.3} max {:.3} s",
+                "times: min {:.6} p50 {:.6} p90 {:.6} p95 {:.6} p99 {:.6} max {:.6} s",
                 l.min, l.p50, l.p90, l.p95, l.p99, l.max
             ),
         );

@@ -99,7 +99,8 @@ impl TryFrom<&Args> for Template {
         if let Some(agent) = &args.useragent {
             add("-A", USER_AGENT, agent)?;
         }
-        for header in &args.header {
+        // Icinga passes a macro that is empty as an empty argument.
+        for header in args.header.iter().filter(|header| !header.is_empty()) {
             let (name, value) = header
                 .split_once(':')
                 .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim())))

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 /// What went over a stream. Bytes are those of HTTP: behind the decryption.
@@ -41,6 +41,8 @@ pub struct Wire<'a> {
 pub enum Stream {
     /// In clear.
     Tcp(TcpStream),
+    /// In clear, to a socket in the file system.
+    Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -49,7 +51,7 @@ impl Stream {
     /// The certificate that the server showed.
     pub fn certificate(&self) -> Option<&[u8]> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => {
                 let (_, session) = stream.get_ref();
                 Some(session.peer_certificates()?.first()?.as_ref())
@@ -79,6 +81,7 @@ impl AsyncRead for Wire<'_> {
         let before = buffer.filled().len();
         let result = match &mut self.stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
@@ -109,6 +112,7 @@ impl AsyncWrite for Wire<'_> {
     ) -> Poll<io::Result<usize>> {
         let written = match &mut self.stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
@@ -118,6 +122,7 @@ impl AsyncWrite for Wire<'_> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -125,6 +130,7 @@ impl AsyncWrite for Wire<'_> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
