@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 use super::port_set::PortRange;
 use crate::plugin::options::parse_positive_duration;
-use crate::plugin::{Arguments, Common, Limit};
+use crate::plugin::{Arguments, Common, Limit, Range};
 
 /// How many more connections this host can open before the kernel says no.
 ///
@@ -38,6 +38,24 @@ pub struct Args {
         help_heading = "Thresholds"
     )]
     pub critical: Limit,
+
+    /// Range for the seconds until a destination's ports are used up at the present rate, as in 300:
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub seconds_left_warning: Option<Range>,
+
+    /// Range for the seconds until a destination's ports are used up at the present rate, as in 60:
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub seconds_left_critical: Option<Range>,
 
     /// Which budget counts: connect, bind, both; auto: connect, and bind where sockets look bound before connecting
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]

@@ -94,6 +94,17 @@ impl Scene {
         }
     }
 
+    /// Opens one connection and leaves it in TIME_WAIT, if the kernel has a port for it.
+    pub fn one_time_wait(&self, from: &str, to: &str) -> std::io::Result<()> {
+        let (source, address): (IpAddr, SocketAddr) =
+            (from.parse().expect("an address"), parse(to));
+        let client = self
+            .ns
+            .within(|| sockets::connected(source, address, Choice::Connect))?;
+        sockets::into_time_wait(client, &self.accept(to));
+        Ok(())
+    }
+
     /// Connections that this side has closed and the other has not (FIN_WAIT2 here, CLOSE_WAIT there).
     pub fn half_closed(&mut self, from: &str, to: &str, count: usize) {
         for client in self.open(from, to, count, Choice::Connect) {
