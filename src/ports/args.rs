@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]
     pub mode: Mode,
 
-    /// Look at this destination alone, [v6]:port for IPv6; can be repeated
+    /// Look at this destination alone, an IPv6 address in brackets; can be repeated
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_destination, help_heading = "What to look at")]
     pub destination: Vec<SocketAddr>,
 
