@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 
 use super::port_set::PortRange;
 use crate::plugin::options::parse_positive_duration;
-use crate::plugin::{Arguments, Common, Limit};
+use crate::plugin::{Arguments, Common, Limit, Range};
 
 /// How many more connections this host can open before the kernel says no.
 ///
@@ -40,11 +40,29 @@ pub struct Args {
     )]
     pub critical: Limit,
 
+    /// Range for the seconds until a destination's ports are used up at the present rate, as in 300:
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub seconds_left_warning: Option<Range>,
+
+    /// Range for the seconds until a destination's ports are used up at the present rate, as in 60:
+    #[arg(
+        long,
+        value_name = "RANGE",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub seconds_left_critical: Option<Range>,
+
     /// Which budget counts: connect, bind, both; auto: connect, and bind where sockets look bound before connecting
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]
     pub mode: Mode,
 
-    /// Look at this destination alone, [v6]:port for IPv6; can be repeated
+    /// Look at this destination alone, an IPv6 address in brackets; can be repeated
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_destination, help_heading = "What to look at")]
     pub destination: Vec<SocketAddr>,
 

@@ -17,6 +17,8 @@ use crate::plugin::{Limits, Range};
 pub struct Plan {
     /// Over the worst share used, in percent.
     pub limits: Limits<Range>,
+    /// Over the seconds until the ports of a destination are used up; one that never fills alerts in none.
+    pub seconds_left: Limits<Range>,
     /// Which budgets decide the state.
     pub mode: Mode,
     /// What was named.
@@ -72,6 +74,10 @@ impl TryFrom<&Args> for Plan {
             limits: Limits {
                 warning: Some(args.warning.range),
                 critical: Some(args.critical.range),
+            },
+            seconds_left: Limits {
+                warning: args.seconds_left_warning,
+                critical: args.seconds_left_critical,
             },
             mode: args.mode,
             named: Named {

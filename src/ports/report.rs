@@ -74,6 +74,14 @@ fn summary(facts: &Facts) -> String {
             headroom.outgoing
         );
     }
+    if let Some((_, destination)) = &verdict.filling {
+        let seconds = destination.forecast.seconds_left.unwrap_or_default();
+        let who = match &verdict.worst {
+            Worst::Connect(worst) if worst.tuple == destination.tuple => String::new(),
+            _ => format!("{} is ", name(destination)),
+        };
+        let _ = write!(text, "; {who}full in {seconds:.0} s");
+    }
     if let Some(sampled) = facts.sampled {
         let _ = write!(
             text,
@@ -168,7 +176,8 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
         Metric::seconds(
             "seconds_left",
             tightest.and_then(|f| f.seconds_left).unwrap_or(f64::NAN),
-        ),
+        )
+        .limits(plan.seconds_left.warning, plan.seconds_left.critical),
     ]
 }
 
@@ -214,6 +223,14 @@ fn findings(facts: &Facts) -> Vec<Finding> {
             },
         })
         .collect();
+    if let Some((state, destination)) = &verdict.filling {
+        findings.push(Finding {
+            cause: "filling-up",
+            state: *state,
+            text: format!("{}{}", name(destination), outlook(destination)),
+            advice: explain::connect_advice(destination),
+        });
+    }
     if let Some((state, destination)) = &verdict.half_used {
         findings.push(Finding {
             cause: "half-used",

@@ -20,6 +20,8 @@ pub struct Verdict {
     pub worst: Worst,
     /// Everything that alerts, worst first.
     pub alerts: Vec<(State, Worst)>,
+    /// The destination that is full first, where the limits of the seconds left are passed.
+    pub filling: Option<(State, Destination)>,
     /// The worst destination that has taken half of the range, where `connect()` gets slow.
     pub half_used: Option<(State, Destination)>,
 }
@@ -119,14 +121,32 @@ impl Verdict {
                 let state = plan.limits.judge(share).min(State::Warning);
                 (state, destination.clone())
             });
+        let filling = (plan.mode != Mode::Bind)
+            .then(|| filling(headroom, plan))
+            .flatten();
+        let foreseen = filling.as_ref().map_or(State::Ok, |(state, _)| *state);
         Self {
-            state: plan.limits.judge(share),
+            state: plan.limits.judge(share).max(foreseen),
             share,
             worst: budgets.swap_remove(0),
             alerts,
+            filling,
             half_used,
         }
     }
+}
+
+/// The destination with the fewest seconds left, if these are too few.
+fn filling(headroom: &Headroom, plan: &Plan) -> Option<(State, Destination)> {
+    let seconds = |destination: &Destination| destination.forecast.seconds_left;
+    let soonest = headroom
+        .destinations
+        .iter()
+        .filter_map(|destination| Some((seconds(destination)?, destination)))
+        .min_by(|(a, _), (b, _)| a.total_cmp(b));
+    let (seconds, destination) = soonest?;
+    let state = plan.seconds_left.judge(seconds);
+    (state != State::Ok).then(|| (state, destination.clone()))
 }
 
 /// Every port of the parity that connect() tries first is taken for this tuple; each further connect() looks at all
@@ -239,6 +259,26 @@ mod tests {
                 &plan(Mode::Auto, warning, 80.0),
             );
             assert_eq!(verdict.half_used.map(|(state, _)| state), half, "{used}");
+        }
+    }
+
+    #[test]
+    fn too_few_seconds_left_alert_and_never_full_does_not() {
+        let mut plan = plan(Mode::Auto, 50.0, 80.0);
+        plan.seconds_left.warning = "300:".parse().ok();
+        plan.seconds_left.critical = "60:".parse().ok();
+        for (seconds_left, state) in [
+            (None, State::Ok),
+            (Some(301.0), State::Ok),
+            (Some(299.0), State::Warning),
+            (Some(59.0), State::Critical),
+            (Some(0.0), State::Critical),
+        ] {
+            let mut headroom = headroom(Some(10), 0, Evidence::No);
+            headroom.destinations[0].forecast.seconds_left = seconds_left;
+            let verdict = Verdict::of(&headroom, &plan);
+            assert_eq!(verdict.state, state, "{seconds_left:?}");
+            assert_eq!(verdict.filling.is_some(), state != State::Ok);
         }
     }
 
