@@ -1,5 +1,7 @@
 //! The shipped CheckCommands under a real Icinga 2, on the incident.
 
+mod shipped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
