@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::netns::Target;
 use super::port_set::PortRange;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
@@ -70,6 +71,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", value_parser = parse_source, help_heading = "What to look at")]
     pub source: Vec<IpAddr>,
 
+    /// The network namespace: self, all, a name of ip netns, pid:N, path:FILE or container:ID; can be repeated
+    #[arg(long, value_name = "NAMESPACE", help_heading = "What to look at")]
+    pub netns: Vec<Target>,
+
     /// Look again and again for this long and report the peak
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "What to look at")]
     pub sample: Option<Duration>,
@@ -78,7 +83,7 @@ pub struct Args {
     #[arg(long, value_name = "LOW-HIGH", help_heading = "What to look at")]
     pub port_range: Option<PortRange>,
 
-    /// Where /proc is, for the kernel's settings
+    /// Where /proc is, for the kernel's settings and the processes
     #[arg(
         long,
         value_name = "FOLDER",

@@ -46,6 +46,8 @@ pub struct Usage {
     pub second_choice: u32,
     /// The reusable ones of these.
     pub second_choice_reusable: u32,
+    /// Those of them in TIME_WAIT.
+    pub second_choice_waiting: u32,
     /// Those known to share their port (`IP_BIND_ADDRESS_NO_PORT`).
     pub sharing: u32,
     /// When the TIME_WAITs end.
@@ -59,6 +61,8 @@ pub struct Usage {
 struct Port {
     /// The number of the tuple that was seen on it first, plus one.
     first: u32,
+    /// The inode of that one's socket, 0 for none.
+    inode: u32,
     /// Sockets on it that belong to tuples.
     sockets: u32,
     /// A local address was seen on it twice.
@@ -172,6 +176,7 @@ impl Census {
         };
         if port.first == 0 {
             port.first = number + 1;
+            port.inode = socket.inode;
         }
         let second_choice = self.range.is_second_choice(socket.source_port);
         let usage = &mut self.tuples[number as usize].1;
@@ -184,6 +189,7 @@ impl Census {
         match socket.state {
             State::TimeWait => {
                 usage.time_wait += 1;
+                usage.second_choice_waiting += u32::from(second_choice);
                 usage.add_time_wait(self.reuse, &tuple, socket.expires, second_choice);
             }
             State::Established => usage.established += 1,
@@ -261,6 +267,7 @@ impl Census {
                 second_choice: self.range.is_second_choice(number),
                 sockets: port.sockets,
                 first: port.first.checked_sub(1).map(|number| number as usize),
+                inode: port.inode,
                 // What a listener accepted shares its port by inheritance, which proves nothing once the listener
                 // has gone. It shows as destinations (its clients) that have this one port.
                 shared: port.sharing || (port.twice && port.sockets > single[at]),
@@ -280,6 +287,8 @@ pub struct PortUse {
     pub sockets: u32,
     /// The number of the tuple of one of them.
     pub first: Option<usize>,
+    /// The inode of that one's socket; 0 for one that no process holds, as those in TIME_WAIT.
+    pub inode: u32,
     /// It is certain that every connect() may share it.
     pub shared: bool,
 }

@@ -137,6 +137,7 @@ mod tests {
     use super::*;
     use crate::ports::census::Census;
     use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::evidence::Memory;
     use crate::ports::headroom::{Headroom, Named};
     use crate::ports::look::Look;
     use crate::ports::plan::Plan;
@@ -149,9 +150,10 @@ mod tests {
             census.add(&socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80"));
         }
         let plan = Plan::test();
-        let headroom = Headroom::of(&census, &Named::default());
+        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default());
         let look = Look {
             namespace: String::new(),
+            named: Named::default(),
             census,
             limits: Vec::new(),
             notes: Vec::new(),

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::TIME_WAIT_MS;
 use super::census::{Census, Tuple, Usage};
-use super::evidence::{self, Chooser, Evidence, Open};
+use super::evidence::{self, Chooser, Evidence, Memory, Open};
 use super::forecast::{Forecast, Now};
 use super::port_set::PortSet;
 
@@ -100,10 +100,11 @@ fn covers(named: IpAddr, address: IpAddr) -> bool {
 }
 
 impl Headroom {
-    /// Computes it.
-    pub fn of(census: &Census, named: &Named) -> Self {
+    /// Computes it, with what earlier looks have shown, and adds what this one shows.
+    pub fn of(census: &Census, named: &Named, memory: &mut Memory) -> Self {
         let open = Open::count(census);
-        let choosers = evidence::choosers(census, &open);
+        let choosers = evidence::choosers(census, &open, memory);
+        memory.learn(census, &choosers);
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
         for port in census.open_ports().filter(|port| !port.shared) {
@@ -289,7 +290,7 @@ mod tests {
             .into_iter()
             .chain(rest)
             .for_each(|socket| census.add(socket));
-        Headroom::of(&census, &Named::default())
+        Headroom::of(&census, &Named::default(), &mut Memory::default())
     }
 
     fn connections(state: State, ports: impl IntoIterator<Item = u16>, to: &str) -> Vec<Socket> {
@@ -400,7 +401,7 @@ mod tests {
             "192.0.2.1:1000",
             "192.0.2.9:80",
         ));
-        let headroom = Headroom::of(&census, &Named::default());
+        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default());
         assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));
     }
 
@@ -422,7 +423,7 @@ mod tests {
             "192.0.2.1:1000",
             "192.0.2.9:80",
         ));
-        let headroom = Headroom::of(&census, &named);
+        let headroom = Headroom::of(&census, &named, &mut Memory::default());
         assert_eq!(headroom.destinations.len(), 1);
         assert!(headroom.destinations[0].named && headroom.destinations[0].sockets == 0);
         assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::proc_net;
 use super::sysctl::read_small;
 
 /// A limit, and how much of it is used.
@@ -30,7 +31,7 @@ pub fn read(root: &Path, time_wait: u64) -> Vec<Neighbour> {
         let text = read_small(&root.join(path)).ok()?;
         text.split_ascii_whitespace().nth(at)?.parse().ok()
     };
-    let sockstat = read_small(&root.join("net/sockstat")).unwrap_or_default();
+    let sockstat = read_small(&proc_net::folder(root).join("sockstat")).unwrap_or_default();
     let limit = |name, used: Option<u64>, limit: Option<u64>| {
         Some(Neighbour {
             name,

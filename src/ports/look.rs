@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::census::{Census, Tuple};
+use super::headroom::Named;
 use super::limits::{self, Neighbour};
 use super::plan::Plan;
+use super::port_set::PortRange;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
 use super::socket::State;
@@ -15,6 +17,8 @@ use super::sysctl::Sysctl;
 pub struct Look {
     /// The namespace, as in `net:[4026531840]`.
     pub namespace: String,
+    /// What was asked for by name, as its routes have it.
+    pub named: Named,
     /// The sockets, counted.
     pub census: Census,
     /// Other limits that look alike when they are reached.
@@ -24,23 +28,71 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at the namespace of this process.
-    pub fn at(plan: &Plan) -> anyhow::Result<Self> {
+    /// Looks at the namespace of this thread, which is called so.
+    pub fn at(plan: &Plan, label: &str) -> anyhow::Result<Self> {
+        let named = plan.named();
         let sysctl = Sysctl::read(&plan.proc, plan.range)?;
         let mut notes = sysctl.assumed.clone();
-        let census = count(&plan.proc, &sysctl, &plan.named.tuples, &mut notes)?;
+        let census = count(&plan.proc, &sysctl, &named.tuples, &mut notes)?;
+        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        let number = namespace();
+        let namespace = if label.is_empty() {
+            number
+        } else {
+            format!("{label} {number}")
+        };
+        Ok(Self::new(namespace, named, census, limits, notes))
+    }
+
+    /// Looks at the namespace of a process from outside: its connections are all that can be seen.
+    pub fn at_process(
+        plan: &Plan,
+        range: PortRange,
+        pid: u32,
+        label: &str,
+    ) -> anyhow::Result<Self> {
+        let named = Named {
+            tuples: Vec::new(),
+            ..plan.named()
+        };
+        let sysctl = Sysctl::unread(range);
+        let mut notes = sysctl.assumed.clone();
+        notes.push(
+            "the namespace may not be joined (CAP_SYS_ADMIN): read its connections alone, without bound sockets and \
+             timers, so that there is no forecast"
+                .to_owned(),
+        );
+        let mut census = Census::new(&sysctl, &[]);
+        proc_net::dump(&plan.proc.join(pid.to_string()), |socket| {
+            census.add(socket);
+        })?;
+        Ok(Self::new(
+            label.to_owned(),
+            named,
+            census,
+            Vec::new(),
+            notes,
+        ))
+    }
+
+    fn new(
+        namespace: String,
+        named: Named,
+        census: Census,
+        limits: Vec<Neighbour>,
+        mut notes: Vec<String>,
+    ) -> Self {
         if census.unlisted > 0 {
             notes.push(format!(
                 "{} connections go to more destinations than are counted one by one; they count as taken ports",
                 census.unlisted
             ));
         }
-        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
         for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
             notes.push(match limit.name {
                 "time_wait_buckets" => {
-                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of \
-                                        closing is higher than it looks"
+                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than \
+                     it looks"
                         .to_owned()
                 }
                 name => format!(
@@ -49,12 +101,13 @@ impl Look {
                 ),
             });
         }
-        Ok(Self {
-            namespace: namespace(),
-            limits,
+        Self {
+            namespace,
+            named,
             census,
+            limits,
             notes,
-        })
+        }
     }
 }
 

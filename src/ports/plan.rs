@@ -9,6 +9,7 @@ use anyhow::ensure;
 use super::args::{Args, Mode};
 use super::census::Tuple;
 use super::headroom::Named;
+use super::netns::Target;
 use super::port_set::PortRange;
 use crate::plugin::{Limits, Range};
 
@@ -21,8 +22,12 @@ pub struct Plan {
     pub seconds_left: Limits<Range>,
     /// Which budgets decide the state.
     pub mode: Mode,
-    /// What was named.
-    pub named: Named,
+    /// Remote addresses and ports named.
+    pub destinations: Vec<SocketAddr>,
+    /// Local addresses named.
+    pub sources: Vec<IpAddr>,
+    /// Network namespaces named; the own one without.
+    pub netns: Vec<Target>,
     /// Overrules `ip_local_port_range`.
     pub range: Option<PortRange>,
     /// Where `/proc` is.
@@ -37,35 +42,13 @@ impl TryFrom<&Args> for Plan {
     type Error = anyhow::Error;
 
     fn try_from(args: &Args) -> anyhow::Result<Self> {
-        let destinations: Vec<_> = args
-            .destination
-            .iter()
-            .map(|to| (to.ip(), to.port()))
-            .collect();
-        let mut tuples = Vec::new();
-        for to in &args.destination {
-            if args.source.is_empty() {
-                tuples.push(tuple(source_towards(*to), *to));
-            }
-            let same_family = args
-                .source
-                .iter()
-                .filter(|from| from.is_ipv4() == to.is_ipv4());
-            tuples.extend(same_family.map(|from| {
-                let from = if from.is_unspecified() {
-                    source_towards(*to)
-                } else {
-                    *from
-                };
-                tuple(from, *to)
-            }));
-        }
         for from in &args.source {
-            let pairs = destinations
+            let pairs = args
+                .destination
                 .iter()
-                .any(|(to, _)| to.is_ipv4() == from.is_ipv4());
+                .any(|to| to.is_ipv4() == from.is_ipv4());
             ensure!(
-                destinations.is_empty() || pairs,
+                args.destination.is_empty() || pairs,
                 "--source {from}: no --destination is of its family"
             );
         }
@@ -80,16 +63,47 @@ impl TryFrom<&Args> for Plan {
                 critical: args.seconds_left_critical,
             },
             mode: args.mode,
-            named: Named {
-                tuples,
-                destinations,
-                sources: args.source.clone(),
-            },
+            destinations: args.destination.clone(),
+            sources: args.source.clone(),
+            netns: args.netns.clone(),
             range: args.port_range,
             proc: args.proc.clone(),
             sample: args.sample,
             explain: args.explain,
         })
+    }
+}
+
+impl Plan {
+    /// What was named, with the local addresses that the routes of this thread's namespace give.
+    pub fn named(&self) -> Named {
+        let mut tuples = Vec::new();
+        for to in &self.destinations {
+            if self.sources.is_empty() {
+                tuples.push(tuple(source_towards(*to), *to));
+            }
+            let same_family = self
+                .sources
+                .iter()
+                .filter(|from| from.is_ipv4() == to.is_ipv4());
+            tuples.extend(same_family.map(|from| {
+                let from = if from.is_unspecified() {
+                    source_towards(*to)
+                } else {
+                    *from
+                };
+                tuple(from, *to)
+            }));
+        }
+        Named {
+            tuples,
+            destinations: self
+                .destinations
+                .iter()
+                .map(|to| (to.ip(), to.port()))
+                .collect(),
+            sources: self.sources.clone(),
+        }
     }
 }
 

@@ -41,13 +41,55 @@ pub struct Facts<'a> {
     pub sampled: Option<Sampled>,
 }
 
-/// Renders.
-pub fn render(facts: &Facts) -> Report {
-    let mut report = Report::new(facts.verdict.state, summary(facts));
-    report.metrics = metrics(facts);
-    report.findings = findings(facts);
-    report.details = details(facts);
-    lines(facts, &mut report);
+/// Renders the namespaces, of which the worst comes first. There is at least one, or it would be an error.
+pub fn render(spaces: &[Facts], notes: &[String]) -> Report {
+    let Some(worst) = spaces.first() else {
+        return Report::new(State::Unknown, "no network namespace could be seen");
+    };
+    let chosen = !worst.plan.netns.is_empty();
+    let mut text = summary(worst);
+    if chosen {
+        let _ = write!(text, " (namespace {}", worst.look.namespace);
+        if spaces.len() > 1 {
+            let _ = write!(text, ", the worst of {}", spaces.len());
+        }
+        text.push(')');
+    }
+    let mut report = Report::new(worst.verdict.state, text);
+    report.metrics = metrics(worst);
+    report
+        .metrics
+        .push(Metric::count("namespaces", spaces.len() as u64));
+    for facts in spaces {
+        let mut found = findings(facts);
+        if chosen {
+            for finding in &mut found {
+                finding.text = format!("{}: {}", facts.look.namespace, finding.text);
+            }
+        }
+        report.findings.extend(found);
+    }
+    report
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
+    report.findings.truncate(MOST_LISTED);
+    for note in notes {
+        report.line(0, format!("note: {note}"));
+    }
+    lines(worst, &mut report);
+    for facts in &spaces[1..] {
+        report.line(
+            1,
+            format!(
+                "namespace {}: {} {}",
+                facts.look.namespace,
+                facts.verdict.state,
+                summary(facts)
+            ),
+        );
+    }
+    let listed = spaces.iter().take(MOST_LISTED);
+    report.details = json!({"namespaces": listed.map(details).collect::<Vec<_>>()});
     report
 }
 
@@ -354,7 +396,7 @@ fn details(facts: &Facts) -> Value {
         .iter()
         .map(|limit| json!({"name": limit.name, "used": limit.used, "limit": limit.limit}))
         .collect();
-    json!({"namespaces": [{
+    json!({
         "name": look.namespace,
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
@@ -364,7 +406,7 @@ fn details(facts: &Facts) -> Value {
         "sources": listed(&headroom.sources, |s| s.named).map(source).collect::<Vec<_>>(),
         "destinations": listed(&headroom.destinations, |d| d.named).map(destination).collect::<Vec<_>>(),
         "limits": limits,
-    }]})
+    })
 }
 
 /// The first ones, and those asked for by name.
