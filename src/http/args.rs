@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::secrets::SecretArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -158,7 +159,7 @@ pub struct Args {
     )]
     pub useragent: Option<String>,
 
-    /// User and password of basic authentication
+    /// User and password of basic authentication; better in a file or the environment, see --authorization-file
     #[arg(
         short,
         long,
@@ -389,6 +390,10 @@ pub struct Args {
     /// Taken for compatibility: there is no HTML in any output
     #[arg(short = 'n', long, help_heading = "Common options")]
     pub nohtml: bool,
+
+    /// Where secrets are.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
 
     #[command(flatten)]
     common: Common,

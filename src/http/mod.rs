@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
-//! | [`target`], [`request`] | where a request goes, and what it says |
+//! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
 //! | [`connect`], [`trace`] | from a name to a connection, and how far it came |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
@@ -29,6 +29,7 @@ pub mod probe;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod secrets;
 pub mod summary;
 pub mod target;
 pub mod tls;

@@ -4,6 +4,7 @@ mod kinds;
 mod replies;
 mod requests;
 mod runs;
+mod secrets;
 mod side_by_side;
 
 use std::process::Command;
