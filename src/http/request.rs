@@ -82,6 +82,11 @@ impl Template {
         self.has(&REQUEST_ID)
     }
 
+    /// Whether it is a POST.
+    pub fn posts(&self) -> bool {
+        self.method == Method::POST
+    }
+
     fn has(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|(other, _)| other == name)
     }
@@ -132,6 +137,13 @@ impl TryFrom<&Args> for Template {
             body: args.post.clone().unwrap_or_default().into(),
         })
     }
+}
+
+/// Makes a GET of it, as curl does behind a POST that was redirected.
+pub fn make_get(request: &mut Request<Full<Bytes>>) {
+    *request.method_mut() = Method::GET;
+    *request.body_mut() = Full::default();
+    request.headers_mut().remove(CONTENT_TYPE);
 }
 
 /// Escapes what must not stand in a request line, a blank for one: `check_http` sends it as it is, and servers answer

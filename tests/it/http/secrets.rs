@@ -105,7 +105,7 @@ fn a_secret_that_cannot_be_had_is_unknown_and_is_not_shown() {
         path.to_str().unwrap().to_owned()
     };
     let empty = write("empty", b"\n");
-    let large = write("large", &[b'x'; 70_000]);
+    let large = write("large", &vec![b'x'; 70_000]);
     let control = write("control", b"hush\x07hush");
     let server = FaultServer::start(|_| Act::Send(page(GOOD, "")));
     let file = |path: &str| format!("X-Key={path}");
