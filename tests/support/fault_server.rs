@@ -273,7 +273,7 @@ fn wait_until_gone(stream: &mut dyn Both) {
 }
 
 /// A self-signed certificate for `localhost`, and ring; with an authority, for clients that it vouches for.
-fn tls_config(authority: Option<CertificateDer<'static>>) -> Arc<ServerConfig> {
+pub fn tls_config(authority: Option<CertificateDer<'static>>) -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .expect("ring can make a certificate");
     let key =
