@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::expect::ExpectArgs;
+use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
@@ -137,7 +138,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]
+    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
@@ -396,6 +397,10 @@ pub struct Args {
     /// Where secrets are.
     #[command(flatten)]
     pub secrets: SecretArgs,
+
+    /// The proxy to go through.
+    #[command(flatten)]
+    pub route: ProxyArgs,
 
     /// What a probe is expected to be, beyond `check_http`'s means.
     #[command(flatten)]

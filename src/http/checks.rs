@@ -252,7 +252,7 @@ fn redirect_state(action: OnRedirect) -> State {
 }
 
 /// The three digits behind the first blank, and nothing but three.
-fn status_of(line: &str) -> Option<u16> {
+pub fn status_of(line: &str) -> Option<u16> {
     let (_, rest) = line.split_once(' ')?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 3 {

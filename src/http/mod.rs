@@ -7,6 +7,7 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
+//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
@@ -27,6 +28,7 @@ pub mod expect;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
+pub mod proxy;
 pub mod reply;
 pub mod report;
 pub mod request;
@@ -36,6 +38,7 @@ pub mod summary;
 pub mod target;
 pub mod tls;
 pub mod trace;
+pub mod tunnel;
 pub mod verdict;
 pub mod wire;
 

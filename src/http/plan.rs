@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -12,7 +13,9 @@ use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::pattern;
+use super::proxy::{Proxy, is_connect};
 use super::request::Template;
+use super::secrets;
 use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
 use crate::plugin::{Arguments, Limit, Limits, State};
@@ -51,6 +54,12 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How bad it is to reach it.
     pub timeout_result: State,
+    /// The proxy that requests go through.
+    pub proxy: Option<Proxy>,
+    /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
+    pub proxy_authorization: Option<HeaderValue>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub announce: bool,
     /// Where connections leave this host.
     pub source: Source,
     /// How long the certificate must be good.
@@ -142,7 +151,19 @@ impl TryFrom<&Args> for Plan {
 
     fn try_from(args: &Args) -> anyhow::Result<Self> {
         let request = Template::try_from(args)?;
+        let proxy = Proxy::from_args(args)?;
         let target = target(args)?;
+        anyhow::ensure!(
+            proxy.is_none() || !target.is_file(),
+            "-I {}: a socket in the file system is not behind a proxy",
+            target.address
+        );
+        let proxy_authorization = match &proxy {
+            None => secrets::proxy_pair(args)?
+                .map(|pair| secrets::basic("-b", &pair))
+                .transpose()?,
+            Some(_) => None,
+        };
         request.build(&target, None)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
@@ -172,6 +193,9 @@ impl TryFrom<&Args> for Plan {
             max_redirects: args.max_redirs,
             timeout,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
+            proxy,
+            proxy_authorization,
+            announce: args.route.haproxy_protocol,
             source: Source::try_from(&args.source)?,
             certificate: args.certificate.as_deref().map(parse_days).transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
@@ -242,6 +266,18 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         }
     };
     let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
+    if let (true, Some(host)) = (is_connect(args), &host) {
+        // -I and -p are the proxy's.
+        let port = host_port.unwrap_or(default_port(true));
+        return Ok(Target {
+            https: true,
+            address: host.clone(),
+            port,
+            host: Some(host.clone()),
+            host_port: port,
+            path: args.url.clone(),
+        });
+    }
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,

@@ -283,6 +283,9 @@ fn advice(summary: &Summary) -> &'static str {
         Some(Kind::Timeout | Kind::Slow) => {
             "the phases (-v) tell the network, the proxy and the backend apart"
         }
+        Some(Kind::Proxy) => {
+            "look into the proxy's log, and whether its rules allow the server and its port"
+        }
         Some(Kind::Reset | Kind::Closed | Kind::Truncated) => {
             "the connection broke at the server or on the way: search its log for the client ports (-v)"
         }

@@ -2,6 +2,7 @@
 
 mod expectations;
 mod kinds;
+mod proxies;
 mod replies;
 mod requests;
 mod runs;
