@@ -160,6 +160,8 @@ async fn secure(means: Means<'_>, stream: TcpStream, trace: &mut Trace) -> Resul
         return Ok(Stream::Tcp(stream));
     };
     trace.stage = Stage::Securing;
+    // The end of the handshake and the request are two small writes: the second must not wait for the first's receipt.
+    let _ = stream.set_nodelay(true);
     let host = means.target.host.as_ref().unwrap_or(&means.target.address);
     // What cannot be a server name is not sent as one; the name has no other use here.
     let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
