@@ -5,6 +5,7 @@ mod replies;
 mod requests;
 mod runs;
 mod side_by_side;
+mod transcript;
 
 use std::process::Command;
 
