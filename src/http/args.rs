@@ -8,6 +8,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::expect::ExpectArgs;
+use super::secrets::SecretArgs;
+use super::source::SourceArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -158,7 +161,7 @@ pub struct Args {
     )]
     pub useragent: Option<String>,
 
-    /// User and password of basic authentication
+    /// User and password of basic authentication; better in a file or the environment, see --authorization-file
     #[arg(
         short,
         long,
@@ -206,7 +209,7 @@ pub struct Args {
     #[arg(long, help_heading = "Request", overrides_with = "request_id")]
     pub no_request_id: bool,
 
-    /// What to make of a redirect; sticky stays with the address, stickyport with address and port
+    /// What to make of a redirect; sticky stays with the address, stickyport with address and port, curl follows as curl does
     #[arg(
         short = 'f',
         long,
@@ -390,6 +393,18 @@ pub struct Args {
     #[arg(short = 'n', long, help_heading = "Common options")]
     pub nohtml: bool,
 
+    /// Where secrets are.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
+
+    /// What a probe is expected to be, beyond `check_http`'s means.
+    #[command(flatten)]
+    pub expected: ExpectArgs,
+
+    /// Where to connect from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
     #[command(flatten)]
     common: Common,
 }
@@ -411,6 +426,8 @@ pub enum OnRedirect {
     Sticky,
     /// Go on with the path it names, at the same address and port.
     Stickyport,
+    /// Go where it points, as libcurl does it.
+    Curl,
 }
 
 impl Arguments for Args {

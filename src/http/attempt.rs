@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::args::OnRedirect;
 use super::certificate;
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
+use super::request;
 use super::target::Target;
 use super::tls;
 use super::trace::{Stage, Trace};
@@ -91,6 +93,9 @@ impl Prober {
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
+            Err(Miss::Server(Kind::ConnectTimeout, words)) => {
+                Judgement::final_word(self.plan.timeout_result, Kind::ConnectTimeout, words)
+            }
             Err(Miss::Server(kind, words)) => Judgement::final_word(State::Critical, kind, words),
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
@@ -100,6 +105,10 @@ impl Prober {
             judgement.worsen(certificate.state, Kind::Certificate);
         }
         course.phases.add(&course.trace.phases());
+        self.plan
+            .checks
+            .phases
+            .judge(&mut judgement, &course.phases);
         Ok(Probe {
             at,
             path,
@@ -128,6 +137,7 @@ impl Prober {
         let plan = &self.plan;
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
+        let mut by_get = false;
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
@@ -139,10 +149,13 @@ impl Prober {
                 course.certificate = Some(judged);
             }
             // The first target was tried when the plan was made: only one that a redirect named can fail here.
-            let request = plan
+            let mut request = plan
                 .request
                 .build(&target, request_id)
                 .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            if by_get {
+                request::make_get(&mut request);
+            }
             let received = exchange(means, stream, request, &mut course.trace).await?;
             if plan.show.page {
                 let page = &received.reply.page;
@@ -156,12 +169,15 @@ impl Prober {
                     Ok(judgement) => judgement,
                     Err(last) => return Ok(last),
                 };
-            if !judgement.follows(&plan.checks, plan.on_redirect) {
+            let curl = plan.on_redirect == OnRedirect::Curl;
+            let stays = curl && received.reply.header("location").is_none();
+            if stays || !judgement.follows(&plan.checks, plan.on_redirect) {
                 let size = course.trace.tape.size;
                 plan.checks
                     .judge_content(&mut judgement, &received, size, &target);
                 return Ok(judgement);
             }
+            by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
             target = match self.next(&target, &received, redirects) {
                 Ok(next) => next,
@@ -181,6 +197,7 @@ impl Prober {
         Ok(Means {
             target,
             family: self.plan.family,
+            source: &self.plan.source,
             tls: if target.https {
                 Some(self.tls()?)
             } else {
@@ -220,6 +237,11 @@ impl Prober {
             let words = format!("Could not parse redirect location - {line} - {location}");
             return last(State::Unknown, words);
         };
+        let curl = plan.on_redirect == OnRedirect::Curl;
+        if redirects > plan.max_redirects && curl {
+            let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
+            return last(State::Critical, words);
+        }
         if redirects > plan.max_redirects {
             let words = format!(
                 "maximum redirection depth {} exceeded - {}",
@@ -228,7 +250,7 @@ impl Prober {
             );
             return last(State::Warning, words);
         }
-        if next == *from {
+        if next == *from && !curl {
             let words = format!("redirection creates an infinite loop - {}", next.url());
             return last(State::Critical, words);
         }
@@ -243,6 +265,6 @@ impl Prober {
         };
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");
-        Judgement::final_word(State::Critical, kind, words)
+        Judgement::final_word(self.plan.timeout_result, kind, words)
     }
 }

@@ -6,14 +6,17 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::plan::{Family, PageUse};
 use super::probe::Kind;
+use super::source::Source;
 use super::target::Target;
 use super::trace::{Stage, Trace};
-use super::wire::{Stream, connect_tcp};
+use super::wire::{Stream, connect_tcp, tcp_socket};
 
 /// What an exchange needs beside its request.
 #[derive(Clone, Copy)]
@@ -22,6 +25,8 @@ pub struct Means<'a> {
     pub target: &'a Target,
     /// The address family to keep to.
     pub family: Family,
+    /// Where the connection leaves this host.
+    pub source: &'a Source,
     /// For https.
     pub tls: Option<&'a TlsConnector>,
     /// What becomes of the page.
@@ -42,10 +47,26 @@ pub enum Miss {
 /// Connects, and shakes hands where it is https.
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
-        return connect_file(&means.target.address, trace).await;
+        let stream = connect_file(&means.target.address, trace).await?;
+        return match means.tls {
+            Some(connector) => {
+                let session = secure(connector, means, stream, trace).await?;
+                Ok(Stream::TlsUnix(session))
+            }
+            None => Ok(Stream::Unix(stream)),
+        };
     }
     let stream = connect(means, trace).await?;
-    secure(means, stream, trace).await
+    match means.tls {
+        Some(connector) => {
+            // The end of the handshake and the request are two small writes: the second must not wait for the first's
+            // receipt.
+            let _ = stream.set_nodelay(true);
+            let session = secure(connector, means, stream, trace).await?;
+            Ok(Stream::Tls(session))
+        }
+        None => Ok(Stream::Tcp(stream)),
+    }
 }
 
 async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss> {
@@ -55,7 +76,14 @@ async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss>
     for address in addresses {
         let remote = SocketAddr::new(address, means.target.port);
         trace.remote = Some(remote);
-        match connect_tcp(remote, &mut trace.local).await {
+        let connected = match tcp_socket(remote) {
+            Ok(socket) => {
+                means.source.apply(&socket).map_err(Miss::Host)?;
+                connect_tcp(socket, remote, &mut trace.local).await
+            }
+            Err(error) => Err(error),
+        };
+        match connected {
             Ok(stream) => {
                 trace.connected = Some(Instant::now());
                 return Ok(stream);
@@ -68,7 +96,7 @@ async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss>
     Err(no_connection(remote, &error))
 }
 
-async fn connect_file(path: &str, trace: &mut Trace) -> Result<Stream, Miss> {
+async fn connect_file(path: &str, trace: &mut Trace) -> Result<UnixStream, Miss> {
     trace.stage = Stage::Connecting;
     let stream = UnixStream::connect(path).await.map_err(|error| {
         let words = format!("connect to file socket {path}: {}", without_number(&error));
@@ -80,7 +108,7 @@ async fn connect_file(path: &str, trace: &mut Trace) -> Result<Stream, Miss> {
         }
     })?;
     trace.connected = Some(Instant::now());
-    Ok(Stream::Unix(stream))
+    Ok(stream)
 }
 
 fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
@@ -117,10 +145,14 @@ fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
 }
 
 async fn resolve(means: Means<'_>, trace: &mut Trace) -> Result<Vec<IpAddr>, Miss> {
-    let fits = |address: &IpAddr| match means.family {
-        Family::Any => true,
-        Family::V4 => address.is_ipv4(),
-        Family::V6 => address.is_ipv6(),
+    let ours = means.source.address;
+    let fits = |address: &IpAddr| {
+        let family = match means.family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        };
+        family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
     };
     let name = &means.target.address;
     let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
@@ -155,13 +187,13 @@ fn no_address(name: &str, error: &io::Error) -> Miss {
     }
 }
 
-async fn secure(means: Means<'_>, stream: TcpStream, trace: &mut Trace) -> Result<Stream, Miss> {
-    let Some(connector) = means.tls.filter(|_| means.target.https) else {
-        return Ok(Stream::Tcp(stream));
-    };
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    connector: &TlsConnector,
+    means: Means<'_>,
+    stream: S,
+    trace: &mut Trace,
+) -> Result<Box<TlsStream<S>>, Miss> {
     trace.stage = Stage::Securing;
-    // The end of the handshake and the request are two small writes: the second must not wait for the first's receipt.
-    let _ = stream.set_nodelay(true);
     let host = means.target.host.as_ref().unwrap_or(&means.target.address);
     // What cannot be a server name is not sent as one; the name has no other use here.
     let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
@@ -173,7 +205,7 @@ async fn secure(means: Means<'_>, stream: TcpStream, trace: &mut Trace) -> Resul
     match connector.connect(name, stream).await {
         Ok(stream) => {
             trace.secured = Some(Instant::now());
-            Ok(Stream::Tls(Box::new(stream)))
+            Ok(Box::new(stream))
         }
         Err(error) => Err(Miss::Server(Kind::Tls, no_session(&error))),
     }

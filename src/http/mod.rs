@@ -4,12 +4,12 @@
 //! |---|---|
 //! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
-//! | [`target`], [`request`] | where a request goes, and what it says |
+//! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
-//! | [`connect`], [`trace`] | from a name to a connection, and how far it came |
+//! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
-//! | [`checks`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
+//! | [`checks`], [`expect`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`burst`] | the loop |
 //! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
@@ -23,12 +23,15 @@ pub mod certificate;
 pub mod checks;
 pub mod connect;
 pub mod exchange;
+pub mod expect;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod secrets;
+pub mod source;
 pub mod summary;
 pub mod target;
 pub mod tls;

@@ -13,8 +13,9 @@ use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::pattern;
 use super::request::Template;
+use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
-use crate::plugin::{Arguments, Limit, Limits};
+use crate::plugin::{Arguments, Limit, Limits, State};
 use crate::stats;
 
 /// The probes of a run that does not say.
@@ -48,6 +49,10 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How bad it is to reach it.
+    pub timeout_result: State,
+    /// Where connections leave this host.
+    pub source: Source,
     /// How long the certificate must be good.
     pub certificate: Option<DaysLeft>,
     /// Whether a request is sent even where the certificate is looked at.
@@ -166,6 +171,8 @@ impl TryFrom<&Args> for Plan {
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
+            source: Source::try_from(&args.source)?,
             certificate: args.certificate.as_deref().map(parse_days).transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
@@ -235,10 +242,6 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         }
     };
     let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
-    anyhow::ensure!(
-        !(https && address.starts_with('/')),
-        "-I {address}: https over a socket in the file system is not supported"
-    );
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
@@ -266,10 +269,13 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     Ok(Checks {
         expect: given(&args.expect),
+        expect_last: args.expected.expect_last || args.onredirect == OnRedirect::Curl,
+        statuses: args.expected.status.clone(),
         header: given(&args.header_string),
         string: given(&args.string),
         regex,
         invert_regex: args.invert_regex,
+        state_regex: args.expected.state_regex.unwrap_or(State::Critical),
         max_age: args.max_age,
         size: args.pagesize.as_deref().map(parse_size).transpose()?,
         time: if args.percentile.is_some() {
@@ -281,6 +287,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
             limits
         },
         run_time: limits,
+        phases: args.expected.phases(),
     })
 }
 

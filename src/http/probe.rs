@@ -94,6 +94,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind of a status that is not wanted.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            400..=499 => Self::Http4xx,
+            500..=599 => Self::Http5xx,
+            _ => Self::Content,
+        }
+    }
+
     /// Its name, as in the JSON document.
     pub fn name(self) -> &'static str {
         match self {

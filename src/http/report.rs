@@ -159,8 +159,10 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
     ] {
         metrics.push(seconds(label.to_owned(), value));
     }
-    for (name, phase) in Phases::NAMES.iter().zip(&summary.phases) {
-        metrics.push(seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95)));
+    let limits = plan.checks.phases.in_order();
+    for ((name, phase), limits) in Phases::NAMES.iter().zip(&summary.phases).zip(limits) {
+        let metric = seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95));
+        metrics.push(metric.limits(limits.warning, limits.critical));
     }
     metrics
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -45,18 +46,19 @@ pub enum Stream {
     Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Encrypted, to a socket in the file system.
+    TlsUnix(Box<TlsStream<UnixStream>>),
 }
 
 impl Stream {
     /// The certificate that the server showed.
     pub fn certificate(&self) -> Option<&[u8]> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(stream) => {
-                let (_, session) = stream.get_ref();
-                Some(session.peer_certificates()?.first()?.as_ref())
-            }
-        }
+        let session = match self {
+            Self::Tcp(_) | Self::Unix(_) => return None,
+            Self::Tls(stream) => stream.get_ref().1,
+            Self::TlsUnix(stream) => stream.get_ref().1,
+        };
+        Some(session.peer_certificates()?.first()?.as_ref())
     }
 }
 
@@ -83,6 +85,7 @@ impl AsyncRead for Wire<'_> {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -114,6 +117,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
         Poll::Ready(Ok(written))
@@ -124,6 +128,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -132,22 +137,28 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
-/// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
-/// connection that is refused or never answered has one as well.
-pub async fn connect_tcp(
-    remote: SocketAddr,
-    local: &mut Option<SocketAddr>,
-) -> io::Result<TcpStream> {
+/// A socket to connect with.
+pub fn tcp_socket(remote: SocketAddr) -> io::Result<OwnedFd> {
     let family = match remote {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
+/// connection that is refused or never answered has one as well.
+pub async fn connect_tcp(
+    socket: OwnedFd,
+    remote: SocketAddr,
+    local: &mut Option<SocketAddr>,
+) -> io::Result<TcpStream> {
     match connect(&socket, &remote) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(error) => return Err(error.into()),

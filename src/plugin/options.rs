@@ -204,7 +204,8 @@ pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_state(text: &str) -> Result<State, String> {
+/// A state, by its name or its exit code.
+pub fn parse_state(text: &str) -> Result<State, String> {
     match text.to_ascii_lowercase().as_str() {
         "ok" | "0" => Ok(State::Ok),
         "warning" | "1" => Ok(State::Warning),

@@ -1,9 +1,11 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod expectations;
 mod kinds;
 mod replies;
 mod requests;
 mod runs;
+mod secrets;
 mod side_by_side;
 mod transcript;
 
