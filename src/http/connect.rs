@@ -70,9 +70,13 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
     announce(means, &mut stream, ends).await?;
     match means.tls {
-        Some(connector) => secure(connector, means, stream, trace)
-            .await
-            .map(Stream::Tls),
+        Some(connector) => {
+            // The end of the handshake and the request are two small writes: the second must not wait for the first's
+            // receipt.
+            let _ = stream.set_nodelay(true);
+            let session = secure(connector, means, stream, trace).await?;
+            Ok(Stream::Tls(session))
+        }
         None => Ok(Stream::Tcp(stream)),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -165,11 +165,21 @@ pub async fn connect_tcp(
     }
     let stream = TcpStream::from_std(socket.into())?;
     *local = stream.local_addr().ok();
-    stream.writable().await?;
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
+    // To ask again tells how far it came, and why not. What is near is there by now, and nothing has to be waited for.
+    let again = || -> io::Result<()> {
+        match connect(&stream, &remote) {
+            Ok(()) | Err(Errno::ISCONN) => Ok(()),
+            Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    match again() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            stream.async_io(Interest::WRITABLE, again).await?;
+        }
+        other => other?,
     }
-    // The end of a handshake and the request are two small writes: the second must not wait for the first's receipt.
-    stream.set_nodelay(true)?;
     Ok(stream)
 }

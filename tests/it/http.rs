@@ -8,6 +8,7 @@ mod requests;
 mod runs;
 mod secrets;
 mod side_by_side;
+mod transcript;
 
 use std::process::Command;
 

@@ -7,6 +7,7 @@ pub mod daemons;
 pub mod fault_server;
 pub mod growing_log;
 pub mod icinga;
+pub mod identity;
 pub mod incident;
 pub mod netns;
 pub mod nginx;
