@@ -9,6 +9,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::expect::ExpectArgs;
+use super::extra_opts;
+use super::jsonpath::JsonArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
@@ -398,6 +400,10 @@ pub struct Args {
     #[command(flatten)]
     pub secrets: SecretArgs,
 
+    /// What a page of JSON must hold.
+    #[command(flatten)]
+    pub json: JsonArgs,
+
     /// The proxy to go through.
     #[command(flatten)]
     pub route: ProxyArgs,
@@ -409,6 +415,10 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
+    #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
+    pub extra_opts: Option<Option<String>>,
 
     #[command(flatten)]
     common: Common,
@@ -451,8 +461,8 @@ impl Arguments for Args {
         self.common.limit().max(burst)
     }
 
-    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
-        argv::rewrite(argv)
+    fn rewrite(argv: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        Ok(argv::rewrite(extra_opts::expand(argv)?))
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::jsonpath::{self, JSON_LIMIT};
 use super::pattern;
 use super::proxy::{Proxy, is_connect};
 use super::request::Template;
@@ -150,6 +151,10 @@ impl TryFrom<&Args> for Plan {
     type Error = anyhow::Error;
 
     fn try_from(args: &Args) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            args.extra_opts.is_none(),
+            "--extra-opts cannot be abbreviated"
+        );
         let request = Template::try_from(args)?;
         let proxy = Proxy::from_args(args)?;
         let target = target(args)?;
@@ -204,6 +209,8 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Unread
             } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
                 PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+            } else if args.json.any() {
+                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
             } else {
@@ -311,6 +318,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
         string: given(&args.string),
         regex,
         invert_regex: args.invert_regex,
+        json: jsonpath::compile(&args.json)?,
         state_regex: args.expected.state_regex.unwrap_or(State::Critical),
         max_age: args.max_age,
         size: args.pagesize.as_deref().map(parse_size).transpose()?,

@@ -1,6 +1,8 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
 mod expectations;
+mod extra_opts;
+mod json;
 mod kinds;
 mod proxies;
 mod replies;
