@@ -11,6 +11,7 @@ use super::argv;
 use super::expect::ExpectArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
+use super::verify::VerifyArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -404,6 +405,10 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// Whether certificates are verified.
+    #[command(flatten)]
+    pub verify: VerifyArgs,
 
     #[command(flatten)]
     common: Common,

@@ -5,7 +5,7 @@
 //! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
-//! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
+//! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
@@ -37,6 +37,7 @@ pub mod target;
 pub mod tls;
 pub mod trace;
 pub mod verdict;
+pub mod verify;
 pub mod wire;
 
 pub use args::{Args, OnRedirect};

@@ -15,6 +15,7 @@ use super::pattern;
 use super::request::Template;
 use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
+use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
 use crate::stats;
 
@@ -100,6 +101,8 @@ pub struct Tls {
     pub sni: bool,
     /// The PEM files with the certificate to show and with its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whom to trust; `None`: whoever answers.
+    pub trust: Option<Trust>,
 }
 
 /// What is shown beside the result.
@@ -137,6 +140,13 @@ pub struct Pace {
     pub concurrency: usize,
 }
 
+impl Plan {
+    /// Whether the certificates that a server shows matter.
+    pub fn shows_chain(&self) -> bool {
+        self.certificate.is_some() || self.tls.trust.is_some()
+    }
+}
+
 impl TryFrom<&Args> for Plan {
     type Error = anyhow::Error;
 
@@ -163,8 +173,10 @@ impl TryFrom<&Args> for Plan {
             },
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
-                sni: args.sni,
+                // What is verified is shown by name: check_curl always tells it.
+                sni: args.sni || args.verify.https(),
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
+                trust: Trust::load(&args.verify)?,
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
@@ -242,6 +254,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         }
     };
     let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
+    let https = https || args.verify.https();
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
