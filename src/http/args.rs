@@ -14,6 +14,7 @@ use super::jsonpath::JsonArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
+use super::verify::VerifyArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -420,6 +421,10 @@ pub struct Args {
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
     pub extra_opts: Option<Option<String>>,
 
+    /// Whether certificates are verified.
+    #[command(flatten)]
+    pub verify: VerifyArgs,
+
     #[command(flatten)]
     common: Common,
 }
@@ -443,6 +448,14 @@ pub enum OnRedirect {
     Stickyport,
     /// Go where it points, as libcurl does it.
     Curl,
+}
+
+impl Args {
+    /// Whether the options ask for https, by name or by needing it.
+    pub fn https(&self) -> bool {
+        let certificate = self.certificate.is_some() || self.client_cert.is_some();
+        self.ssl.is_some() || certificate || self.verify.https()
+    }
 }
 
 impl Arguments for Args {

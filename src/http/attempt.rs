@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::args::OnRedirect;
-use super::certificate;
+use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
 use super::exchange::{Received, exchange};
@@ -44,6 +44,8 @@ struct Course {
     until: Option<Instant>,
     /// What is thought of the first certificate, where a request follows.
     certificate: Option<Judgement>,
+    /// The certificates that the first server showed, where they matter.
+    chain: Vec<Link>,
 }
 
 impl Prober {
@@ -82,6 +84,7 @@ impl Prober {
             page: Vec::new(),
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
+            chain: Vec::new(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -125,6 +128,7 @@ impl Prober {
             remote: course.trace.remote,
             request_id,
             page: course.page,
+            chain: course.chain,
         })
     }
 
@@ -142,8 +146,15 @@ impl Prober {
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
+            if plan.shows_chain() && course.chain.is_empty() {
+                course.chain = certificate::chain(stream.certificates(), Timestamp::now());
+            }
+            if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
+                trust.judge(stream.certificates(), &target)?;
+            }
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
-                let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
+                let own = stream.certificates().first();
+                let judged = certificate::judge(own.map(AsRef::as_ref), limits, Timestamp::now());
                 if !plan.ask {
                     return Ok(judged);
                 }

@@ -5,7 +5,7 @@
 //! | `args`, `argv`, `extra_opts` | the options, the spellings that getopt reads and clap does not, options from a file |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
-//! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
+//! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
@@ -42,6 +42,7 @@ pub mod tls;
 pub mod trace;
 pub mod tunnel;
 pub mod verdict;
+pub mod verify;
 pub mod wire;
 
 pub use args::{Args, OnRedirect};

@@ -19,6 +19,7 @@ use super::request::Template;
 use super::secrets;
 use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
+use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
 use crate::stats;
 
@@ -110,6 +111,8 @@ pub struct Tls {
     pub sni: bool,
     /// The PEM files with the certificate to show and with its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whom to trust; `None`: whoever answers.
+    pub trust: Option<Trust>,
 }
 
 /// What is shown beside the result.
@@ -145,6 +148,13 @@ pub struct Pace {
     pub interval: Duration,
     /// Probes in flight at the same time.
     pub concurrency: usize,
+}
+
+impl Plan {
+    /// Whether the certificates that a server shows matter.
+    pub fn shows_chain(&self) -> bool {
+        self.certificate.is_some() || self.tls.trust.is_some()
+    }
 }
 
 impl TryFrom<&Args> for Plan {
@@ -189,8 +199,10 @@ impl TryFrom<&Args> for Plan {
             },
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
-                sni: args.sni,
+                // What is verified is shown by name: check_curl always tells it.
+                sni: args.sni || args.verify.https(),
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
+                trust: Trust::load(&args.verify)?,
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
@@ -272,7 +284,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             bail!("no server is named: give a host name (-H) or an address (-I), see --help")
         }
     };
-    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
+    let https = args.https();
     if let (true, Some(host)) = (is_connect(args), &host) {
         // -I and -p are the proxy's.
         let port = host_port.unwrap_or(default_port(true));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::certificate::Link;
 use crate::plugin::State;
 
 /// One probe: a request with all its redirects, and what came of it.
@@ -38,6 +39,8 @@ pub struct Probe {
     pub request_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
+    /// The certificates that the server showed, its own first, where they are looked at.
+    pub chain: Vec<Link>,
 }
 
 impl Probe {

@@ -103,7 +103,7 @@ impl Proxy {
         let place = args
             .ip_address
             .as_ref()
-            .filter(|_| args.ssl.is_some() && args.hostname.is_some());
+            .filter(|_| args.https() && args.hostname.is_some());
         let host = place.context(
             "-j CONNECT: this takes -I (the proxy), -p (its port), -H (the server behind it) and -S; or name the proxy with -x",
         )?;

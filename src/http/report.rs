@@ -28,6 +28,7 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     report.findings = findings(plan, summary, verdict);
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
+    chain(&mut report, summary);
     lines(&mut report, summary);
     report
 }
@@ -313,6 +314,25 @@ fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
     }
 }
 
+/// The certificates of the probe that the first line speaks of.
+fn chain(report: &mut Report, summary: &Summary) {
+    let chain = summary.shown().map_or(&[][..], |probe| &probe.chain);
+    for (at, link) in chain.iter().enumerate() {
+        report.line(
+            1,
+            format!(
+                "certificate {} of {}: '{}' by '{}', {} days left, until {}",
+                at + 1,
+                chain.len(),
+                clean_cut(&link.name, 100),
+                clean_cut(&link.issuer, 100),
+                link.days,
+                link.until()
+            ),
+        );
+    }
+}
+
 fn lines(report: &mut Report, summary: &Summary) {
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
@@ -462,6 +482,11 @@ fn details(plan: &Plan, summary: &Summary) -> Value {
         "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
         "verdict": summary.verdict(),
+        "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
+            "name": clean_cut(&link.name, 100),
+            "issuer": clean_cut(&link.issuer, 100),
+            "days_left": link.days,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -51,14 +52,14 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The certificate that the server showed.
-    pub fn certificate(&self) -> Option<&[u8]> {
+    /// The certificates that the server showed, its own first.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
         let session = match self {
-            Self::Tcp(_) | Self::Unix(_) => return None,
+            Self::Tcp(_) | Self::Unix(_) => return &[],
             Self::Tls(stream) => stream.get_ref().1,
             Self::TlsUnix(stream) => stream.get_ref().1,
         };
-        Some(session.peer_certificates()?.first()?.as_ref())
+        session.peer_certificates().unwrap_or_default()
     }
 }
 

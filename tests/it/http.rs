@@ -1,5 +1,6 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod certificates;
 mod expectations;
 mod extra_opts;
 mod json;

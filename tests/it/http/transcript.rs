@@ -308,6 +308,7 @@ fn servers(folder: &Path) -> Vec<FaultServer> {
             Some(Identity::self_signed("self.test").server(&[], None)),
         ),
         start(8447, shown(now + 4 * hour - hour / 2)),
+        start(8449, Some(Identity::nameless().server(&[], None))),
         start(8448, Some(signed(good).server(&[], Some(&authority)))),
         FaultServer::on(TcpListener::bind(("::", 9999)).unwrap(), None, |_| {
             Act::SendAndStall(Vec::new())
