@@ -9,8 +9,12 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::expect::ExpectArgs;
+use super::extra_opts;
+use super::jsonpath::JsonArgs;
+use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
+use super::verify::VerifyArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -137,7 +141,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]
+    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
@@ -397,6 +401,14 @@ pub struct Args {
     #[command(flatten)]
     pub secrets: SecretArgs,
 
+    /// What a page of JSON must hold.
+    #[command(flatten)]
+    pub json: JsonArgs,
+
+    /// The proxy to go through.
+    #[command(flatten)]
+    pub route: ProxyArgs,
+
     /// What a probe is expected to be, beyond `check_http`'s means.
     #[command(flatten)]
     pub expected: ExpectArgs,
@@ -404,6 +416,14 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
+    #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
+    pub extra_opts: Option<Option<String>>,
+
+    /// Whether certificates are verified.
+    #[command(flatten)]
+    pub verify: VerifyArgs,
 
     #[command(flatten)]
     common: Common,
@@ -430,6 +450,14 @@ pub enum OnRedirect {
     Curl,
 }
 
+impl Args {
+    /// Whether the options ask for https, by name or by needing it.
+    pub fn https(&self) -> bool {
+        let certificate = self.certificate.is_some() || self.client_cert.is_some();
+        self.ssl.is_some() || certificate || self.verify.https()
+    }
+}
+
 impl Arguments for Args {
     fn common(&self) -> &Common {
         &self.common
@@ -446,8 +474,8 @@ impl Arguments for Args {
         self.common.limit().max(burst)
     }
 
-    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
-        argv::rewrite(argv)
+    fn rewrite(argv: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        Ok(argv::rewrite(extra_opts::expand(argv)?))
     }
 }
 

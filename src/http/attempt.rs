@@ -4,12 +4,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use hyper::header::PROXY_AUTHORIZATION;
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::args::OnRedirect;
-use super::certificate;
+use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
 use super::exchange::{Received, exchange};
@@ -43,6 +44,8 @@ struct Course {
     until: Option<Instant>,
     /// What is thought of the first certificate, where a request follows.
     certificate: Option<Judgement>,
+    /// The certificates that the first server showed, where they matter.
+    chain: Vec<Link>,
 }
 
 impl Prober {
@@ -81,6 +84,7 @@ impl Prober {
             page: Vec::new(),
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
+            chain: Vec::new(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -124,6 +128,7 @@ impl Prober {
             remote: course.trace.remote,
             request_id,
             page: course.page,
+            chain: course.chain,
         })
     }
 
@@ -141,18 +146,33 @@ impl Prober {
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
+            if plan.shows_chain() && course.chain.is_empty() {
+                course.chain = certificate::chain(stream.certificates(), Timestamp::now());
+            }
+            if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
+                trust.judge(stream.certificates(), &target)?;
+            }
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
-                let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
+                let own = stream.certificates().first();
+                let judged = certificate::judge(own.map(AsRef::as_ref), limits, Timestamp::now());
                 if !plan.ask {
                     return Ok(judged);
                 }
                 course.certificate = Some(judged);
             }
             // The first target was tried when the plan was made: only one that a redirect named can fail here.
+            let forwards = means.proxy.filter(|proxy| !proxy.tunnels(&target));
+            let asked = forwards.map(|proxy| proxy.forwarded(&target));
             let mut request = plan
                 .request
-                .build(&target, request_id)
+                .build(asked.as_ref().unwrap_or(&target), request_id)
                 .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            // In a tunnel it would be the server that reads it.
+            let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
+            if let Some(value) = authorization {
+                let headers = request.headers_mut();
+                headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
             if by_get {
                 request::make_get(&mut request);
             }
@@ -198,6 +218,12 @@ impl Prober {
             target,
             family: self.plan.family,
             source: &self.plan.source,
+            proxy: self
+                .plan
+                .proxy
+                .as_ref()
+                .filter(|proxy| proxy.serves(target)),
+            announce: self.plan.announce,
             tls: if target.https {
                 Some(self.tls()?)
             } else {
@@ -261,7 +287,7 @@ impl Prober {
         let kind = match stage {
             Stage::Resolving => Kind::Dns,
             Stage::Connecting => Kind::ConnectTimeout,
-            Stage::Securing | Stage::Talking => Kind::Timeout,
+            Stage::Tunnelling | Stage::Securing | Stage::Talking => Kind::Timeout,
         };
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");

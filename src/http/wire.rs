@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -51,14 +52,14 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The certificate that the server showed.
-    pub fn certificate(&self) -> Option<&[u8]> {
+    /// The certificates that the server showed, its own first.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
         let session = match self {
-            Self::Tcp(_) | Self::Unix(_) => return None,
+            Self::Tcp(_) | Self::Unix(_) => return &[],
             Self::Tls(stream) => stream.get_ref().1,
             Self::TlsUnix(stream) => stream.get_ref().1,
         };
-        Some(session.peer_certificates()?.first()?.as_ref())
+        session.peer_certificates().unwrap_or_default()
     }
 }
 
@@ -165,11 +166,21 @@ pub async fn connect_tcp(
     }
     let stream = TcpStream::from_std(socket.into())?;
     *local = stream.local_addr().ok();
-    stream.writable().await?;
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
+    // To ask again tells how far it came, and why not. What is near is there by now, and nothing has to be waited for.
+    let again = || -> io::Result<()> {
+        match connect(&stream, &remote) {
+            Ok(()) | Err(Errno::ISCONN) => Ok(()),
+            Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    match again() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            stream.async_io(Interest::WRITABLE, again).await?;
+        }
+        other => other?,
     }
-    // The end of a handshake and the request are two small writes: the second must not wait for the first's receipt.
-    stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use super::{Act, BAD, FaultServer, GOOD, Seen, always, outcome, page, page_with, plugin, run};
-use crate::support::fault_server::tls_config;
+use crate::support::identity::Identity;
 use crate::support::netns::Netns;
 
 fn site(seen: &Seen) -> Act {
@@ -28,6 +28,7 @@ fn site(seen: &Seen) -> Act {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // a table
 fn each_wish_has_its_state_and_its_words() {
     let server = FaultServer::start(site);
     for (arguments, code, words) in [
@@ -251,7 +252,7 @@ fn https_is_spoken_over_a_socket_in_the_file_system() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
-    let config = tls_config(None);
+    let config = Identity::self_signed("localhost").server(&[], None);
     let server = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
