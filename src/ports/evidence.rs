@@ -80,8 +80,14 @@ impl Memory {
         }
     }
 
+    /// Remembers a tuple from an earlier run.
+    pub fn recall(&mut self, tuple: Tuple) {
+        if self.bound.len() < Self::MOST {
+            self.bound.insert(tuple);
+        }
+    }
+
     /// What is remembered.
-    #[cfg(test)]
     pub fn tuples(&self) -> impl Iterator<Item = &Tuple> {
         self.bound.iter()
     }

@@ -152,7 +152,9 @@ mod tests {
         let plan = Plan::test();
         let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default());
         let look = Look {
+            number: String::new(),
             namespace: String::new(),
+            counters: [None; 5],
             named: Named::default(),
             census,
             limits: Vec::new(),
@@ -163,6 +165,9 @@ mod tests {
             look: &look,
             headroom: &headroom,
             verdict: &Verdict::of(&headroom, &plan),
+            counted: &[None; 5],
+            neighbours: &[],
+            owners: None,
             sampled: None,
         })
         .join("\n")

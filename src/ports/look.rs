@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::census::{Census, Tuple};
 use super::headroom::Named;
-use super::limits::{self, Neighbour};
+use super::limits::{self, Counters, Neighbour};
 use super::plan::Plan;
 use super::port_set::PortRange;
 use super::proc_net;
@@ -16,6 +16,8 @@ use super::sysctl::Sysctl;
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The namespace, as in `net:[4026531840]`.
+    pub number: String,
+    /// The same with what it is called.
     pub namespace: String,
     /// What was asked for by name, as its routes have it.
     pub named: Named,
@@ -23,6 +25,8 @@ pub struct Look {
     pub census: Census,
     /// Other limits that look alike when they are reached.
     pub limits: Vec<Neighbour>,
+    /// What the kernel counted when they were.
+    pub counters: Counters,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
@@ -35,13 +39,26 @@ impl Look {
         let mut notes = sysctl.assumed.clone();
         let census = count(&plan.proc, &sysctl, &named.tuples, &mut notes)?;
         let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        if limits
+            .iter()
+            .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
+        {
+            notes.push(
+                "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than it looks"
+                    .to_owned(),
+            );
+        }
         let number = namespace();
         let namespace = if label.is_empty() {
-            number
+            number.clone()
         } else {
             format!("{label} {number}")
         };
-        Ok(Self::new(namespace, named, census, limits, notes))
+        Ok(Self {
+            counters: limits::read_counters(&plan.proc),
+            limits,
+            ..Self::new(number, namespace, named, census, notes)
+        })
     }
 
     /// Looks at the namespace of a process from outside: its connections are all that can be seen.
@@ -68,18 +85,18 @@ impl Look {
         })?;
         Ok(Self::new(
             label.to_owned(),
+            label.to_owned(),
             named,
             census,
-            Vec::new(),
             notes,
         ))
     }
 
     fn new(
+        number: String,
         namespace: String,
         named: Named,
         census: Census,
-        limits: Vec<Neighbour>,
         mut notes: Vec<String>,
     ) -> Self {
         if census.unlisted > 0 {
@@ -88,24 +105,13 @@ impl Look {
                 census.unlisted
             ));
         }
-        for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
-            notes.push(match limit.name {
-                "time_wait_buckets" => {
-                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than \
-                     it looks"
-                        .to_owned()
-                }
-                name => format!(
-                    "{name}: all of {} is used, which looks much like a lack of ports",
-                    limit.limit
-                ),
-            });
-        }
         Self {
+            number,
             namespace,
             named,
             census,
-            limits,
+            limits: Vec::new(),
+            counters: Counters::default(),
             notes,
         }
     }
