@@ -103,6 +103,10 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "What to look at")]
     pub sample: Option<Duration>,
 
+    /// Settle what cannot be seen by trying the ports one by one on loopback; needs Linux 6.3
+    #[arg(long, conflicts_with = "sample", help_heading = "What to look at")]
+    pub active: bool,
+
     /// The range of client ports, instead of the kernel's ip_local_port_range
     #[arg(long, value_name = "LOW-HIGH", help_heading = "What to look at")]
     pub port_range: Option<PortRange>,

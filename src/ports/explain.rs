@@ -150,11 +150,12 @@ mod tests {
             census.add(&socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80"));
         }
         let plan = Plan::test();
-        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default());
+        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
         let look = Look {
             number: String::new(),
             namespace: String::new(),
             counters: [None; 5],
+            active: None,
             named: Named::default(),
             census,
             limits: Vec::new(),

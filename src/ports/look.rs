@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use anyhow::Context;
+
+use super::active::Active;
 use super::census::{Census, Tuple};
 use super::headroom::Named;
 use super::limits::{self, Counters, Neighbour};
@@ -27,6 +30,8 @@ pub struct Look {
     pub limits: Vec<Neighbour>,
     /// What the kernel counted when they were.
     pub counters: Counters,
+    /// With `--active`.
+    pub active: Option<Active>,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
@@ -48,6 +53,15 @@ impl Look {
                     .to_owned(),
             );
         }
+        let active = plan.active.then(|| try_ports(&census)).transpose()?;
+        if let Some(active) = &active {
+            notes.push(format!(
+                "--active tried {} ports on loopback in {:.2} s: {} are closed by bind()",
+                active.tried,
+                active.seconds,
+                active.closed()
+            ));
+        }
         let number = namespace();
         let namespace = if label.is_empty() {
             number.clone()
@@ -57,6 +71,7 @@ impl Look {
         Ok(Self {
             counters: limits::read_counters(&plan.proc),
             limits,
+            active,
             ..Self::new(number, namespace, named, census, notes)
         })
     }
@@ -112,9 +127,17 @@ impl Look {
             census,
             limits: Vec::new(),
             counters: Counters::default(),
+            active: None,
             notes,
         }
     }
+}
+
+fn try_ports(census: &Census) -> anyhow::Result<Active> {
+    let mut active = Active::try_ports(census)?;
+    sock_diag::dump(Dialect::OneWalk, |socket| active.place(census, socket))
+        .context("--active needs netlink sock_diag")?;
+    Ok(active)
 }
 
 /// Reads the sockets in the best way that is to be had. What a way has seen before it failed is thrown away.

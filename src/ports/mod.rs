@@ -15,10 +15,12 @@
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
 //! | `census` | the sockets, counted by port, address and destination |
+//! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
 //! | `verdict`, `report`, `explain` | the state, the words, what to change |
 
+mod active;
 mod args;
 mod census;
 mod evidence;
@@ -36,6 +38,7 @@ mod proc_net;
 mod report;
 mod sock_diag;
 mod socket;
+mod sockopt;
 mod sysctl;
 mod verdict;
 mod watch;

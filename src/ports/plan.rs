@@ -42,6 +42,8 @@ pub struct Plan {
     pub proc: PathBuf,
     /// For how long to look; one look without.
     pub sample: Option<Duration>,
+    /// Whether to try the ports one by one.
+    pub active: bool,
     /// Whether to say what to change.
     pub explain: bool,
 }
@@ -84,6 +86,7 @@ impl TryFrom<&Args> for Plan {
             range: args.port_range,
             proc: args.proc.clone(),
             sample: args.sample,
+            active: args.active,
             explain: args.explain,
         })
     }

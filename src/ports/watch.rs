@@ -223,7 +223,7 @@ impl Seen {
     }
 
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
-        let headroom = Headroom::of(&look.census, &look.named, memory);
+        let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
         let verdict = Verdict::of(&headroom, plan);
         Self {
             look,

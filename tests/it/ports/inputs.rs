@@ -643,3 +643,32 @@ fn what_looked_bound_is_remembered_between_runs() {
     );
     assert_eq!(look(&["--format=json", &state]), "yes");
 }
+
+#[test]
+fn trying_the_ports_leaves_nothing_behind_and_says_what_it_cost() {
+    let mut scene = busy(0);
+    scene.connect(A, TO, 30, Bind);
+    let sockets = || {
+        let mut told = namespace(&check(&scene.ns, &["--format=json"]));
+        (told["sockets"].take(), told["destinations"].take())
+    };
+    let before = sockets();
+    let tried = check(&scene.ns, &["--active"]);
+    assert!(
+        tried
+            .text
+            .contains("--active tried 30 ports on loopback in 0."),
+        "{}",
+        tried.text
+    );
+    assert!(
+        tried.text.contains("s: 30 are closed by bind()"),
+        "{}",
+        tried.text
+    );
+    assert_eq!(sockets(), before);
+    let told = namespace(&check(&scene.ns, &["--active", "--format=json"]));
+    assert_eq!(told["bind_before_connect"], "yes");
+    let refused = check(&scene.ns, &["--active", "--sample=1s"]);
+    assert_eq!(refused.code, Some(3), "{}", refused.text);
+}
