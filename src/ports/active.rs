@@ -26,7 +26,7 @@ const TO: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
 /// The longest that it may take; 65 000 ports take less than a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The most tuples that are counted.
-const MOST_TUPLES: usize = 1 << 17;
+const MOST_TUPLES: usize = 1 << 15;
 
 /// Where the sockets of a tuple are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
