@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::active::Active;
 use super::census::{Census, Tuple, Usage};
 
 /// Fewer sockets than this prove nothing about who chose their ports.
@@ -80,8 +81,14 @@ impl Memory {
         }
     }
 
+    /// Remembers a tuple from an earlier run.
+    pub fn recall(&mut self, tuple: Tuple) {
+        if self.bound.len() < Self::MOST {
+            self.bound.insert(tuple);
+        }
+    }
+
     /// What is remembered.
-    #[cfg(test)]
     pub fn tuples(&self) -> impl Iterator<Item = &Tuple> {
         self.bound.iter()
     }
@@ -149,6 +156,22 @@ pub fn choosers(census: &Census, open: &Open, memory: &Memory) -> Vec<Chooser> {
             match chooser(usage, open) {
                 Chooser::Connect if signs => Chooser::BindAll,
                 chooser => chooser,
+            }
+        })
+        .collect()
+}
+
+/// Who chose the ports of each tuple, where every port was tried: those that most of its sockets are on.
+pub fn settled(census: &Census, active: &Active) -> Vec<Chooser> {
+    census
+        .tuples()
+        .iter()
+        .map(|(tuple, _)| {
+            let placed = active.of(tuple);
+            if placed.on_closed > 0 && placed.on_closed >= placed.on_open + placed.reusable {
+                Chooser::BindAll
+            } else {
+                Chooser::Connect
             }
         })
         .collect()

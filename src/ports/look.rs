@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use anyhow::Context;
+
+use super::active::Active;
 use super::census::{Census, Tuple};
 use super::headroom::Named;
-use super::limits::{self, Neighbour};
+use super::limits::{self, Counters, Neighbour};
 use super::plan::Plan;
 use super::port_set::PortRange;
 use super::proc_net;
@@ -16,6 +19,8 @@ use super::sysctl::Sysctl;
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The namespace, as in `net:[4026531840]`.
+    pub number: String,
+    /// The same with what it is called.
     pub namespace: String,
     /// What was asked for by name, as its routes have it.
     pub named: Named,
@@ -23,6 +28,10 @@ pub struct Look {
     pub census: Census,
     /// Other limits that look alike when they are reached.
     pub limits: Vec<Neighbour>,
+    /// What the kernel counted when they were.
+    pub counters: Counters,
+    /// With `--active`.
+    pub active: Option<Active>,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
@@ -35,13 +44,36 @@ impl Look {
         let mut notes = sysctl.assumed.clone();
         let census = count(&plan.proc, &sysctl, &named.tuples, &mut notes)?;
         let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        if limits
+            .iter()
+            .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
+        {
+            notes.push(
+                "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than it looks"
+                    .to_owned(),
+            );
+        }
+        let active = plan.active.then(|| try_ports(&census)).transpose()?;
+        if let Some(active) = &active {
+            notes.push(format!(
+                "--active tried {} ports on loopback in {:.2} s: {} are closed by bind()",
+                active.tried,
+                active.seconds,
+                active.closed()
+            ));
+        }
         let number = namespace();
         let namespace = if label.is_empty() {
-            number
+            number.clone()
         } else {
             format!("{label} {number}")
         };
-        Ok(Self::new(namespace, named, census, limits, notes))
+        Ok(Self {
+            counters: limits::read_counters(&plan.proc),
+            limits,
+            active,
+            ..Self::new(number, namespace, named, census, notes)
+        })
     }
 
     /// Looks at the namespace of a process from outside: its connections are all that can be seen.
@@ -68,18 +100,18 @@ impl Look {
         })?;
         Ok(Self::new(
             label.to_owned(),
+            label.to_owned(),
             named,
             census,
-            Vec::new(),
             notes,
         ))
     }
 
     fn new(
+        number: String,
         namespace: String,
         named: Named,
         census: Census,
-        limits: Vec<Neighbour>,
         mut notes: Vec<String>,
     ) -> Self {
         if census.unlisted > 0 {
@@ -88,27 +120,24 @@ impl Look {
                 census.unlisted
             ));
         }
-        for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
-            notes.push(match limit.name {
-                "time_wait_buckets" => {
-                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than \
-                     it looks"
-                        .to_owned()
-                }
-                name => format!(
-                    "{name}: all of {} is used, which looks much like a lack of ports",
-                    limit.limit
-                ),
-            });
-        }
         Self {
+            number,
             namespace,
             named,
             census,
-            limits,
+            limits: Vec::new(),
+            counters: Counters::default(),
+            active: None,
             notes,
         }
     }
+}
+
+fn try_ports(census: &Census) -> anyhow::Result<Active> {
+    let mut active = Active::try_ports(census)?;
+    sock_diag::dump(Dialect::OneWalk, |socket| active.place(census, socket))
+        .context("--active needs netlink sock_diag")?;
+    Ok(active)
 }
 
 /// Reads the sockets in the best way that is to be had. What a way has seen before it failed is thrown away.

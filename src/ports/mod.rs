@@ -11,12 +11,16 @@
 //! | `look` | one look: settings and sockets of a network namespace |
 //! | `sysctl`, `sock_diag`, `proc_net` | where the look gets them from |
 //! | `limits` | other limits that look alike when they are reached |
+//! | `owners` | the processes that hold the sockets |
+//! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
 //! | `census` | the sockets, counted by port, address and destination |
+//! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
 //! | `verdict`, `report`, `explain` | the state, the words, what to change |
 
+mod active;
 mod args;
 mod census;
 mod evidence;
@@ -25,13 +29,16 @@ mod forecast;
 mod headroom;
 mod limits;
 mod look;
+mod memory;
 mod netns;
+mod owners;
 mod plan;
 mod port_set;
 mod proc_net;
 mod report;
 mod sock_diag;
 mod socket;
+mod sockopt;
 mod sysctl;
 mod verdict;
 mod watch;
@@ -40,9 +47,12 @@ use std::time::{Duration, Instant};
 
 pub use args::Args;
 
+use self::memory::Store;
+use self::owners::Owners;
 use self::plan::Plan;
 use self::report::{Facts, Sampled};
-use crate::plugin::{Plugin, Report, Run};
+use self::watch::Last;
+use crate::plugin::{Plugin, Report, Run, State};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
 const TIME_WAIT_MS: u32 = 60_000;
@@ -62,12 +72,20 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let plan = Plan::try_from(args)?;
     let (mut watched, mut notes) = watch::begin(&plan)?;
+    let store = plan
+        .state_file
+        .as_deref()
+        .and_then(|path| Store::open(path, &mut notes));
+    let last = Last {
+        store: store.as_ref(),
+        now: run.started().as_second(),
+    };
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
     loop {
         let look = Instant::now();
-        watch::look(&mut watched, &plan, &mut notes)?;
+        watch::look(&mut watched, &plan, &last, &mut notes)?;
         looks += 1;
         let pause = (look.elapsed() * IDLE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let left = until.saturating_sub(begun.elapsed());
@@ -79,14 +97,30 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         looks,
         seconds: begun.elapsed().as_secs_f64(),
     });
-    let seen = watch::worst_first(watched, &plan);
+    let open_files = owners::open_files(&plan.proc);
+    let (seen, kept) = watch::worst_first(watched, &plan, open_files.as_ref(), last.now);
+    if let Some(store) = store {
+        store.keep(kept, &mut notes);
+    }
+    let owners = match seen.first() {
+        Some(worst) if plan.owners || worst.state() != State::Ok => {
+            Owners::of(&plan.proc, worst.leaders_inodes())
+                .inspect_err(|error| notes.push(format!("the owners are not known: {error:#}")))
+                .ok()
+        }
+        _ => None,
+    };
     let facts: Vec<_> = seen
         .iter()
-        .map(|seen| Facts {
+        .enumerate()
+        .map(|(at, seen)| Facts {
             plan: &plan,
             look: &seen.look,
             headroom: &seen.headroom,
             verdict: &seen.verdict,
+            counted: &seen.counted,
+            neighbours: &seen.neighbours,
+            owners: owners.as_ref().filter(|_| at == 0),
             sampled,
         })
         .collect();

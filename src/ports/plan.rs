@@ -11,7 +11,7 @@ use super::census::Tuple;
 use super::headroom::Named;
 use super::netns::Target;
 use super::port_set::PortRange;
-use crate::plugin::{Limits, Range};
+use crate::plugin::{Limits, Range, state_file};
 
 /// What to look at, and what to make of it.
 #[derive(Debug, Clone)]
@@ -20,6 +20,14 @@ pub struct Plan {
     pub limits: Limits<Range>,
     /// Over the seconds until the ports of a destination are used up; one that never fills alerts in none.
     pub seconds_left: Limits<Range>,
+    /// Over the share used of the other limits, in percent.
+    pub other_limits: Limits<Range>,
+    /// Connections to one destination that a NAT gateway allows.
+    pub nat_limit: Option<u32>,
+    /// Whether to name the owners of sockets whatever the state.
+    pub owners: bool,
+    /// Where to keep what the next run needs.
+    pub state_file: Option<PathBuf>,
     /// Which budgets decide the state.
     pub mode: Mode,
     /// Remote addresses and ports named.
@@ -34,6 +42,8 @@ pub struct Plan {
     pub proc: PathBuf,
     /// For how long to look; one look without.
     pub sample: Option<Duration>,
+    /// Whether to try the ports one by one.
+    pub active: bool,
     /// Whether to say what to change.
     pub explain: bool,
 }
@@ -62,6 +72,13 @@ impl TryFrom<&Args> for Plan {
                 warning: args.seconds_left_warning,
                 critical: args.seconds_left_critical,
             },
+            other_limits: Limits {
+                warning: Some(args.limits_warning.range),
+                critical: Some(args.limits_critical.range),
+            },
+            nat_limit: args.nat_limit,
+            owners: args.owners,
+            state_file: state_file(args),
             mode: args.mode,
             destinations: args.destination.clone(),
             sources: args.source.clone(),
@@ -69,6 +86,7 @@ impl TryFrom<&Args> for Plan {
             range: args.port_range,
             proc: args.proc.clone(),
             sample: args.sample,
+            active: args.active,
             explain: args.explain,
         })
     }
@@ -105,6 +123,20 @@ impl Plan {
             sources: self.sources.clone(),
         }
     }
+}
+
+/// As given, or below the folder that the environment names. A look alone needs no state, and is over sooner without.
+fn state_file(args: &Args) -> Option<PathBuf> {
+    let named = ["NAGIOS_PLUGIN_STATE_DIRECTORY", "MP_STATE_PATH"];
+    let given = named
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    args.state_file.clone().or_else(|| {
+        given.then(|| {
+            let settings = format!("{:?} {}", args.netns, args.proc.display());
+            state_file::default_path(super::PLUGIN.binary, &settings)
+        })
+    })
 }
 
 fn tuple(source: IpAddr, to: SocketAddr) -> Tuple {

@@ -1,13 +1,18 @@
 //! What is kept of the looks at each network namespace: the one with the worst share, and all evidence.
 
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 
 use super::evidence::Memory;
 use super::headroom::Headroom;
+use super::limits::{self, Counters, Neighbour};
 use super::look::Look;
+use super::memory::{Kept, Store};
 use super::netns::{self, Namespace, Refused, Target, Unopened};
 use super::plan::Plan;
+use super::report::leader;
 use super::verdict::Verdict;
+use crate::plugin::{Finding, State};
 
 /// A namespace and what was seen of it.
 #[derive(Debug)]
@@ -15,6 +20,8 @@ pub struct Watched {
     place: Place,
     memory: Memory,
     peak: Option<Seen>,
+    /// Of the last run, or else of the first look; and of the last look.
+    counters: Option<(Counters, Counters)>,
     gone: bool,
 }
 
@@ -35,6 +42,10 @@ pub struct Seen {
     pub headroom: Headroom,
     /// What to make of it.
     pub verdict: Verdict,
+    /// What the kernel counted since the last run, or since the first look.
+    pub counted: Counters,
+    /// Other limits that are near.
+    pub neighbours: Vec<Finding>,
 }
 
 /// Finds the namespaces. The texts say what of them cannot be seen.
@@ -43,6 +54,7 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
         place,
         memory: Memory::default(),
         peak: None,
+        counters: None,
         gone: false,
     };
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
@@ -61,12 +73,17 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
 }
 
 /// Looks at each. One of `--netns all` that cannot be seen is said and left out; one that was named is an error.
-pub fn look(watched: &mut [Watched], plan: &Plan, notes: &mut Vec<String>) -> anyhow::Result<()> {
+pub fn look(
+    watched: &mut [Watched],
+    plan: &Plan,
+    last: &Last,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let all = plan.netns.contains(&Target::All);
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan) {
+        match space.look(plan, last) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
@@ -82,25 +99,57 @@ pub fn look(watched: &mut [Watched], plan: &Plan, notes: &mut Vec<String>) -> an
     }
 }
 
-/// What was seen at the peak of each, with the evidence of all looks, the worst first.
-pub fn worst_first(watched: Vec<Watched>, plan: &Plan) -> Vec<Seen> {
-    let mut all: Vec<_> = watched
-        .into_iter()
-        .filter_map(|mut space| {
-            let peak = space.peak?;
-            Some(Seen::of(peak.look, plan, &mut space.memory))
-        })
-        .collect();
+/// What was seen at the peak of each, with the evidence of all looks, the worst first; and what to keep of it.
+pub fn worst_first(
+    watched: Vec<Watched>,
+    plan: &Plan,
+    open_files: Option<&Neighbour>,
+    now: i64,
+) -> (Vec<Seen>, BTreeMap<String, Kept>) {
+    let mut kept = BTreeMap::new();
+    let mut all = Vec::new();
+    for mut space in watched {
+        let Some(peak) = space.peak else { continue };
+        let mut seen = Seen::of(peak.look, plan, &mut space.memory);
+        if let Some((before, after)) = space.counters {
+            seen.counted = limits::increase(&after, &before);
+            kept.insert(
+                seen.look.number.clone(),
+                Kept::new(after, &space.memory, now),
+            );
+        }
+        seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
+        all.push(seen);
+    }
     all.sort_by(|a, b| {
-        let key = |seen: &Seen| (seen.verdict.state, seen.verdict.share);
-        let ((state, share), (other_state, other_share)) = (key(b), key(a));
-        state.cmp(&other_state).then(share.total_cmp(&other_share))
+        b.state()
+            .cmp(&a.state())
+            .then(b.verdict.share.total_cmp(&a.verdict.share))
     });
-    all
+    // Processes are the host's: they are shown once.
+    if let (Some(worst), Some(open_files)) = (all.first_mut(), open_files) {
+        let found = limits::judge(
+            std::slice::from_ref(open_files),
+            &Counters::default(),
+            &plan.other_limits,
+        );
+        worst.look.limits.push(open_files.clone());
+        worst.neighbours.extend(found);
+    }
+    (all, kept)
+}
+
+/// What the last run kept, and the time.
+#[derive(Debug)]
+pub struct Last<'a> {
+    /// Where it is kept.
+    pub store: Option<&'a Store>,
+    /// In seconds of the Unix epoch.
+    pub now: i64,
 }
 
 impl Watched {
-    fn look(&mut self, plan: &Plan) -> anyhow::Result<()> {
+    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
                 Err(error) => match (may_not_join(&error), space.pid, plan.range) {
@@ -119,6 +168,18 @@ impl Watched {
                 Look::at_process(plan, range, *pid, &format!("pid:{pid}"))?
             }
         };
+        self.counters = Some(if let Some((first, _)) = self.counters {
+            (first, look.counters)
+        } else {
+            let kept = last.store.and_then(|store| store.of(&look.number));
+            if let Some(kept) = kept {
+                kept.recall(&mut self.memory, last.now);
+            }
+            (
+                kept.map_or(look.counters, |kept| kept.counters),
+                look.counters,
+            )
+        });
         let seen = Seen::of(look, plan, &mut self.memory);
         let higher = self
             .peak
@@ -138,13 +199,38 @@ fn may_not_join(error: &anyhow::Error) -> bool {
 }
 
 impl Seen {
+    /// The state: that of the ports, or of what looks alike.
+    pub fn state(&self) -> State {
+        let neighbours = self.neighbours.iter().map(|finding| finding.state);
+        neighbours.fold(self.verdict.state, State::max)
+    }
+
+    /// The inodes of the live sockets of the destination that leads.
+    pub fn leaders_inodes(&self) -> HashSet<u32> {
+        let Some((leader, _)) = leader(&self.headroom) else {
+            return HashSet::new();
+        };
+        let census = &self.look.census;
+        let of_leader = |number: usize| {
+            let tuple = &census.tuples()[number].0;
+            (tuple.destination, tuple.port) == (leader.ip(), leader.port())
+        };
+        census
+            .open_ports()
+            .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
+            .map(|port| port.inode)
+            .collect()
+    }
+
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
-        let headroom = Headroom::of(&look.census, &look.named, memory);
+        let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
         let verdict = Verdict::of(&headroom, plan);
         Self {
             look,
             headroom,
             verdict,
+            counted: Counters::default(),
+            neighbours: Vec::new(),
         }
     }
 }
