@@ -1,5 +1,6 @@
 //! The shipped CheckCommands under a real Icinga 2, on the incident.
 
+mod cluster;
 mod shipped;
 
 use std::collections::{BTreeMap, BTreeSet};
