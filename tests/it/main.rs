@@ -8,6 +8,7 @@ mod contract;
 mod http;
 mod icinga;
 mod incident;
+mod nagios;
 mod nginx;
 mod perfdata;
 mod ports;

@@ -4,13 +4,16 @@
 pub mod child;
 pub mod crowd;
 pub mod daemons;
+pub mod debian;
 pub mod fault_server;
 pub mod growing_log;
 pub mod icinga;
 pub mod incident;
+pub mod nagios;
 pub mod netns;
 pub mod nginx;
 pub mod oracle;
 pub mod plugin;
+pub mod skip;
 pub mod sockets;
 pub mod tcp_table;
