@@ -17,7 +17,14 @@ use crate::support::plugin::{outcome, plugin, project};
 const COMMANDS: [&str; 3] = ["http_retry", "port_exhaustion", "nginx_upstream_bind"];
 
 /// What is for a command line alone; the head of commands.conf says so.
-const LEFT_OUT: [&str; 5] = ["--help", "--version", "--until", "--every", "--forever"];
+const LEFT_OUT: [&str; 6] = [
+    "--help",
+    "--version",
+    "--until",
+    "--every",
+    "--forever",
+    "--series",
+];
 
 #[test]
 fn icinga_runs_the_three_plugins_on_the_incident_and_keeps_what_they_found() {
