@@ -14,7 +14,7 @@ use crate::support::incident::{Incident, Kind};
 const MINUTE: f64 = 6.0;
 
 /// A shipped file with every duration divided by ten.
-fn ten_times_as_fast(name: &str) -> String {
+pub fn ten_times_as_fast(name: &str) -> String {
     let text = shipped(name);
     let lines = text.lines().map(|line| {
         let scaled = line.rsplit_once(" = ").and_then(|(key, value)| {
@@ -50,7 +50,7 @@ fn fast_node() -> Node {
 }
 
 /// What notifications.conf takes from Icinga's own example configuration, with a command that keeps what it would send.
-fn mail() -> String {
+pub fn mail() -> String {
     r#"
 object UserGroup "icingaadmins" { }
 object User "admin" { groups = [ "icingaadmins" ] }
@@ -61,11 +61,11 @@ object NotificationCommand "mail-service-notification" {
     .to_owned()
 }
 
-fn is_ok(service: &Value) -> bool {
+pub fn is_ok(service: &Value) -> bool {
     service["state"] == 0 && service["last_check_result"].is_object()
 }
 
-fn is_hard_critical(service: &Value) -> bool {
+pub fn is_hard_critical(service: &Value) -> bool {
     (&service["state"], &service["state_type"]) == (&json!(2), &json!(1))
 }
 
