@@ -14,15 +14,16 @@
 //! | `owners` | the processes that hold the sockets |
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
-//! | `census` | the sockets, counted by port, address and destination |
+//! | `census`, `taken` | the sockets, counted by port, address and destination |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
-//! | `verdict`, `report`, `explain` | the state, the words, what to change |
+//! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
 
 mod active;
 mod args;
 mod census;
+mod details;
 mod evidence;
 mod explain;
 mod forecast;
@@ -40,6 +41,7 @@ mod sock_diag;
 mod socket;
 mod sockopt;
 mod sysctl;
+mod taken;
 mod verdict;
 mod watch;
 
