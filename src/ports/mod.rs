@@ -85,11 +85,16 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
+    // What a look takes without waiting for others: the shortest so far.
+    let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
         watch::look(&mut watched, &plan, &last, &mut notes)?;
         looks += 1;
-        let pause = (look.elapsed() * IDLE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        cost = cost.min(look.elapsed());
+        let pause = cost
+            .saturating_mul(IDLE)
+            .clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let left = until.saturating_sub(begun.elapsed());
         if left.is_zero() || !run.sleep(pause.min(left)) {
             break;
@@ -106,7 +111,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     }
     let owners = match seen.first() {
         Some(worst) if plan.owners || worst.state() != State::Ok => {
-            Owners::of(&plan.proc, worst.leaders_inodes())
+            Owners::of(&plan.proc, worst.leaders_inodes.clone())
                 .inspect_err(|error| notes.push(format!("the owners are not known: {error:#}")))
                 .ok()
         }
