@@ -217,7 +217,8 @@ fn free(
         .saturating_sub(usage.sockets - usage.reusable - usage.of_unknown_age);
     // Of an odd number of ports, connect() leaves out one at either end.
     let odd = census.range.size() % 2;
-    let min = (open.empty + open.shared.saturating_sub(usage.sockets)).saturating_sub(odd);
+    let min = (open.empty + open.shared.saturating_sub(usage.sockets))
+        .saturating_sub(odd + census.unseen_bound);
     // What bind() left in TIME_WAIT is never taken over by a connect() that chooses its port.
     let lost = match chooser {
         Chooser::Connect => 0,

@@ -235,11 +235,13 @@ pub fn read(root: &Path, time_wait: u64) -> Vec<Neighbour> {
     .collect()
 }
 
-/// A number of the line `TCP: inuse 4 orphan 0 tw 12 alloc 9 mem 2`.
 fn tcp_field(sockstat: &str, field: &str) -> Option<u64> {
-    let line = sockstat
-        .lines()
-        .find_map(|line| line.strip_prefix("TCP:"))?;
+    sockstat_field(sockstat, "TCP:", field)
+}
+
+/// A number of the line that begins so, as in `TCP: inuse 4 orphan 0 tw 12 alloc 9 mem 2`.
+pub fn sockstat_field(sockstat: &str, start: &str, field: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix(start))?;
     let mut words = line.split_ascii_whitespace();
     words.find(|word| *word == field)?;
     words.next()?.parse().ok()

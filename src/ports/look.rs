@@ -13,7 +13,7 @@ use super::port_set::PortRange;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
 use super::socket::State;
-use super::sysctl::Sysctl;
+use super::sysctl::{Sysctl, read_small};
 
 /// What was seen, and how.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Look {
         let named = plan.named();
         let sysctl = Sysctl::read(&plan.proc, plan.range)?;
         let mut notes = sysctl.assumed.clone();
-        let census = count(&plan.proc, &sysctl, &named.tuples, &mut notes)?;
+        let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
         let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
         if limits
             .iter()
@@ -135,22 +135,28 @@ impl Look {
 
 fn try_ports(census: &Census) -> anyhow::Result<Active> {
     let mut active = Active::try_ports(census)?;
-    sock_diag::dump(Dialect::OneWalk, |socket| active.place(census, socket))
-        .context("--active needs netlink sock_diag")?;
+    sock_diag::dump(Dialect::OneWalk, true, |socket| {
+        active.place(census, socket);
+    })
+    .context("--active needs netlink sock_diag")?;
     Ok(active)
 }
 
 /// Reads the sockets in the best way that is to be had. What a way has seen before it failed is thrown away.
 fn count(
-    proc: &Path,
+    plan: &Plan,
     sysctl: &Sysctl,
     named: &[Tuple],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Census> {
+    let unseen = unseen_bound(&plan.proc, sysctl).filter(|_| !plan.active);
     for dialect in [Dialect::OneWalk, Dialect::ByFamily] {
         let mut census = Census::new(sysctl, named);
-        match sock_diag::dump(dialect, |socket| census.add(socket)) {
-            Ok(()) => return Ok(census),
+        match sock_diag::dump(dialect, unseen.is_none(), |socket| census.add(socket)) {
+            Ok(()) => {
+                census.unseen_bound = unseen.unwrap_or_default();
+                return Ok(census);
+            }
             Err(error) if dialect == Dialect::ByFamily => notes.push(format!(
                 "netlink sock_diag is not to be had ({error}): read /proc/net/tcp, which shows neither bound sockets \
                  nor timers, so that there is no forecast"
@@ -159,8 +165,26 @@ fn count(
         }
     }
     let mut census = Census::new(sysctl, named);
-    proc_net::dump(proc, |socket| census.add(socket))?;
+    proc_net::dump(&plan.proc, |socket| census.add(socket))?;
     Ok(census)
+}
+
+/// How many sockets may be bound without being connected, where these are too few to matter beside the time that it takes
+/// to find them: on a busy host, and at most a thousandth of the ports. `None` to have them looked for.
+///
+/// `alloc` counts the TCP sockets of the whole host, `inuse` those of this namespace that listen or are connected: there
+/// are no more bound ones than the difference.
+fn unseen_bound(proc: &Path, sysctl: &Sysctl) -> Option<u32> {
+    const BUSY: u64 = 10_000;
+    let net = proc_net::folder(proc);
+    let v4 = read_small(&net.join("sockstat")).ok()?;
+    let v6 = read_small(&net.join("sockstat6")).unwrap_or_default();
+    let field = |name| limits::sockstat_field(&v4, "TCP:", name);
+    let in_use = field("inuse")? + limits::sockstat_field(&v6, "TCP6:", "inuse").unwrap_or(0);
+    let others = field("alloc")?.saturating_sub(in_use);
+    let few = others * 1000 <= u64::from(sysctl.range.size());
+    let busy = in_use + field("tw")? >= BUSY;
+    (few && busy).then(|| u32::try_from(others).ok()).flatten()
 }
 
 /// The namespace of this thread, which is the one that netlink answers for. `/proc` may be someone else's or missing.

@@ -14,15 +14,16 @@
 //! | `owners` | the processes that hold the sockets |
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
-//! | `census` | the sockets, counted by port, address and destination |
+//! | `census`, `taken` | the sockets, counted by port, address and destination |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
-//! | `verdict`, `report`, `explain` | the state, the words, what to change |
+//! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
 
 mod active;
 mod args;
 mod census;
+mod details;
 mod evidence;
 mod explain;
 mod forecast;
@@ -40,6 +41,7 @@ mod sock_diag;
 mod socket;
 mod sockopt;
 mod sysctl;
+mod taken;
 mod verdict;
 mod watch;
 
@@ -83,11 +85,16 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
+    // What a look takes without waiting for others: the shortest so far.
+    let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
         watch::look(&mut watched, &plan, &last, &mut notes)?;
         looks += 1;
-        let pause = (look.elapsed() * IDLE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        cost = cost.min(look.elapsed());
+        let pause = cost
+            .saturating_mul(IDLE)
+            .clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let left = until.saturating_sub(begun.elapsed());
         if left.is_zero() || !run.sleep(pause.min(left)) {
             break;
@@ -104,7 +111,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     }
     let owners = match seen.first() {
         Some(worst) if plan.owners || worst.state() != State::Ok => {
-            Owners::of(&plan.proc, worst.leaders_inodes())
+            Owners::of(&plan.proc, worst.leaders_inodes.clone())
                 .inspect_err(|error| notes.push(format!("the owners are not known: {error:#}")))
                 .ok()
         }

@@ -136,7 +136,8 @@ fn read_range(path: &Path) -> anyhow::Result<PortRange> {
 /// Reads a file of `/proc`. These are short; whatever else the path leads to is not read to its end.
 pub fn read_small(path: &Path) -> io::Result<String> {
     use std::io::Read;
-    let mut text = String::new();
+    // With room in it, one read gets the whole of nearly every file.
+    let mut text = String::with_capacity(4096);
     std::fs::File::open(path)?
         .take(512 * 1024)
         .read_to_string(&mut text)?;

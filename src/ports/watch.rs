@@ -11,6 +11,7 @@ use super::memory::{Kept, Store};
 use super::netns::{self, Namespace, Refused, Target, Unopened};
 use super::plan::Plan;
 use super::report::leader;
+use super::sock_diag::{self, Dialect};
 use super::verdict::Verdict;
 use crate::plugin::{Finding, State};
 
@@ -44,6 +45,8 @@ pub struct Seen {
     pub verdict: Verdict,
     /// What the kernel counted since the last run, or since the first look.
     pub counted: Counters,
+    /// The inodes of the leading destination's live sockets, where their owners are wanted.
+    pub leaders_inodes: HashSet<u32>,
     /// Other limits that are near.
     pub neighbours: Vec<Finding>,
 }
@@ -119,6 +122,9 @@ pub fn worst_first(
             );
         }
         seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
+        if plan.owners || seen.state() != State::Ok {
+            seen.leaders_inodes = leaders_inodes(&space.place, &seen);
+        }
         all.push(seen);
     }
     all.sort_by(|a, b| {
@@ -137,6 +143,39 @@ pub fn worst_first(
         worst.neighbours.extend(found);
     }
     (all, kept)
+}
+
+/// The inodes of the live sockets of the destination that leads: another look, at these alone. Without netlink those
+/// that the census has, which keeps one for each port.
+fn leaders_inodes(place: &Place, seen: &Seen) -> HashSet<u32> {
+    let Some((leader, _)) = leader(&seen.headroom) else {
+        return HashSet::new();
+    };
+    if let Place::Inside(space) = place {
+        let dump = || {
+            let mut inodes = HashSet::new();
+            sock_diag::dump(Dialect::OneWalk, false, |socket| {
+                let to = (socket.destination, socket.destination_port);
+                if to == (leader.ip(), leader.port()) && socket.inode != 0 {
+                    inodes.insert(socket.inode);
+                }
+            })?;
+            Ok(inodes)
+        };
+        if let Ok(inodes) = space.within(dump) {
+            return inodes;
+        }
+    }
+    let census = &seen.look.census;
+    let of_leader = |number: usize| {
+        let tuple = &census.tuples()[number].0;
+        (tuple.destination, tuple.port) == (leader.ip(), leader.port())
+    };
+    census
+        .open_ports()
+        .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
+        .map(|port| port.inode)
+        .collect()
 }
 
 /// What the last run kept, and the time.
@@ -205,23 +244,6 @@ impl Seen {
         neighbours.fold(self.verdict.state, State::max)
     }
 
-    /// The inodes of the live sockets of the destination that leads.
-    pub fn leaders_inodes(&self) -> HashSet<u32> {
-        let Some((leader, _)) = leader(&self.headroom) else {
-            return HashSet::new();
-        };
-        let census = &self.look.census;
-        let of_leader = |number: usize| {
-            let tuple = &census.tuples()[number].0;
-            (tuple.destination, tuple.port) == (leader.ip(), leader.port())
-        };
-        census
-            .open_ports()
-            .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
-            .map(|port| port.inode)
-            .collect()
-    }
-
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
         let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
         let verdict = Verdict::of(&headroom, plan);
@@ -230,6 +252,7 @@ impl Seen {
             headroom,
             verdict,
             counted: Counters::default(),
+            leaders_inodes: HashSet::new(),
             neighbours: Vec::new(),
         }
     }

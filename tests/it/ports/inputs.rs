@@ -391,7 +391,7 @@ fn where_netlink_is_refused_proc_says_the_same() {
             }
         }
     }
-    // Of a port with two destinations the owner of the one that was read first is looked for.
+    // Without netlink, of a port with two destinations one owner is looked for.
     for told in [&mut netlink, &mut proc] {
         (told["limits"], told["owners"]) = (Value::Null, Value::Null);
     }
@@ -468,6 +468,30 @@ fn a_sample_reports_the_peak() {
         "{}",
         outcome.headline()
     );
+}
+
+#[test]
+fn a_burst_that_is_shorter_than_a_second_is_in_the_sample() {
+    let mut scene = busy(5);
+    let binary = binary_folder().join("check_port_exhaustion");
+    let mut command = scene.ns.command(binary);
+    command
+        .args(["--sample", "3s"])
+        .stdout(std::process::Stdio::piped());
+    let sampling = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    scene.connect(A, TO, 55, Connect);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    // Every second one goes, and then half of the rest: 60, 30, 15.
+    scene.thin_out();
+    scene.thin_out();
+    let output = sampling.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(": 60 of 100 ports used (60 %), 40 free"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(1), "{text}");
 }
 
 #[test]
