@@ -22,10 +22,8 @@ check: ## quick: format, clippy, the tests beside the code
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
 
-bench: ## how fast an error log is read, beside grep, ripgrep and others (SIZE=1024 MiB, RUNS=7)
-	@scripts/needs build
-	cargo build --release --locked --bin check_nginx_upstream_bind
-	benches/nginx_log.sh $(or $(SIZE),1024) $(or $(RUNS),7)
+bench: ## how fast, beside what one would use instead (some minutes)
+	@for script in benches/*.sh; do "$$script" || exit; done
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test

@@ -1,12 +1,10 @@
-//! One request and its reply on a new connection.
+//! One request and its reply on a connection.
 //!
-//! hyper speaks HTTP here; where it gives up on a reply that `check_http` would take, the rest is read as it comes. A
-//! [`Trace`] is filled on the way, so that what was reached is known even when the exchange is cut off from outside.
+//! hyper speaks HTTP here; where it gives up on a reply that `check_http` would take, the rest is read as it comes.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
@@ -15,17 +13,14 @@ use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
-use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::plan::{Family, PageUse};
-use super::probe::{Kind, Phases};
+use super::connect::{Means, Miss, without_number};
+use super::plan::PageUse;
+use super::probe::Kind;
 use super::reply::{self, HEAD_LIMIT, Reply};
-use super::target::Target;
-use super::wire::{Stream, Tape, Wire, connect_tcp};
+use super::trace::{Stage, Trace};
+use super::wire::{Stream, Tape, Wire};
 
 /// How long to wait for the server's end of the connection after a whole reply. Who closes first keeps the port in
 /// TIME_WAIT for a minute: let it be the server, as it is with `check_http`.
@@ -37,46 +32,6 @@ const FAREWELL_BYTES: u64 = 64 * 1024;
 /// How a reply ends that is not whole.
 const CLOSED: &str = "the connection was closed";
 
-/// What is known of an exchange, whether it came to its end or not.
-#[derive(Debug)]
-pub struct Trace {
-    started: Instant,
-    resolved: Option<Instant>,
-    connected: Option<Instant>,
-    secured: Option<Instant>,
-    done: Option<Instant>,
-    /// What it is doing.
-    pub stage: Stage,
-    /// This host's end.
-    pub local: Option<SocketAddr>,
-    /// The server's end.
-    pub remote: Option<SocketAddr>,
-    /// What came in.
-    pub tape: Tape,
-}
-
-/// What an exchange is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Asking for an address.
-    Resolving,
-    /// Waiting for the connection.
-    Connecting,
-    /// Shaking hands.
-    Securing,
-    /// Sending and receiving.
-    Talking,
-}
-
-/// Why there is no reply.
-#[derive(Debug)]
-pub enum Miss {
-    /// A fact about the server, in `check_http`'s words.
-    Server(Kind, String),
-    /// This host could not even try: no free port, no file descriptor, no memory.
-    Host(String),
-}
-
 /// A reply, and what was wrong with it.
 #[derive(Debug)]
 pub struct Received {
@@ -84,62 +39,6 @@ pub struct Received {
     pub reply: Reply,
     /// How it was cut off.
     pub damage: Option<(Kind, String)>,
-}
-
-/// What an exchange needs beside its request.
-#[derive(Clone, Copy)]
-pub struct Means<'a> {
-    /// Where it goes.
-    pub target: &'a Target,
-    /// The address family to keep to.
-    pub family: Family,
-    /// For https.
-    pub tls: Option<&'a TlsConnector>,
-    /// What becomes of the page.
-    pub page: PageUse,
-}
-
-impl Trace {
-    /// An exchange that begins now.
-    pub fn begin() -> Self {
-        Self {
-            started: Instant::now(),
-            resolved: None,
-            connected: None,
-            secured: None,
-            done: None,
-            stage: Stage::Resolving,
-            local: None,
-            remote: None,
-            tape: Tape::default(),
-        }
-    }
-
-    /// Where the time went.
-    pub fn phases(&self) -> Phases {
-        let between =
-            |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
-        let ready = self.secured.or(self.connected);
-        Phases {
-            dns: between(Some(self.started), self.resolved),
-            connect: between(self.resolved.or(Some(self.started)), self.connected),
-            tls: between(self.connected, self.secured),
-            send: between(ready, self.tape.last_write),
-            first_byte: between(ready, self.tape.first_read),
-            transfer: between(self.tape.first_read, self.done),
-        }
-    }
-
-    /// When the last byte was there; the farewell does not count.
-    pub fn done(&self) -> Option<Instant> {
-        self.done
-    }
-}
-
-/// Connects, and shakes hands where it is https.
-pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
-    let stream = connect(means, trace).await?;
-    secure(means, stream, trace).await
 }
 
 /// Sends a request and reads its reply.
@@ -154,6 +53,10 @@ pub async fn exchange(
         PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
         PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
     };
+    if let (Stream::Tcp(stream), false) = (&stream, request.body().is_end_stream()) {
+        // The end of a long one must not wait for the receipt of its beginning.
+        let _ = stream.set_nodelay(true);
+    }
     let mut wire = Wire::new(stream, &mut trace.tape);
     let mut page = Page::new(means.page, *request.method() == Method::HEAD);
     let spoken = speak(&mut wire, request, &mut page).await;
@@ -162,7 +65,11 @@ pub async fn exchange(
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
     trace.done = Some(Instant::now());
-    if matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
+    // A whole reply must not become a time-out by good manners.
+    let time = means
+        .until
+        .is_none_or(|until| Instant::now() + FAREWELL < until);
+    if time && matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
         let _ = tokio::time::timeout(FAREWELL, read_to_end(&mut wire)).await;
     }
     let damage = received?;
@@ -170,128 +77,6 @@ pub async fn exchange(
         reply: page.with_head(&trace.tape),
         damage,
     })
-}
-
-async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss> {
-    let addresses = resolve(means, trace).await?;
-    trace.stage = Stage::Connecting;
-    let mut last = None;
-    for address in addresses {
-        let remote = SocketAddr::new(address, means.target.port);
-        trace.remote = Some(remote);
-        match connect_tcp(remote, &mut trace.local).await {
-            Ok(stream) => {
-                trace.connected = Some(Instant::now());
-                return Ok(stream);
-            }
-            Err(error) => last = Some((remote, error)),
-        }
-    }
-    // `resolve` gives one address at least.
-    let (remote, error) = last.ok_or_else(|| Miss::Server(Kind::Dns, "no address".to_owned()))?;
-    Err(no_connection(remote, &error))
-}
-
-fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let text = without_number(error);
-    let address = remote.ip();
-    let port = remote.port();
-    let trouble = match errno {
-        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => {
-            "this host has no client port or source address left for it (check_port_exhaustion tells more)"
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            "this host has no file descriptor left (ulimit -n, fs.file-max)"
-        }
-        Some(Errno::NOBUFS | Errno::NOMEM) => "this host has no memory left for sockets",
-        Some(Errno::ACCESS | Errno::PERM) => "this host does not permit it (a firewall rule?)",
-        Some(Errno::AFNOSUPPORT) => "this host does not speak this kind of address",
-        _ => {
-            let kind = match errno {
-                Some(Errno::TIMEDOUT) => Kind::ConnectTimeout,
-                Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => {
-                    Kind::Unreachable
-                }
-                Some(Errno::CONNRESET) => Kind::Reset,
-                _ => Kind::Refused,
-            };
-            let words = format!("connect to address {address} and port {port}: {text}");
-            return Miss::Server(kind, words);
-        }
-    };
-    Miss::Host(format!(
-        "connect to address {address} and port {port}: {text} - {trouble}"
-    ))
-}
-
-async fn resolve(means: Means<'_>, trace: &mut Trace) -> Result<Vec<IpAddr>, Miss> {
-    let fits = |address: &IpAddr| match means.family {
-        Family::Any => true,
-        Family::V4 => address.is_ipv4(),
-        Family::V6 => address.is_ipv6(),
-    };
-    let name = &means.target.address;
-    let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
-        vec![address]
-    } else {
-        let found = tokio::net::lookup_host((&**name, means.target.port)).await;
-        trace.resolved = Some(Instant::now());
-        found
-            .map_err(|error| no_address(name, &error))?
-            .map(|address| address.ip())
-            .collect()
-    };
-    let fitting: Vec<_> = addresses.into_iter().filter(fits).collect();
-    if fitting.is_empty() {
-        return Err(Miss::Server(
-            Kind::Dns,
-            "Address family for hostname not supported".to_owned(),
-        ));
-    }
-    Ok(fitting)
-}
-
-fn no_address(name: &str, error: &io::Error) -> Miss {
-    let text = without_number(error);
-    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) =
-        error.raw_os_error().map(Errno::from_raw_os_error)
-    {
-        Miss::Host(format!("cannot look up {name}: {text}"))
-    } else {
-        let why = text.rsplit(": ").next().unwrap_or_default();
-        Miss::Server(Kind::Dns, format!("{name}: {why}"))
-    }
-}
-
-async fn secure(means: Means<'_>, stream: TcpStream, trace: &mut Trace) -> Result<Stream, Miss> {
-    let Some(connector) = means.tls.filter(|_| means.target.https) else {
-        return Ok(Stream::Tcp(stream));
-    };
-    trace.stage = Stage::Securing;
-    let host = means.target.host.as_ref().unwrap_or(&means.target.address);
-    // What cannot be a server name is not sent as one; the name has no other use here.
-    let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
-        let address = trace
-            .remote
-            .map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
-        ServerName::IpAddress(address.into())
-    });
-    match connector.connect(name, stream).await {
-        Ok(stream) => {
-            trace.secured = Some(Instant::now());
-            Ok(Stream::Tls(Box::new(stream)))
-        }
-        Err(error) => Err(Miss::Server(Kind::Tls, no_session(&error))),
-    }
-}
-
-fn no_session(error: &io::Error) -> String {
-    let why = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
-        _ => without_number(error),
-    };
-    format!("Cannot make SSL connection. {why}")
 }
 
 /// Sends the request and reads the reply to its end, with hyper.
@@ -503,13 +288,4 @@ fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
         error = source;
     }
     error
-}
-
-/// An error's text without the "(os error 111)" that the standard library adds.
-fn without_number(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
 }

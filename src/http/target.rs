@@ -10,7 +10,7 @@ const PATH_LIMIT: usize = 8 * 1024;
 pub struct Target {
     /// Whether it speaks https.
     pub https: bool,
-    /// The name or address to connect to, without brackets.
+    /// The name or address to connect to, without brackets; what starts with a slash is a socket in the file system.
     pub address: String,
     /// The port to connect to.
     pub port: u16,
@@ -23,6 +23,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether it is a socket in the file system.
+    pub fn is_file(&self) -> bool {
+        self.address.starts_with('/')
+    }
+
     /// The scheme's name.
     pub fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
@@ -135,7 +140,7 @@ pub fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
 }
 
 /// An IPv6 address in brackets, everything else as it is.
-fn bracketed(host: &str) -> String {
+pub fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
     } else {

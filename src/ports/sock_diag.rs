@@ -31,8 +31,9 @@ const INET_DIAG_SOCKOPT: u16 = 22;
 
 /// Bits of the states to show: all, and bit 13 for bound sockets (`TCP_BOUND_INACTIVE`, Linux 6.8; ignored before).
 const EVERY_STATE: u32 = 0b11_1111_1111_1110;
+const BOUND: u32 = 1 << 13;
 /// Those that claim a port.
-const CLAIMING: u32 = 1 << 10 | 1 << 13;
+const CLAIMING: u32 = 1 << 10 | BOUND;
 
 /// Length of `struct inet_diag_sockid`, which requests leave empty to mean any socket.
 const SOCKET_ID: usize = 48;
@@ -54,13 +55,21 @@ pub enum Dialect {
 
 /// Gives every TCP socket of this thread's network namespace to `each`: those that claim a port first.
 ///
+/// Looking for bound sockets that neither listen nor are connected costs as much as all the others, as the kernel has to
+/// go through every port in use; without `bound` it is left out.
+///
 /// An error means that the kernel or a seccomp filter refused; `each` may have seen some sockets by then.
-pub fn dump(dialect: Dialect, mut each: impl FnMut(&Socket)) -> io::Result<()> {
+pub fn dump(dialect: Dialect, bound: bool, mut each: impl FnMut(&Socket)) -> io::Result<()> {
+    let wanted = if bound {
+        EVERY_STATE
+    } else {
+        EVERY_STATE & !BOUND
+    };
     let socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))?;
     let requests: &[Vec<u8>] = &match dialect {
-        Dialect::OneWalk => vec![one_walk()],
-        Dialect::ByFamily => [CLAIMING, EVERY_STATE & !CLAIMING]
+        Dialect::OneWalk => vec![one_walk(wanted)],
+        Dialect::ByFamily => [CLAIMING & wanted, wanted & !CLAIMING]
             .into_iter()
             .flat_map(|states| [AF_INET, AF_INET6].map(|family| by_family(family, states)))
             .collect(),
@@ -82,10 +91,10 @@ pub fn dump(dialect: Dialect, mut each: impl FnMut(&Socket)) -> io::Result<()> {
     Ok(())
 }
 
-fn one_walk() -> Vec<u8> {
+fn one_walk(states: u32) -> Vec<u8> {
     // struct inet_diag_req: family, source and destination length, extensions, socket, states, bound device
     let mut body = vec![0; 4 + SOCKET_ID];
-    body.extend(EVERY_STATE.to_ne_bytes());
+    body.extend(states.to_ne_bytes());
     body.extend(0_u32.to_ne_bytes());
     request(TCPDIAG_GETSOCK, &body)
 }
@@ -260,7 +269,7 @@ mod tests {
                 .map(|address| std::net::TcpListener::bind(address).unwrap());
             let [one_walk, by_family] = [Dialect::OneWalk, Dialect::ByFamily].map(|dialect| {
                 let mut seen = Vec::new();
-                dump(dialect, |socket| seen.push(*socket)).unwrap();
+                dump(dialect, true, |socket| seen.push(*socket)).unwrap();
                 seen.sort_by_key(|socket| socket.source_port);
                 seen
             });

@@ -61,6 +61,23 @@ impl Reuse {
 }
 
 impl Sysctl {
+    /// For a namespace whose settings cannot be read: only the range is known.
+    pub fn unread(range: PortRange) -> Self {
+        Self {
+            range,
+            reserved: PortSet::default(),
+            reuse: Reuse {
+                scope: ReuseScope::Off,
+                timestamps: true,
+                delay: 1000,
+            },
+            assumed: vec![
+                "its settings cannot be read: took --port-range, no reserved ports and tcp_tw_reuse = 0"
+                    .to_owned(),
+            ],
+        }
+    }
+
     /// Reads the settings; `range` overrules the kernel's.
     pub fn read(root: &Path, range: Option<PortRange>) -> anyhow::Result<Self> {
         let folder = root.join("sys/net/ipv4");
@@ -119,7 +136,8 @@ fn read_range(path: &Path) -> anyhow::Result<PortRange> {
 /// Reads a file of `/proc`. These are short; whatever else the path leads to is not read to its end.
 pub fn read_small(path: &Path) -> io::Result<String> {
     use std::io::Read;
-    let mut text = String::new();
+    // With room in it, one read gets the whole of nearly every file.
+    let mut text = String::with_capacity(4096);
     std::fs::File::open(path)?
         .take(512 * 1024)
         .read_to_string(&mut text)?;

@@ -1,7 +1,9 @@
 //! check_port_exhaustion against the kernel itself, in network namespaces.
 
+mod forecast;
 mod inputs;
 mod mixtures;
+mod namespaces;
 
 use serde_json::Value;
 

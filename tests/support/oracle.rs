@@ -1,6 +1,6 @@
 //! Asks the kernel itself: opens connections or binds ports until it refuses, and counts.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -35,18 +35,7 @@ impl Scene {
         for address in ["2001:db8::1/128", "2001:db8::2/128"] {
             ns.ip(&format!("addr add {address} dev lo nodad"));
         }
-        // The kernel sets an IPv6 address up some time after `ip` has returned.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let ready = || {
-            let reaches = |socket: UdpSocket| socket.connect("[2001:db8::2]:9");
-            UdpSocket::bind("[2001:db8::1]:0").and_then(reaches).is_ok()
-        };
-        ns.within(|| {
-            while !ready() {
-                assert!(Instant::now() < deadline, "no IPv6 in {}", ns.name());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
+        wait_for_ipv6(&ns);
         ns.set("ipv4/ip_local_port_range", range);
         Self {
             ns,
@@ -92,6 +81,17 @@ impl Scene {
         for client in self.open(from, to, count, choice) {
             sockets::into_time_wait(client, &self.accept(to));
         }
+    }
+
+    /// Opens one connection and leaves it in TIME_WAIT, if the kernel has a port for it.
+    pub fn one_time_wait(&self, from: &str, to: &str) -> std::io::Result<()> {
+        let (source, address): (IpAddr, SocketAddr) =
+            (from.parse().expect("an address"), parse(to));
+        let client = self
+            .ns
+            .within(|| sockets::connected(source, address, Choice::Connect))?;
+        sockets::into_time_wait(client, &self.accept(to));
+        Ok(())
     }
 
     /// Connections that this side has closed and the other has not (FIN_WAIT2 here, CLOSE_WAIT there).
@@ -240,4 +240,30 @@ fn parse(address: &str) -> SocketAddr {
     address
         .parse()
         .unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+/// The kernel sets IPv6 addresses up some time after `ip` has returned: tries until both can be reached from the other.
+fn wait_for_ipv6(ns: &Netns) {
+    let reaches = |from: &str, to: &str| -> std::io::Result<()> {
+        let listener = TcpListener::bind((to, 9))?;
+        let socket = sockets::connected(
+            from.parse().expect("an address"),
+            listener.local_addr()?,
+            Choice::Connect,
+        )?;
+        sockets::reset(&socket);
+        Ok(())
+    };
+    let [one, two] = ["2001:db8::1", "2001:db8::2"];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    ns.within(|| {
+        while let Err(error) = reaches(one, two).and_then(|()| reaches(two, one)) {
+            assert!(
+                Instant::now() < deadline,
+                "no IPv6 in {}: {error}",
+                ns.name()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
 }

@@ -1,0 +1,292 @@
+//! From a name to a connection that a request can be sent on, and what stood in the way.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::plan::{Family, PageUse};
+use super::probe::Kind;
+use super::proxy::Proxy;
+use super::source::Source;
+use super::target::Target;
+use super::trace::{Stage, Trace};
+use super::tunnel;
+use super::wire::{Stream, connect_tcp, tcp_socket};
+
+/// What an exchange needs beside its request.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// Where it goes.
+    pub target: &'a Target,
+    /// The address family to keep to.
+    pub family: Family,
+    /// The proxy that it goes through.
+    pub proxy: Option<&'a Proxy>,
+    /// Whether the connection begins with a header of the PROXY protocol.
+    pub announce: bool,
+    /// Where the connection leaves this host.
+    pub source: &'a Source,
+    /// For https.
+    pub tls: Option<&'a TlsConnector>,
+    /// What becomes of the page.
+    pub page: PageUse,
+    /// When the probe counts as timed out.
+    pub until: Option<Instant>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum Miss {
+    /// A fact about the server, in `check_http`'s words.
+    Server(Kind, String),
+    /// This host could not even try: no free port, no file descriptor, no memory.
+    Host(String),
+}
+
+/// Connects, and shakes hands where it is https.
+pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
+    if means.target.is_file() {
+        let mut stream = connect_file(&means.target.address, trace).await?;
+        announce(means, &mut stream, None).await?;
+        return match means.tls {
+            Some(connector) => {
+                let session = secure(connector, means, stream, trace).await?;
+                Ok(Stream::TlsUnix(session))
+            }
+            None => Ok(Stream::Unix(stream)),
+        };
+    }
+    let mut stream = match means.proxy {
+        Some(proxy) => connect_through(proxy, means, trace).await?,
+        None => connect(means, &means.target.address, means.target.port, trace).await?,
+    };
+    let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
+    announce(means, &mut stream, ends).await?;
+    match means.tls {
+        Some(connector) => {
+            // The end of the handshake and the request are two small writes: the second must not wait for the first's
+            // receipt.
+            let _ = stream.set_nodelay(true);
+            let session = secure(connector, means, stream, trace).await?;
+            Ok(Stream::Tls(session))
+        }
+        None => Ok(Stream::Tcp(stream)),
+    }
+}
+
+async fn connect_through(
+    proxy: &Proxy,
+    means: Means<'_>,
+    trace: &mut Trace,
+) -> Result<TcpStream, Miss> {
+    let target = means.target;
+    let address = if proxy.wants_address() {
+        let addresses = resolve(means, &target.address, target.port, trace).await?;
+        addresses.first().copied()
+    } else {
+        None
+    };
+    let mut stream = connect(means, &proxy.host, proxy.port, trace)
+        .await
+        .map_err(|miss| match miss {
+            Miss::Server(kind, words) => Miss::Server(kind, format!("{}: {words}", proxy.name())),
+            host @ Miss::Host(_) => host,
+        })?;
+    if proxy.tunnels(target) {
+        trace.stage = Stage::Tunnelling;
+        tunnel::open(proxy, target, address, &mut stream).await?;
+        trace.connected = Some(Instant::now());
+    }
+    Ok(stream)
+}
+
+/// Says where the connection comes from, where that is asked for.
+async fn announce(
+    means: Means<'_>,
+    stream: &mut (impl AsyncWrite + Unpin),
+    ends: Option<(SocketAddr, SocketAddr)>,
+) -> Result<(), Miss> {
+    if means.announce {
+        let line = tunnel::announcement(ends);
+        stream.write_all(line.as_bytes()).await.map_err(|error| {
+            let words = format!("No data received from host: {}", without_number(&error));
+            Miss::Server(Kind::Reset, words)
+        })?;
+    }
+    Ok(())
+}
+
+async fn connect(
+    means: Means<'_>,
+    name: &str,
+    port: u16,
+    trace: &mut Trace,
+) -> Result<TcpStream, Miss> {
+    let addresses = resolve(means, name, port, trace).await?;
+    trace.stage = Stage::Connecting;
+    let mut last = None;
+    for address in addresses {
+        let remote = SocketAddr::new(address, port);
+        trace.remote = Some(remote);
+        let connected = match tcp_socket(remote) {
+            Ok(socket) => {
+                means.source.apply(&socket).map_err(Miss::Host)?;
+                connect_tcp(socket, remote, &mut trace.local).await
+            }
+            Err(error) => Err(error),
+        };
+        match connected {
+            Ok(stream) => {
+                trace.connected = Some(Instant::now());
+                return Ok(stream);
+            }
+            Err(error) => last = Some((remote, error)),
+        }
+    }
+    // `resolve` gives one address at least.
+    let (remote, error) = last.ok_or_else(|| Miss::Server(Kind::Dns, "no address".to_owned()))?;
+    Err(no_connection(remote, &error))
+}
+
+async fn connect_file(path: &str, trace: &mut Trace) -> Result<UnixStream, Miss> {
+    trace.stage = Stage::Connecting;
+    let stream = UnixStream::connect(path).await.map_err(|error| {
+        let words = format!("connect to file socket {path}: {}", without_number(&error));
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ACCESS) => {
+                Miss::Host(words)
+            }
+            _ => Miss::Server(Kind::Refused, words),
+        }
+    })?;
+    trace.connected = Some(Instant::now());
+    Ok(stream)
+}
+
+fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let text = without_number(error);
+    let address = remote.ip();
+    let port = remote.port();
+    let trouble = match errno {
+        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => {
+            "this host has no client port or source address left for it (check_port_exhaustion tells more)"
+        }
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "this host has no file descriptor left (ulimit -n, fs.file-max)"
+        }
+        Some(Errno::NOBUFS | Errno::NOMEM) => "this host has no memory left for sockets",
+        Some(Errno::ACCESS | Errno::PERM) => "this host does not permit it (a firewall rule?)",
+        Some(Errno::AFNOSUPPORT) => "this host does not speak this kind of address",
+        _ => {
+            let kind = match errno {
+                Some(Errno::TIMEDOUT) => Kind::ConnectTimeout,
+                Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => {
+                    Kind::Unreachable
+                }
+                Some(Errno::CONNRESET) => Kind::Reset,
+                _ => Kind::Refused,
+            };
+            let words = format!("connect to address {address} and port {port}: {text}");
+            return Miss::Server(kind, words);
+        }
+    };
+    Miss::Host(format!(
+        "connect to address {address} and port {port}: {text} - {trouble}"
+    ))
+}
+
+async fn resolve(
+    means: Means<'_>,
+    name: &str,
+    port: u16,
+    trace: &mut Trace,
+) -> Result<Vec<IpAddr>, Miss> {
+    let ours = means.source.address;
+    let fits = |address: &IpAddr| {
+        let family = match means.family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        };
+        family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
+    };
+    let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
+        vec![address]
+    } else {
+        let found = tokio::net::lookup_host((name, port)).await;
+        trace.resolved = Some(Instant::now());
+        found
+            .map_err(|error| no_address(name, &error))?
+            .map(|address| address.ip())
+            .collect()
+    };
+    let fitting: Vec<_> = addresses.into_iter().filter(fits).collect();
+    if fitting.is_empty() {
+        return Err(Miss::Server(
+            Kind::Dns,
+            "Address family for hostname not supported".to_owned(),
+        ));
+    }
+    Ok(fitting)
+}
+
+fn no_address(name: &str, error: &io::Error) -> Miss {
+    let text = without_number(error);
+    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) =
+        error.raw_os_error().map(Errno::from_raw_os_error)
+    {
+        Miss::Host(format!("cannot look up {name}: {text}"))
+    } else {
+        let why = text.rsplit(": ").next().unwrap_or_default();
+        Miss::Server(Kind::Dns, format!("{name}: {why}"))
+    }
+}
+
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    connector: &TlsConnector,
+    means: Means<'_>,
+    stream: S,
+    trace: &mut Trace,
+) -> Result<Box<TlsStream<S>>, Miss> {
+    trace.stage = Stage::Securing;
+    let host = means.target.host.as_ref().unwrap_or(&means.target.address);
+    // What cannot be a server name is not sent as one; the name has no other use here.
+    let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
+        let address = trace
+            .remote
+            .map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
+        ServerName::IpAddress(address.into())
+    });
+    match connector.connect(name, stream).await {
+        Ok(stream) => {
+            trace.secured = Some(Instant::now());
+            Ok(Box::new(stream))
+        }
+        Err(error) => Err(Miss::Server(Kind::Tls, no_session(&error))),
+    }
+}
+
+fn no_session(error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        _ => without_number(error),
+    };
+    format!("Cannot make SSL connection. {why}")
+}
+
+/// An error's text without the "(os error 111)" that the standard library adds.
+pub fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}

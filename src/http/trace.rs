@@ -1,0 +1,77 @@
+//! How far an exchange has come: filled on the way, so that it is known even when the exchange is cut off from outside.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::probe::Phases;
+use super::wire::Tape;
+
+/// What is known of an exchange, whether it came to its end or not.
+#[derive(Debug)]
+pub struct Trace {
+    /// When it began.
+    pub started: Instant,
+    /// When the address was known, if it was asked for.
+    pub resolved: Option<Instant>,
+    /// When the connection was there.
+    pub connected: Option<Instant>,
+    /// When the handshake was over.
+    pub secured: Option<Instant>,
+    /// When the last byte was there; the farewell does not count.
+    pub done: Option<Instant>,
+    /// What it is doing.
+    pub stage: Stage,
+    /// This host's end.
+    pub local: Option<SocketAddr>,
+    /// The server's end.
+    pub remote: Option<SocketAddr>,
+    /// What came in.
+    pub tape: Tape,
+}
+
+/// What an exchange is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Asking for an address.
+    Resolving,
+    /// Waiting for the connection.
+    Connecting,
+    /// Waiting for a proxy to let it through.
+    Tunnelling,
+    /// Shaking hands.
+    Securing,
+    /// Sending and receiving.
+    Talking,
+}
+
+impl Trace {
+    /// An exchange that begins now.
+    pub fn begin() -> Self {
+        Self {
+            started: Instant::now(),
+            resolved: None,
+            connected: None,
+            secured: None,
+            done: None,
+            stage: Stage::Resolving,
+            local: None,
+            remote: None,
+            tape: Tape::default(),
+        }
+    }
+
+    /// Where the time went.
+    pub fn phases(&self) -> Phases {
+        let between =
+            |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
+        let ready = self.secured.or(self.connected);
+        Phases {
+            dns: between(Some(self.started), self.resolved),
+            connect: between(self.resolved.or(Some(self.started)), self.connected),
+            tls: between(self.connected, self.secured),
+            send: between(ready, self.tape.last_write),
+            first_byte: between(ready, self.tape.first_read),
+            transfer: between(self.tape.first_read, self.done),
+        }
+    }
+}
