@@ -33,7 +33,7 @@ pub fn ten_times_as_fast(name: &str) -> String {
     lines.collect()
 }
 
-fn fast_node() -> Node {
+pub fn fast_node() -> Node {
     let node = Node::alone()
         .shipped("http_intermittent.conf")
         .shipped("hosts.conf");
