@@ -14,3 +14,4 @@ mod nginx;
 mod openmetrics;
 mod perfdata;
 mod ports;
+mod privileges;
