@@ -13,7 +13,7 @@ use crate::support::incident::{Incident, Kind};
 use crate::support::plugin::project;
 
 use super::COMMANDS;
-use super::shipped::{fast_node, mail};
+use super::shipped::fast_node;
 
 /// `command.perfdata.label.value`, as the templates of Icinga Web's graphite module name them.
 fn paths_of_the_templates() -> BTreeSet<String> {
@@ -55,15 +55,11 @@ fn every_path_in_the_graphs_is_one_that_icinga_sends() {
     let incident = Incident::start(Kind::Connect);
     let listener = incident.proxy.within(|| TcpListener::bind("127.0.0.1:0"));
     let listener = listener.expect("a port");
-    let objects = mail()
-        + &format!(
-            "object GraphiteWriter \"graphite\" {{\n  host = \"127.0.0.1\"\n  port = {}\n}}\n\
-             template Host \"test\" default {{\n  vars.nginx_upstream_bind_file = \"{}\"\n  \
-             vars.nginx_upstream_bind_state_file = SpoolDir + \"/log.state\"\n}}\n",
-            listener.local_addr().expect("it has one").port(),
-            incident.nginx().error_log().display()
-        );
-    let _icinga = Icinga::start_node(&incident.proxy, &fast_node().objects(&objects));
+    let port = listener.local_addr().expect("it has one").port();
+    let writer = format!(
+        "object GraphiteWriter \"graphite\" {{\n  host = \"127.0.0.1\"\n  port = {port}\n}}\n"
+    );
+    let _icinga = Icinga::start_node(&incident.proxy, &fast_node(&incident).objects(&writer));
     let (carbon, _) = listener.accept().expect("Icinga connects");
     carbon
         .set_read_timeout(Some(Duration::from_mins(1)))
