@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check needs
+.PHONY: help demo test check bench needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ check: ## quick: format, clippy, the tests beside the code
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+
+bench: ## how fast, beside what one would use instead (some minutes)
+	@for script in benches/*.sh; do "$$script" || exit; done
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test

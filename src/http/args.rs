@@ -8,6 +8,13 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::expect::ExpectArgs;
+use super::extra_opts;
+use super::jsonpath::JsonArgs;
+use super::proxy::ProxyArgs;
+use super::secrets::SecretArgs;
+use super::source::SourceArgs;
+use super::verify::VerifyArgs;
 use crate::plugin::options::{parse_duration, parse_positive_duration};
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -134,7 +141,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]
+    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
@@ -158,7 +165,7 @@ pub struct Args {
     )]
     pub useragent: Option<String>,
 
-    /// User and password of basic authentication
+    /// User and password of basic authentication; better in a file or the environment, see --authorization-file
     #[arg(
         short,
         long,
@@ -206,7 +213,7 @@ pub struct Args {
     #[arg(long, help_heading = "Request", overrides_with = "request_id")]
     pub no_request_id: bool,
 
-    /// What to make of a redirect; sticky stays with the address, stickyport with address and port
+    /// What to make of a redirect; sticky stays with the address, stickyport with address and port, curl follows as curl does
     #[arg(
         short = 'f',
         long,
@@ -390,6 +397,34 @@ pub struct Args {
     #[arg(short = 'n', long, help_heading = "Common options")]
     pub nohtml: bool,
 
+    /// Where secrets are.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
+
+    /// What a page of JSON must hold.
+    #[command(flatten)]
+    pub json: JsonArgs,
+
+    /// The proxy to go through.
+    #[command(flatten)]
+    pub route: ProxyArgs,
+
+    /// What a probe is expected to be, beyond `check_http`'s means.
+    #[command(flatten)]
+    pub expected: ExpectArgs,
+
+    /// Where to connect from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
+    #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
+    pub extra_opts: Option<Option<String>>,
+
+    /// Whether certificates are verified.
+    #[command(flatten)]
+    pub verify: VerifyArgs,
+
     #[command(flatten)]
     common: Common,
 }
@@ -411,6 +446,16 @@ pub enum OnRedirect {
     Sticky,
     /// Go on with the path it names, at the same address and port.
     Stickyport,
+    /// Go where it points, as libcurl does it.
+    Curl,
+}
+
+impl Args {
+    /// Whether the options ask for https, by name or by needing it.
+    pub fn https(&self) -> bool {
+        let certificate = self.certificate.is_some() || self.client_cert.is_some();
+        self.ssl.is_some() || certificate || self.verify.https()
+    }
 }
 
 impl Arguments for Args {
@@ -429,8 +474,8 @@ impl Arguments for Args {
         self.common.limit().max(burst)
     }
 
-    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
-        argv::rewrite(argv)
+    fn rewrite(argv: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        Ok(argv::rewrite(extra_opts::expand(argv)?))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The one-letter options that take a value. A test holds it against the definition.
-const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmMwctCJK";
+const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmMwctCJKx";
 
 /// Long spellings with a single dash, from before getopt.
 const LEGACY: [(&str, &str); 5] = [
@@ -14,6 +14,54 @@ const LEGACY: [(&str, &str); 5] = [
     ("-ct", "-c"),
     ("-nohtml", "-n"),
 ];
+
+/// The long options of `check_http`: their abbreviations mean them, whatever else begins alike here.
+const CHECK_HTTP: [&str; 41] = [
+    "IP-address",
+    "authorization",
+    "certificate",
+    "client-cert",
+    "content-type",
+    "continue-after-certificate",
+    "critical",
+    "ereg",
+    "eregi",
+    "expect",
+    "extended-perfdata",
+    "header",
+    "header-string",
+    "help",
+    "hostname",
+    "invert-regex",
+    "linespan",
+    "link",
+    "max-age",
+    "max-redirs",
+    "method",
+    "no-body",
+    "nohtml",
+    "onredirect",
+    "pagesize",
+    "port",
+    "post",
+    "private-key",
+    "proxy-authorization",
+    "regex",
+    "show-body",
+    "sni",
+    "ssl",
+    "string",
+    "timeout",
+    "url",
+    "use-ipv4",
+    "use-ipv6",
+    "verbose",
+    "version",
+    "warning",
+];
+
+/// Options that it does not have and that one of its own begins with.
+const BEGINNINGS: [&str; 1] = ["proxy"];
 
 /// Puts `-S1.2+`, also behind other letters as in `-vS1.2`, into `--ssl=1.2+`: its value is optional and only ever
 /// attached, so that a following argument is never swallowed. Values of other options are left alone.
@@ -30,6 +78,7 @@ pub fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
             .iter()
             .find(|(old, _)| word == **old)
             .map_or(word, |(_, new)| OsString::from(new));
+        let word = complete(word);
         let takes_next = split(&word, &mut out);
         if takes_next {
             out.extend(argv.next());
@@ -37,6 +86,23 @@ pub fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
     }
     out.extend(argv);
     out
+}
+
+/// Writes out an abbreviated long option of `check_http`, where it has one alone that begins so.
+fn complete(word: OsString) -> OsString {
+    let Some(text) = word.to_str().and_then(|word| word.strip_prefix("--")) else {
+        return word;
+    };
+    let end = text.find('=').unwrap_or(text.len());
+    let (name, value) = text.split_at(end);
+    if name.is_empty() || CHECK_HTTP.contains(&name) || BEGINNINGS.contains(&name) {
+        return word;
+    }
+    let mut fitting = CHECK_HTTP.iter().filter(|option| option.starts_with(name));
+    match (fitting.next(), fitting.next()) {
+        (Some(option), None) => format!("--{option}{value}").into(),
+        _ => word,
+    }
 }
 
 /// Adds one word, in two where it holds an `S`. Returns whether the next word is its value.
@@ -97,6 +163,9 @@ mod tests {
             ("-- -S", "-- -S"),
             ("-wt 5 -ct 10 -to 7", "-w 5 -c 10 -t 7"),
             ("-I::1 -S", "-I::1 --ssl"),
+            ("--auth a:b --cert=5", "--authorization a:b --certificate=5"),
+            ("--head x --header-f y", "--head x --header-f y"),
+            ("--proxy-a a:b --s x", "--proxy-authorization a:b --s x"),
         ] {
             let words = |text: &str| -> Vec<OsString> {
                 ["check"]
@@ -107,6 +176,27 @@ mod tests {
             };
             assert_eq!(rewrite(words(given)), words(read), "{given}");
         }
+    }
+
+    #[test]
+    fn an_abbreviation_means_what_it_means_in_check_http() {
+        let command = options::command::<Args>();
+        let ours: Vec<_> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .collect();
+        for option in CHECK_HTTP {
+            let aliases = command
+                .get_arguments()
+                .filter_map(clap::Arg::get_all_aliases);
+            let known = ours.contains(&option) || aliases.flatten().any(|alias| alias == option);
+            assert!(known, "{option}");
+        }
+        let begins_one = |name: &&&str| {
+            !CHECK_HTTP.contains(name) && CHECK_HTTP.iter().any(|option| option.starts_with(**name))
+        };
+        let beginnings: Vec<_> = ours.iter().filter(begins_one).copied().collect();
+        assert_eq!(beginnings, BEGINNINGS);
     }
 
     #[test]

@@ -4,16 +4,19 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use hyper::header::PROXY_AUTHORIZATION;
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::certificate;
+use super::args::OnRedirect;
+use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
+use super::request;
 use super::target::Target;
 use super::tls;
 use super::trace::{Stage, Trace};
@@ -41,6 +44,8 @@ struct Course {
     until: Option<Instant>,
     /// What is thought of the first certificate, where a request follows.
     certificate: Option<Judgement>,
+    /// The certificates that the first server showed, where they matter.
+    chain: Vec<Link>,
 }
 
 impl Prober {
@@ -79,6 +84,7 @@ impl Prober {
             page: Vec::new(),
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
+            chain: Vec::new(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -91,6 +97,9 @@ impl Prober {
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
+            Err(Miss::Server(Kind::ConnectTimeout, words)) => {
+                Judgement::final_word(self.plan.timeout_result, Kind::ConnectTimeout, words)
+            }
             Err(Miss::Server(kind, words)) => Judgement::final_word(State::Critical, kind, words),
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
@@ -100,6 +109,10 @@ impl Prober {
             judgement.worsen(certificate.state, Kind::Certificate);
         }
         course.phases.add(&course.trace.phases());
+        self.plan
+            .checks
+            .phases
+            .judge(&mut judgement, &course.phases);
         Ok(Probe {
             at,
             path,
@@ -115,6 +128,7 @@ impl Prober {
             remote: course.trace.remote,
             request_id,
             page: course.page,
+            chain: course.chain,
         })
     }
 
@@ -128,21 +142,40 @@ impl Prober {
         let plan = &self.plan;
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
+        let mut by_get = false;
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
+            if plan.shows_chain() && course.chain.is_empty() {
+                course.chain = certificate::chain(stream.certificates(), Timestamp::now());
+            }
+            if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
+                trust.judge(stream.certificates(), &target)?;
+            }
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
-                let judged = certificate::judge(stream.certificate(), limits, Timestamp::now());
+                let own = stream.certificates().first();
+                let judged = certificate::judge(own.map(AsRef::as_ref), limits, Timestamp::now());
                 if !plan.ask {
                     return Ok(judged);
                 }
                 course.certificate = Some(judged);
             }
             // The first target was tried when the plan was made: only one that a redirect named can fail here.
-            let request = plan
+            let forwards = means.proxy.filter(|proxy| !proxy.tunnels(&target));
+            let asked = forwards.map(|proxy| proxy.forwarded(&target));
+            let mut request = plan
                 .request
-                .build(&target, request_id)
+                .build(asked.as_ref().unwrap_or(&target), request_id)
                 .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            // In a tunnel it would be the server that reads it.
+            let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
+            if let Some(value) = authorization {
+                let headers = request.headers_mut();
+                headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
+            if by_get {
+                request::make_get(&mut request);
+            }
             let received = exchange(means, stream, request, &mut course.trace).await?;
             if plan.show.page {
                 let page = &received.reply.page;
@@ -156,12 +189,15 @@ impl Prober {
                     Ok(judgement) => judgement,
                     Err(last) => return Ok(last),
                 };
-            if !judgement.follows(&plan.checks, plan.on_redirect) {
+            let curl = plan.on_redirect == OnRedirect::Curl;
+            let stays = curl && received.reply.header("location").is_none();
+            if stays || !judgement.follows(&plan.checks, plan.on_redirect) {
                 let size = course.trace.tape.size;
                 plan.checks
                     .judge_content(&mut judgement, &received, size, &target);
                 return Ok(judgement);
             }
+            by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
             target = match self.next(&target, &received, redirects) {
                 Ok(next) => next,
@@ -181,6 +217,13 @@ impl Prober {
         Ok(Means {
             target,
             family: self.plan.family,
+            source: &self.plan.source,
+            proxy: self
+                .plan
+                .proxy
+                .as_ref()
+                .filter(|proxy| proxy.serves(target)),
+            announce: self.plan.announce,
             tls: if target.https {
                 Some(self.tls()?)
             } else {
@@ -220,6 +263,11 @@ impl Prober {
             let words = format!("Could not parse redirect location - {line} - {location}");
             return last(State::Unknown, words);
         };
+        let curl = plan.on_redirect == OnRedirect::Curl;
+        if redirects > plan.max_redirects && curl {
+            let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
+            return last(State::Critical, words);
+        }
         if redirects > plan.max_redirects {
             let words = format!(
                 "maximum redirection depth {} exceeded - {}",
@@ -228,7 +276,7 @@ impl Prober {
             );
             return last(State::Warning, words);
         }
-        if next == *from {
+        if next == *from && !curl {
             let words = format!("redirection creates an infinite loop - {}", next.url());
             return last(State::Critical, words);
         }
@@ -239,10 +287,10 @@ impl Prober {
         let kind = match stage {
             Stage::Resolving => Kind::Dns,
             Stage::Connecting => Kind::ConnectTimeout,
-            Stage::Securing | Stage::Talking => Kind::Timeout,
+            Stage::Tunnelling | Stage::Securing | Stage::Talking => Kind::Timeout,
         };
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");
-        Judgement::final_word(State::Critical, kind, words)
+        Judgement::final_word(self.plan.timeout_result, kind, words)
     }
 }

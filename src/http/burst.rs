@@ -1,13 +1,14 @@
 //! The loop: probes one after the other or side by side, until there are enough of them or the run has to end.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::UnixStream;
 use tokio::runtime;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
 use super::plan::{Pace, Plan, run_number};
@@ -16,6 +17,10 @@ use crate::plugin::{End, Run};
 
 /// The most threads that ask for addresses at the same time: the system's resolver blocks.
 const RESOLVERS: usize = 64;
+
+/// How often the loop wakes without a reason. The executor wakes itself for each timer that is earlier than all others,
+/// as the limit of each new probe would be: behind this one they cost nothing.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// Sends the probes of a plan and sums them up. Returns the plan, too: the probes have borrowed it.
 pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
@@ -37,6 +42,9 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
     let mut tally = Tally::new(prober.plan());
     let mut schedule = Schedule::new(prober.plan().pace);
     let mut flying = JoinSet::new();
+    let mut signalled = pin!(signal.readable());
+    let mut deadline = pin!(sleep_until(run.deadline().into()));
+    let mut pulse = pin!(sleep(PULSE));
     let end = loop {
         while let Some(number) = schedule.due(flying.len()) {
             let prober = Arc::clone(prober);
@@ -48,8 +56,8 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
         let next = schedule.next(flying.len());
         tokio::select! {
             biased;
-            Ok(()) = signal.readable() => break run.ended(),
-            () = sleep_until(run.deadline().into()) => break Some(End::Deadline),
+            _ = &mut signalled => break run.ended(),
+            () = &mut deadline => break Some(End::Deadline),
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
                     Ok(probe) => tally.add(probe),
@@ -60,6 +68,7 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
                 }
             }
             () = sleep_until(next.unwrap_or(run.deadline()).into()), if next.is_some() => {}
+            () = &mut pulse => pulse.set(sleep(PULSE)),
         }
     };
     // Those that were cut off say nothing about the server.

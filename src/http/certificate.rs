@@ -2,13 +2,21 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::checks::Judgement;
 use super::probe::Kind;
 use crate::plugin::State;
 
 const DAY: i64 = 86_400;
+
+/// What `check_http` calls a certificate whose subject has no common name.
+const UNNAMED: &str = "Unknown CN";
+
+/// The most certificates of a chain that are looked at.
+const CHAIN: usize = 10;
 
 /// Days left, at which a certificate starts to be a WARNING and to be CRITICAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +25,63 @@ pub struct DaysLeft {
     pub warning: i64,
     /// From here on down CRITICAL.
     pub critical: i64,
+}
+
+/// A certificate that a server showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its common name or, without one, the first name that it is for.
+    pub name: String,
+    /// The common name of who signed it.
+    pub issuer: String,
+    /// When it ends, in seconds since 1970.
+    pub end: i64,
+    /// The days that it is good for, less than zero when it is over.
+    pub days: i64,
+}
+
+impl Link {
+    /// The end, as in `check_http`'s words.
+    pub fn until(&self) -> String {
+        date(self.end)
+    }
+}
+
+/// The certificates of a chain, as far as they can be read.
+pub fn chain(shown: &[CertificateDer<'_>], now: Timestamp) -> Vec<Link> {
+    shown
+        .iter()
+        .take(CHAIN)
+        .filter_map(|der| {
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            let end = certificate.validity().not_after.timestamp();
+            Some(Link {
+                name: common_name(certificate.subject())
+                    .or_else(|| alternative_name(&certificate))
+                    .unwrap_or_else(|| UNNAMED.to_owned()),
+                issuer: common_name(certificate.issuer()).unwrap_or_else(|| UNNAMED.to_owned()),
+                end,
+                days: end.saturating_sub(now.as_second()).div_euclid(DAY),
+            })
+        })
+        .collect()
+}
+
+fn common_name(name: &X509Name<'_>) -> Option<String> {
+    let name = name.iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+fn alternative_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
 }
 
 /// Judges the certificate that a server showed; `None`: it showed none.
@@ -43,12 +108,8 @@ pub fn judge(der: Option<&[u8]>, limits: DaysLeft, now: Timestamp) -> Judgement 
 
 fn by_time(certificate: &X509Certificate<'_>, limits: DaysLeft, now: Timestamp) -> (State, String) {
     let end = certificate.validity().not_after.timestamp();
-    let name = certificate
-        .subject()
-        .iter_common_name()
-        .next()
-        .and_then(|name| name.as_str().ok())
-        .unwrap_or("Unknown CN");
+    let name = common_name(certificate.subject());
+    let name = name.as_deref().unwrap_or(UNNAMED);
     let left = end.saturating_sub(now.as_second());
     let days = left / DAY;
     let state = if days > limits.critical {

@@ -8,6 +8,8 @@ use regex::bytes::Regex;
 use super::age;
 use super::args::OnRedirect;
 use super::exchange::Received;
+use super::expect::{PhaseLimits, Statuses};
+use super::jsonpath::{self, JsonCheck};
 use super::probe::Kind;
 use super::reply::Reply;
 use super::target::Target;
@@ -21,6 +23,10 @@ const SHOWN: usize = 26;
 pub struct Checks {
     /// Texts, divided by commas, of which the status line must hold one. With it the status itself does not count.
     pub expect: Option<String>,
+    /// It is the last reply that must hold it, behind the redirects.
+    pub expect_last: bool,
+    /// The statuses that are good.
+    pub statuses: Option<Statuses>,
     /// What the headers must hold.
     pub header: Option<String>,
     /// What the page must hold.
@@ -29,6 +35,10 @@ pub struct Checks {
     pub regex: Option<Regex>,
     /// It must not match instead.
     pub invert_regex: bool,
+    /// What the page must hold as JSON.
+    pub json: Vec<JsonCheck>,
+    /// How bad it is where the expression does not hold.
+    pub state_regex: State,
     /// How much older than the server's time the page may be.
     pub max_age: Option<Duration>,
     /// The size it must have.
@@ -37,6 +47,8 @@ pub struct Checks {
     pub time: Limits,
     /// The same as given, also where they are for a percentile: what performance data shows.
     pub run_time: Limits,
+    /// Seconds that its phases may take.
+    pub phases: PhaseLimits,
 }
 
 /// Bounds of a size in bytes, headers included; 0 for none.
@@ -87,14 +99,7 @@ impl Judgement {
 
     /// Whether the reply points elsewhere and `-f` says to go there.
     pub fn follows(&self, checks: &Checks, action: OnRedirect) -> bool {
-        checks.expect.is_none()
-            && self
-                .status
-                .is_some_and(|status| (300..400).contains(&status))
-            && matches!(
-                action,
-                OnRedirect::Follow | OnRedirect::Sticky | OnRedirect::Stickyport
-            )
+        (checks.expect.is_none() || checks.expect_last) && leads_on(self.status, action)
     }
 }
 
@@ -109,18 +114,16 @@ impl Checks {
         let line = reply.status_line();
         let status = status_of(&line);
         let critical = |words| {
-            let kind = match status {
-                Some(400..=499) => Kind::Http4xx,
-                Some(500..=599) => Kind::Http5xx,
-                Some(_) => Kind::Content,
-                None => Kind::Protocol,
-            };
+            let kind = status.map_or(Kind::Protocol, Kind::of_status);
             Err(Judgement {
                 status,
                 ..Judgement::final_word(State::Critical, kind, words)
             })
         };
-        let expected = self.expect.as_deref().unwrap_or("HTTP/1.");
+        let on_the_way = leads_on(status, action);
+        let expect = self.expect.as_deref();
+        let expect = expect.filter(|_| !(self.expect_last && on_the_way));
+        let expected = expect.unwrap_or("HTTP/1.");
         let mut texts = expected.split(',').filter(|text| !text.is_empty());
         if !texts.any(|text| line.contains(text)) {
             let port = match target.port {
@@ -138,8 +141,15 @@ impl Checks {
             sized: true,
             status,
         };
-        if self.expect.is_some() {
+        let listed = self.statuses.as_ref().filter(|_| !on_the_way);
+        if expect.is_some() {
             judgement.words = format!("Status line output matched \"{expected}\"");
+        }
+        if let (Some(statuses), Some(_)) = (listed, status) {
+            statuses.judge(&mut judgement);
+            return Ok(judgement);
+        }
+        if expect.is_some() {
             return Ok(judgement);
         }
         match status {
@@ -197,8 +207,11 @@ impl Checks {
             if found == self.invert_regex {
                 let not = if found { "" } else { "not " };
                 let text = format!("pattern {not}found{cut}");
-                note(State::Critical, Kind::Content, text);
+                note(self.state_regex, Kind::Content, text);
             }
+        }
+        for (state, text) in jsonpath::judge(&self.json, reply) {
+            note(state, Kind::Content, text);
         }
         if let Some(bounds) = self.size {
             if bounds.max > 0 && size > bounds.max {
@@ -222,19 +235,30 @@ impl Checks {
     }
 }
 
+/// Whether a status points elsewhere and `-f` says to go there.
+fn leads_on(status: Option<u16>, action: OnRedirect) -> bool {
+    status.is_some_and(|status| (300..400).contains(&status))
+        && matches!(
+            action,
+            OnRedirect::Follow | OnRedirect::Sticky | OnRedirect::Stickyport | OnRedirect::Curl
+        )
+}
+
 fn redirect_state(action: OnRedirect) -> State {
     match action {
         OnRedirect::Warning => State::Warning,
         OnRedirect::Critical => State::Critical,
         OnRedirect::Unknown => State::Unknown,
-        OnRedirect::Ok | OnRedirect::Follow | OnRedirect::Sticky | OnRedirect::Stickyport => {
-            State::Ok
-        }
+        OnRedirect::Ok
+        | OnRedirect::Follow
+        | OnRedirect::Sticky
+        | OnRedirect::Stickyport
+        | OnRedirect::Curl => State::Ok,
     }
 }
 
 /// The three digits behind the first blank, and nothing but three.
-fn status_of(line: &str) -> Option<u16> {
+pub fn status_of(line: &str) -> Option<u16> {
     let (_, rest) = line.split_once(' ')?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 3 {
@@ -265,14 +289,19 @@ mod tests {
     fn checks() -> Checks {
         Checks {
             expect: None,
+            expect_last: false,
+            statuses: None,
             header: None,
             string: None,
             regex: None,
             invert_regex: false,
+            state_regex: State::Critical,
+            json: Vec::new(),
             max_age: None,
             size: None,
             time: NONE,
             run_time: NONE,
+            phases: PhaseLimits::NONE,
         }
     }
 

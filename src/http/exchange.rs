@@ -53,6 +53,10 @@ pub async fn exchange(
         PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
         PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
     };
+    if let (Stream::Tcp(stream), false) = (&stream, request.body().is_end_stream()) {
+        // The end of a long one must not wait for the receipt of its beginning.
+        let _ = stream.set_nodelay(true);
+    }
     let mut wire = Wire::new(stream, &mut trace.tape);
     let mut page = Page::new(means.page, *request.method() == Method::HEAD);
     let spoken = speak(&mut wire, request, &mut page).await;

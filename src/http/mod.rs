@@ -2,14 +2,15 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
+//! | `args`, `argv`, `extra_opts` | the options, the spellings that getopt reads and clap does not, options from a file |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
-//! | [`target`], [`request`] | where a request goes, and what it says |
-//! | [`wire`], [`tls`] | the stream under an exchange, with its tape |
-//! | [`connect`], [`trace`] | from a name to a connection, and how far it came |
+//! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
+//! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
+//! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
+//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`reply`] | one request and its reply on a connection |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
-//! | [`checks`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
+//! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`burst`] | the loop |
 //! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
@@ -23,17 +24,25 @@ pub mod certificate;
 pub mod checks;
 pub mod connect;
 pub mod exchange;
+pub mod expect;
+mod extra_opts;
+pub mod jsonpath;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
+pub mod proxy;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod secrets;
+pub mod source;
 pub mod summary;
 pub mod target;
 pub mod tls;
 pub mod trace;
+pub mod tunnel;
 pub mod verdict;
+pub mod verify;
 pub mod wire;
 
 pub use args::{Args, OnRedirect};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -11,10 +12,15 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::jsonpath::{self, JSON_LIMIT};
 use super::pattern;
+use super::proxy::{Proxy, is_connect};
 use super::request::Template;
+use super::secrets;
+use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
-use crate::plugin::{Arguments, Limit, Limits};
+use super::verify::Trust;
+use crate::plugin::{Arguments, Limit, Limits, State};
 use crate::stats;
 
 /// The probes of a run that does not say.
@@ -48,6 +54,16 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How bad it is to reach it.
+    pub timeout_result: State,
+    /// The proxy that requests go through.
+    pub proxy: Option<Proxy>,
+    /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
+    pub proxy_authorization: Option<HeaderValue>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub announce: bool,
+    /// Where connections leave this host.
+    pub source: Source,
     /// How long the certificate must be good.
     pub certificate: Option<DaysLeft>,
     /// Whether a request is sent even where the certificate is looked at.
@@ -95,6 +111,8 @@ pub struct Tls {
     pub sni: bool,
     /// The PEM files with the certificate to show and with its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whom to trust; `None`: whoever answers.
+    pub trust: Option<Trust>,
 }
 
 /// What is shown beside the result.
@@ -132,12 +150,35 @@ pub struct Pace {
     pub concurrency: usize,
 }
 
+impl Plan {
+    /// Whether the certificates that a server shows matter.
+    pub fn shows_chain(&self) -> bool {
+        self.certificate.is_some() || self.tls.trust.is_some()
+    }
+}
+
 impl TryFrom<&Args> for Plan {
     type Error = anyhow::Error;
 
     fn try_from(args: &Args) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            args.extra_opts.is_none(),
+            "--extra-opts cannot be abbreviated"
+        );
         let request = Template::try_from(args)?;
+        let proxy = Proxy::from_args(args)?;
         let target = target(args)?;
+        anyhow::ensure!(
+            proxy.is_none() || !target.is_file(),
+            "-I {}: a socket in the file system is not behind a proxy",
+            target.address
+        );
+        let proxy_authorization = match &proxy {
+            None => secrets::proxy_pair(args)?
+                .map(|pair| secrets::basic("-b", &pair))
+                .transpose()?,
+            Some(_) => None,
+        };
         request.build(&target, None)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
@@ -158,14 +199,21 @@ impl TryFrom<&Args> for Plan {
             },
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
-                sni: args.sni,
+                // What is verified is shown by name: check_curl always tells it.
+                sni: args.sni || args.verify.https(),
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
+                trust: Trust::load(&args.verify)?,
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
+            proxy,
+            proxy_authorization,
+            announce: args.route.haproxy_protocol,
+            source: Source::try_from(&args.source)?,
             certificate: args.certificate.as_deref().map(parse_days).transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
@@ -173,6 +221,8 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Unread
             } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
                 PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+            } else if args.json.any() {
+                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
             } else {
@@ -234,11 +284,19 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             bail!("no server is named: give a host name (-H) or an address (-I), see --help")
         }
     };
-    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
-    anyhow::ensure!(
-        !(https && address.starts_with('/')),
-        "-I {address}: https over a socket in the file system is not supported"
-    );
+    let https = args.https();
+    if let (true, Some(host)) = (is_connect(args), &host) {
+        // -I and -p are the proxy's.
+        let port = host_port.unwrap_or(default_port(true));
+        return Ok(Target {
+            https: true,
+            address: host.clone(),
+            port,
+            host: Some(host.clone()),
+            host_port: port,
+            path: args.url.clone(),
+        });
+    }
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
@@ -266,10 +324,14 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     Ok(Checks {
         expect: given(&args.expect),
+        expect_last: args.expected.expect_last || args.onredirect == OnRedirect::Curl,
+        statuses: args.expected.status.clone(),
         header: given(&args.header_string),
         string: given(&args.string),
         regex,
         invert_regex: args.invert_regex,
+        json: jsonpath::compile(&args.json)?,
+        state_regex: args.expected.state_regex.unwrap_or(State::Critical),
         max_age: args.max_age,
         size: args.pagesize.as_deref().map(parse_size).transpose()?,
         time: if args.percentile.is_some() {
@@ -281,6 +343,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
             limits
         },
         run_time: limits,
+        phases: args.expected.phases(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::certificate::Link;
 use crate::plugin::State;
 
 /// One probe: a request with all its redirects, and what came of it.
@@ -38,6 +39,8 @@ pub struct Probe {
     pub request_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
+    /// The certificates that the server showed, its own first, where they are looked at.
+    pub chain: Vec<Link>,
 }
 
 impl Probe {
@@ -71,6 +74,8 @@ pub enum Kind {
     Tls,
     /// Connected, but not done in time.
     Timeout,
+    /// The proxy opens no way to the server.
+    Proxy,
     /// The connection was reset.
     Reset,
     /// The connection was closed without a reply.
@@ -94,6 +99,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind of a status that is not wanted.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            400..=499 => Self::Http4xx,
+            500..=599 => Self::Http5xx,
+            _ => Self::Content,
+        }
+    }
+
     /// Its name, as in the JSON document.
     pub fn name(self) -> &'static str {
         match self {
@@ -103,6 +117,7 @@ impl Kind {
             Self::ConnectTimeout => "connect-timeout",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
+            Self::Proxy => "proxy",
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::Truncated => "truncated",

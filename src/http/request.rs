@@ -4,16 +4,16 @@ use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHORIZATION, USER_AGENT,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use hyper::{Method, Request, Uri, Version};
 
 use super::args::Args;
+use super::secrets;
 use super::target::Target;
 
 /// The name under which it introduces itself, in the form that `check_http` uses.
-const AGENT: &str = concat!(
+pub const AGENT: &str = concat!(
     "check_http_retry/v",
     env!("CARGO_PKG_VERSION"),
     " (proxy-checks)"
@@ -81,6 +81,11 @@ impl Template {
         self.has(&REQUEST_ID)
     }
 
+    /// Whether it is a POST.
+    pub fn posts(&self) -> bool {
+        self.method == Method::POST
+    }
+
     fn has(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|(other, _)| other == name)
     }
@@ -107,38 +112,38 @@ impl TryFrom<&Args> for Template {
                 .with_context(|| format!("-k {header}: a header is NAME: VALUE"))?;
             add("-k", name, value)?;
         }
-        for (option, name, secret) in [
-            ("-a", AUTHORIZATION, &args.authorization),
-            ("-b", PROXY_AUTHORIZATION, &args.proxy_authorization),
-        ] {
-            if let Some(secret) = secret {
-                add(
-                    option,
-                    name,
-                    &format!("Basic {}", base64(secret.as_bytes())),
-                )?;
-            }
-        }
         if let Some(content_type) = &args.content_type {
             add("-T", CONTENT_TYPE, content_type)?;
         }
+        headers.extend(secrets::headers(args)?);
         let method = match (&args.method, &args.post) {
-            (Some(method), _) => Method::from_bytes(method.as_bytes())
+            (Some(text), _) => Method::from_bytes(method_for_server(text).as_bytes())
                 .ok()
-                .with_context(|| format!("-j {method}: this is no method"))?,
+                .with_context(|| format!("-j {text}: this is no method"))?,
             (None, Some(_)) => Method::POST,
             (None, None) => Method::GET,
         };
-        anyhow::ensure!(
-            method != Method::CONNECT,
-            "-j CONNECT: tunnels through a proxy are not supported yet"
-        );
         Ok(Self {
             method,
             headers,
             body: args.post.clone().unwrap_or_default().into(),
         })
     }
+}
+
+/// Of `METHOD[:PROXY_METHOD]` the method for the server: behind CONNECT, which is for the proxy, the second one.
+fn method_for_server(text: &str) -> &str {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("CONNECT", "") => "GET",
+        ("CONNECT", method) | (method, _) => method,
+    }
+}
+
+/// Makes a GET of it, as curl does behind a POST that was redirected.
+pub fn make_get(request: &mut Request<Full<Bytes>>) {
+    *request.method_mut() = Method::GET;
+    *request.body_mut() = Full::default();
+    request.headers_mut().remove(CONTENT_TYPE);
 }
 
 /// Escapes what must not stand in a request line, a blank for one: `check_http` sends it as it is, and servers answer
@@ -160,44 +165,9 @@ fn escaped(path: &str) -> String {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group
-            .iter()
-            .chain([0; 2].iter())
-            .take(3)
-            .fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
-        for at in 0..4 {
-            if at <= group.len() {
-                out.push(char::from(DIGITS[number >> (18 - 6 * at) & 63]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (text, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("user:pass", "dXNlcjpwYXNz"),
-        ] {
-            assert_eq!(base64(text.as_bytes()), encoded);
-        }
-    }
 
     #[test]
     fn a_path_is_sent_as_given_where_it_can_be() {

@@ -21,7 +21,10 @@ pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
         .with_protocol_versions(&tls.versions)
         .context("cannot set up TLS")?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified));
+        .with_custom_certificate_verifier(match &tls.trust {
+            Some(trust) => trust.possession(),
+            None => Arc::new(Unverified),
+        });
     let mut config = match &tls.identity {
         None => config.with_no_client_auth(),
         Some((certificates, key)) => {

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -45,18 +47,19 @@ pub enum Stream {
     Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Encrypted, to a socket in the file system.
+    TlsUnix(Box<TlsStream<UnixStream>>),
 }
 
 impl Stream {
-    /// The certificate that the server showed.
-    pub fn certificate(&self) -> Option<&[u8]> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(stream) => {
-                let (_, session) = stream.get_ref();
-                Some(session.peer_certificates()?.first()?.as_ref())
-            }
-        }
+    /// The certificates that the server showed, its own first.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        let session = match self {
+            Self::Tcp(_) | Self::Unix(_) => return &[],
+            Self::Tls(stream) => stream.get_ref().1,
+            Self::TlsUnix(stream) => stream.get_ref().1,
+        };
+        session.peer_certificates().unwrap_or_default()
     }
 }
 
@@ -83,6 +86,7 @@ impl AsyncRead for Wire<'_> {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -114,6 +118,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
         Poll::Ready(Ok(written))
@@ -124,6 +129,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -132,33 +138,49 @@ impl AsyncWrite for Wire<'_> {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
-/// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
-/// connection that is refused or never answered has one as well.
-pub async fn connect_tcp(
-    remote: SocketAddr,
-    local: &mut Option<SocketAddr>,
-) -> io::Result<TcpStream> {
+/// A socket to connect with.
+pub fn tcp_socket(remote: SocketAddr) -> io::Result<OwnedFd> {
     let family = match remote {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
+/// connection that is refused or never answered has one as well.
+pub async fn connect_tcp(
+    socket: OwnedFd,
+    remote: SocketAddr,
+    local: &mut Option<SocketAddr>,
+) -> io::Result<TcpStream> {
     match connect(&socket, &remote) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let stream = TcpStream::from_std(socket.into())?;
     *local = stream.local_addr().ok();
-    stream.writable().await?;
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
+    // To ask again tells how far it came, and why not. What is near is there by now, and nothing has to be waited for.
+    let again = || -> io::Result<()> {
+        match connect(&stream, &remote) {
+            Ok(()) | Err(Errno::ISCONN) => Ok(()),
+            Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    match again() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            stream.async_io(Interest::WRITABLE, again).await?;
+        }
+        other => other?,
     }
-    // The end of a handshake and the request are two small writes: the second must not wait for the first's receipt.
-    stream.set_nodelay(true)?;
     Ok(stream)
 }

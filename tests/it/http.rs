@@ -1,10 +1,17 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod certificates;
+mod expectations;
+mod extra_opts;
+mod json;
 mod kinds;
+mod proxies;
 mod replies;
 mod requests;
 mod runs;
+mod secrets;
 mod side_by_side;
+mod transcript;
 
 use std::process::Command;
 

@@ -6,10 +6,12 @@ mod shipped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::icinga::Icinga;
 use crate::support::incident::{BACKEND, Incident, Kind, PROXY};
 use crate::support::netns::Netns;
@@ -25,6 +27,14 @@ const LEFT_OUT: [&str; 6] = [
     "--every",
     "--forever",
     "--series",
+];
+
+/// What goes through the environment, by custom variable.
+const SECRET: [&str; 4] = [
+    "http_retry_authorization",
+    "http_retry_proxy_authorization",
+    "http_retry_bearer_token",
+    "http_retry_secret_headers",
 ];
 
 #[test]
@@ -232,11 +242,23 @@ fn every_custom_variable_is_rendered_as_its_option() {
   vars.http_retry_ssl = \"1.2+\"
   vars.http_retry_verbose = 3\n";
     objects.push(service("https", "http_retry", variables));
+    let listener = netns.within(|| TcpListener::bind(("127.0.0.1", 8080)).expect("a free port"));
+    let server = FaultServer::on(listener, None, |_| Act::Send(page("200 OK", "")));
+    let variables = "  vars.http_retry_ip_address = \"127.0.0.1\"
+  vars.http_retry_port = 8080
+  vars.http_retry_attempts = 1
+  vars.http_retry_bearer_token = \"hush\"
+  vars.http_retry_secret_headers = \"X-Key: one;two\\nX-Other: three\"\n";
+    objects.push(service("secret", "http_retry", variables));
     let icinga = Icinga::start(&netns, &objects.concat());
     for name in COMMANDS {
         let attributes = icinga.check(&format!("web!{name}"));
         let words = command(&attributes);
         for option in options(name) {
+            if SECRET.contains(&&*variable(name, &option)) {
+                assert_eq!(words.get(&option), None, "{option}");
+                continue;
+            }
             let word = if option == "--verbose" { "-v" } else { &option };
             assert_eq!(words.get(word), Some(&1), "{option}: {words:?}");
         }
@@ -246,6 +268,18 @@ fn every_custom_variable_is_rendered_as_its_option() {
         command(&attributes),
         set(&["--hostname", "service1.invalid", "--ssl=1.2+", "-vvv"])
     );
+    let attributes = icinga.check("web!secret");
+    assert_eq!(attributes["state"], 0, "{attributes}");
+    let words = command(&attributes);
+    assert_eq!(words.values().sum::<usize>(), 6, "{words:?}");
+    let seen = &server.seen()[0];
+    for (name, value) in [
+        ("authorization", "Bearer hush"),
+        ("x-key", "one;two"),
+        ("x-other", "three"),
+    ] {
+        assert_eq!(seen.header(name), Some(value), "{}", seen.head);
+    }
 }
 
 #[test]
@@ -263,6 +297,12 @@ fn every_option_is_a_custom_variable_and_every_custom_variable_an_option() {
         let wanted: BTreeSet<_> = options
             .iter()
             .map(|option| variable(name, option))
+            .chain(
+                SECRET
+                    .map(str::to_owned)
+                    .into_iter()
+                    .filter(|secret| secret.starts_with(name)),
+            )
             .collect();
         let prefix = format!("{name}_");
         let used = block

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::identity::{DAY, Identity};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Seen {
     pub peer: SocketAddr,
     /// The header block; for what does not look like HTTP, the first bytes.
     pub head: String,
+    /// As much behind it as it announces.
+    pub body: String,
 }
 
 impl Seen {
@@ -94,7 +96,7 @@ impl FaultServer {
     /// The same over TLS, with a certificate of its own making for `localhost`.
     pub fn start_tls(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        Self::on(listener, Some(tls_config(None)), handler)
+        Self::on(listener, Some(localhost().server(&[], None)), handler)
     }
 
     /// The same, for clients with a certificate alone; returned with one and its key, in PEM.
@@ -102,23 +104,11 @@ impl FaultServer {
         handler: impl Fn(&Seen) -> Act + Send + Sync + 'static,
     ) -> (Self, String, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        let new_key = || rcgen::KeyPair::generate().expect("ring can make a key");
-        let parameters = |ca| {
-            let mut parameters = rcgen::CertificateParams::default();
-            parameters.is_ca = ca;
-            parameters
-        };
-        let ca_key = new_key();
-        let ca = parameters(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
-        let ca_certificate = ca.self_signed(&ca_key).expect("a key can sign itself");
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let key = new_key();
-        let client = parameters(rcgen::IsCa::NoCa)
-            .signed_by(&key, &issuer)
-            .expect("the authority can sign");
-        let config = tls_config(Some(ca_certificate.der().clone()));
+        let authority = Identity::authority();
+        let client = Identity::signed("client", SystemTime::now() + DAY, &authority);
+        let config = localhost().server(&[], Some(&authority));
         let server = Self::on(listener, Some(config), handler);
-        (server, client.pem(), key.serialize_pem())
+        (server, client.pem(), client.key_pem())
     }
 
     /// Starts one on a listener, which may belong to another network namespace.
@@ -208,12 +198,14 @@ fn serve(socket: &TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()
         }
     };
     let head = read_head(&mut stream)?;
+    let body = read_body(&mut stream, &head)?;
     let seen = {
         let mut all = lock(&shared.seen);
         let seen = Seen {
             number: all.len(),
             peer,
             head,
+            body,
         };
         all.push(seen.clone());
         seen
@@ -267,32 +259,22 @@ fn read_head(stream: &mut dyn Both) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
+fn read_body(stream: &mut dyn Both, head: &str) -> io::Result<String> {
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length").then_some(value)
+    });
+    let mut body = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
 fn wait_until_gone(stream: &mut dyn Both) {
     let mut sink = [0; 1024];
     while matches!(stream.read(&mut sink), Ok(n) if n > 0) {}
 }
 
-/// A self-signed certificate for `localhost`, and ring; with an authority, for clients that it vouches for.
-fn tls_config(authority: Option<CertificateDer<'static>>) -> Arc<ServerConfig> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
-        .expect("ring can make a certificate");
-    let key =
-        PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("rcgen gives PKCS #8");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3");
-    let builder = match authority {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(authority).expect("it is an authority");
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
-        }
-    };
-    let config = builder
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .expect("key and certificate belong together");
-    Arc::new(config)
+/// What a server shows that was told nothing else.
+fn localhost() -> Identity {
+    Identity::self_signed("localhost")
 }

@@ -185,7 +185,7 @@ fn a_certificate_is_judged_by_the_days_it_is_good() {
     assert_eq!(good.code, Some(0), "{}", good.text);
     let line = good.headline();
     assert!(
-        line.starts_with("HTTP OK: Certificate 'rcgen self signed cert' will expire on "),
+        line.starts_with("HTTP OK: Certificate 'localhost' will expire on "),
         "{line}"
     );
     assert!(line.ends_with(" 4096 +0000, 2 of 2 probes good"), "{line}");

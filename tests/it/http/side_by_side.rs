@@ -4,8 +4,11 @@ use std::process::Command;
 
 use super::{Act, FaultServer, GOOD, Seen, outcome, page, page_with, plugin};
 
+/// Debian's monitoring-plugins-basic has it.
+pub const CHECK_HTTP: &str = "/usr/lib/nagios/plugins/check_http";
+
 /// What `check_http` says, without what differs by nature: times, the name in front, and how it is set off.
-fn words(line: &str) -> String {
+pub fn words(line: &str) -> String {
     let text = line.split('|').next().unwrap_or_default().trim_end();
     let text = text.strip_prefix("HTTP ").unwrap_or(text);
     let text = match text.split_once(' ') {
@@ -27,11 +30,11 @@ fn words(line: &str) -> String {
 #[test]
 #[allow(clippy::too_many_lines)] // a table
 fn one_attempt_says_and_does_what_check_http_does() {
-    const CHECK_HTTP: &str = "/usr/lib/nagios/plugins/check_http";
-    if !std::path::Path::new(CHECK_HTTP).exists() {
-        // Debian's monitoring-plugins-basic has it; `make test` installs it.
-        return;
-    }
+    let there = std::path::Path::new(CHECK_HTTP).exists();
+    assert!(
+        there,
+        "there is no {CHECK_HTTP}: scripts/needs --install test"
+    );
     let answer = |seen: &Seen| {
         let to = |location: &str| {
             Act::Send(page_with(
@@ -227,8 +230,13 @@ fn compare(check_http: &str, arguments: &[String]) {
 }
 
 /// Their words, with the state that they leave out where the connection failed.
-fn expected(theirs: &str, ours: &str) -> String {
-    let bare = ["connect to", "Address family", "Name or service"];
+pub fn expected(theirs: &str, ours: &str) -> String {
+    let bare = [
+        "connect to",
+        "Address family",
+        "Name or service",
+        "Temporary failure",
+    ];
     if theirs == "CRITICAL: Cannot make SSL connection." {
         // The reason is a line of OpenSSL's there, and on the first line here.
         let ours = words(ours);

@@ -1,0 +1,173 @@
+//! Certificates: verified with `-D`, shown with `-J`, and those that are not as they should be.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use super::{FaultServer, every, outcome, plugin, run};
+use crate::support::identity::{DAY, Identity};
+use crate::support::plugin::{Outcome, project};
+
+struct Site {
+    folder: tempfile::TempDir,
+    authority: Identity,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            folder: tempfile::tempdir().unwrap(),
+            authority: Identity::authority(),
+        };
+        site.write("ca.pem", &site.authority.pem());
+        site
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn verified(&self, server: &FaultServer, host: &str, more: &[&str]) -> Outcome {
+        self.verified_by(&self.folder.path().join("ca.pem"), server, host, more)
+    }
+
+    fn verified_by(&self, file: &Path, server: &FaultServer, host: &str, more: &[&str]) -> Outcome {
+        let mut command = plugin("check_http_retry");
+        command.args(["-I", "127.0.0.1", "-H", host, "-p", &server.port()]);
+        command.args(["-D", "--attempts", "2", "--ca-cert"]);
+        outcome(command.arg(file).args(more))
+    }
+}
+
+fn start(identity: &Identity, chain: &[&Identity]) -> FaultServer {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    FaultServer::on(listener, Some(identity.server(chain, None)), every(99))
+}
+
+#[test]
+fn a_certificate_is_verified_where_that_is_asked_for() {
+    let site = Site::new();
+    let now = SystemTime::now();
+    let good = Identity::signed("localhost", now + 30 * DAY + DAY / 2, &site.authority);
+    let server = start(&good, &[&site.authority]);
+    let outcome = site.verified(&server, "localhost", &["-v"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    for line in [
+        "certificate 1 of 2: 'localhost' by 'test authority', 30 days left, until ",
+        "certificate 2 of 2: 'test authority' by 'test authority', ",
+    ] {
+        assert!(outcome.text.contains(line), "{}", outcome.text);
+    }
+    let json = site
+        .verified(&server, "localhost", &["--format", "json"])
+        .json();
+    assert_eq!(
+        json["details"]["certificates"][0]["days_left"], 30,
+        "{json}"
+    );
+
+    let expired = Identity::signed("localhost", now - 2 * DAY, &site.authority);
+    let stranger = Identity::authority();
+    let forged = Identity::signed("localhost", now + DAY, &stranger);
+    for (identity, host, why) in [
+        (&good, "www.other", "it is not for 'www.other'"),
+        (&expired, "localhost", "a certificate has expired"),
+        (&forged, "localhost", "a signature in it is wrong"),
+        (
+            &Identity::self_signed("localhost"),
+            "localhost",
+            "no trusted authority vouches for it",
+        ),
+    ] {
+        let server = start(identity, &[]);
+        let outcome = site.verified(&server, host, &["--format", "json"]);
+        let json = outcome.json();
+        assert_eq!(outcome.code, Some(2), "{json}");
+        assert_eq!(json["details"]["kinds"]["certificate"], 2, "{json}");
+        let words = format!("HTTP CRITICAL: Certificate verification failed: {why} - 2 of 2");
+        assert!(
+            json["summary"].as_str().unwrap().starts_with(&words),
+            "{json}"
+        );
+        assert!(
+            json["details"]["certificates"][0]["name"] == "localhost",
+            "{json}"
+        );
+        assert!(server.seen().is_empty(), "no request is sent");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_in_the_file_itself_is_trusted() {
+    let site = Site::new();
+    let own = Identity::self_signed("localhost");
+    let file = site.write("own.pem", &own.pem());
+    let server = start(&own, &[]);
+    let good = site.verified_by(&file, &server, "localhost", &[]);
+    assert_eq!(good.code, Some(0), "{}", good.text);
+    let wrong = site.verified_by(&file, &server, "www.other", &[]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.text);
+}
+
+#[test]
+fn what_cannot_be_trusted_is_said_before_any_probe() {
+    let site = Site::new();
+    let server = start(&Identity::self_signed("localhost"), &[]);
+    let empty = site.write("empty.pem", "");
+    for (file, words) in [
+        (
+            Path::new("/nonexistent"),
+            "HTTP UNKNOWN: --ca-cert /nonexistent: cannot read",
+        ),
+        (&empty, "HTTP UNKNOWN: --ca-cert "),
+    ] {
+        let outcome = site.verified_by(file, &server, "localhost", &[]);
+        assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+        assert!(outcome.text.starts_with(words), "{}", outcome.text);
+    }
+    assert!(server.peers().is_empty());
+    // As with check_curl, the file alone asks for https and for nothing else.
+    let file = site.folder.path().join("ca.pem");
+    let alone = run(
+        &server,
+        &format!("--ca-cert {} --attempts 1", file.display()),
+    );
+    assert_eq!(alone.code, Some(0), "{}", alone.text);
+}
+
+#[test]
+fn a_client_certificate_may_be_as_old_as_x509_version_1() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let config = Identity::self_signed("localhost").server_for_anybody_with_a_certificate();
+    let server = FaultServer::on(listener, Some(config), every(99));
+    let fixture = |name: &str| project().join("tests/fixtures").join(name);
+    let mut command: Command = super::command(&server, "--attempts 2");
+    command.arg("-J").arg(fixture("client_v1.pem"));
+    command.arg("-K").arg(fixture("client_v1.key"));
+    let shown = outcome(&mut command);
+    assert_eq!(shown.code, Some(0), "{}", shown.text);
+    assert_eq!(
+        run(&server, "-S --attempts 1").code,
+        Some(2),
+        "without one it is not let in"
+    );
+}
+
+#[test]
+fn a_certificate_without_a_common_name_is_judged_by_its_days_as_any_other() {
+    let server = start(&Identity::nameless(), &[]);
+    let outcome = run(&server, "-C 14 --attempts 1 -v");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    let words = "HTTP OK: Certificate 'Unknown CN' will expire on ";
+    assert!(outcome.text.starts_with(words), "{}", outcome.text);
+    assert!(
+        outcome
+            .text
+            .contains("certificate 1 of 1: 'localhost' by 'Unknown CN'"),
+        "{}",
+        outcome.text
+    );
+}
