@@ -15,3 +15,4 @@ mod nginx;
 mod openmetrics;
 mod perfdata;
 mod ports;
+mod privileges;

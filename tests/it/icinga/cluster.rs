@@ -1,5 +1,6 @@
 //! The shipped example of a cluster, with a real master, satellite and agent: the agent where the ports run out.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use crate::support::icinga::Icinga;
 use crate::support::icinga::setup::{Node, shipped};
 use crate::support::incident::{Incident, Kind, PROXY};
 
-use super::shipped::{is_hard_critical, is_ok, mail, ten_times_as_fast};
+use super::shipped::{is_hard_critical, is_ok, mail, on_log, ten_times_as_fast};
 
 const MASTER: &str = "master1.example";
 const SATELLITE: &str = "satellite1.example";
@@ -37,17 +38,19 @@ fn master(incident: &Incident) -> Node {
         let path = format!("zones.d/global-templates/{name}");
         node.file(&path, &ten_times_as_fast(name))
     });
-    let log = incident.nginx().error_log();
+    // The agent's plugins run as a user that may write nowhere else in there.
+    let state = incident.folder().join("state");
+    fs::create_dir(&state).expect("a folder");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(&state, everybody).expect("it is ours");
+    let state_file = format!("\"{}\"", state.join("log").display());
     node.file(
         "zones.d/satellite/proxies.conf",
         &shipped("zones.d/satellite/proxies.conf"),
     )
     .file(
         "zones.d/satellite/test.conf",
-        &format!(
-            "template Host \"test\" default {{ vars.nginx_upstream_bind_file = \"{}\" }}\n",
-            log.display()
-        ),
+        &on_log(incident, &state_file),
     )
 }
 
