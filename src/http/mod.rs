@@ -12,7 +12,7 @@
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`burst`] | the loop |
+//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
 //! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -27,6 +27,7 @@ pub mod exchange;
 pub mod expect;
 mod extra_opts;
 pub mod jsonpath;
+pub mod pace;
 pub mod pattern;
 pub mod plan;
 pub mod probe;

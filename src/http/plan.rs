@@ -13,6 +13,7 @@ use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::jsonpath::{self, JSON_LIMIT};
+use super::pace::Pace;
 use super::pattern;
 use super::proxy::{Proxy, is_connect};
 use super::request::Template;
@@ -21,10 +22,6 @@ use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
 use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
-use crate::stats;
-
-/// The probes of a run that does not say.
-const ATTEMPTS: u64 = 10;
 
 /// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
 const PAGES_KEPT: usize = 64 << 20;
@@ -137,19 +134,6 @@ pub enum PageUse {
     Kept(usize),
 }
 
-/// How many probes, and how fast.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// The number of probes, where it has an end.
-    pub attempts: Option<u64>,
-    /// For how long probes are started.
-    pub duration: Option<Duration>,
-    /// From the start of one probe to the start of the next; zero: back to back.
-    pub interval: Duration,
-    /// Probes in flight at the same time.
-    pub concurrency: usize,
-}
-
 impl Plan {
     /// Whether the certificates that a server shows matter.
     pub fn shows_chain(&self) -> bool {
@@ -220,24 +204,15 @@ impl TryFrom<&Args> for Plan {
             page: if args.no_body {
                 PageUse::Unread
             } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
-                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(PAGE_KEPT))
             } else if args.json.any() {
-                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(JSON_LIMIT))
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
             } else {
                 PageUse::Counted
             },
-            pace: Pace {
-                attempts: match (args.attempts, args.detect) {
-                    (Some(attempts), _) => Some(attempts),
-                    (None, Some(rate)) => Some(stats::trials_to_detect(rate)),
-                    (None, None) => args.duration.is_none().then_some(ATTEMPTS),
-                },
-                duration: args.duration,
-                interval: args.interval.or(args.rate).unwrap_or(Duration::ZERO),
-                concurrency: args.concurrency as usize,
-            },
+            pace: Pace::from(&args.pace),
             failures: Limits {
                 warning: args.failures_warning,
                 critical: args.failures_critical,
