@@ -13,7 +13,7 @@
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
-//! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
+//! | [`summary`], [`verdict`], [`report`], [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
 mod args;
@@ -23,6 +23,7 @@ pub mod burst;
 pub mod certificate;
 pub mod checks;
 pub mod connect;
+pub mod details;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;
