@@ -358,7 +358,7 @@ pub struct Args {
     )]
     pub failures_critical: Option<Limit>,
 
-    /// Let -w and -c judge this percentile of the times instead of each probe
+    /// Let -w and -c, and the ranges for phases, judge this percentile of the times instead of each probe
     #[arg(long, value_name = "P", help_heading = "Judging the run", value_parser = parse_percentile)]
     pub percentile: Option<f64>,
 
