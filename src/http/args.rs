@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::expect::ExpectArgs;
+use super::protocol::ProtocolArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
@@ -405,6 +406,10 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// How HTTP is spoken.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
 
     /// Whether certificates are verified.
     #[command(flatten)]

@@ -7,7 +7,8 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
-//! | [`exchange`], [`reply`] | one request and its reply on a connection |
+//! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
+//! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -24,9 +25,11 @@ pub mod checks;
 pub mod connect;
 pub mod exchange;
 pub mod expect;
+pub mod http2;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
+pub mod protocol;
 pub mod reply;
 pub mod report;
 pub mod request;
@@ -36,6 +39,7 @@ pub mod summary;
 pub mod target;
 pub mod tls;
 pub mod trace;
+pub mod unpack;
 pub mod verdict;
 pub mod verify;
 pub mod wire;

@@ -3,6 +3,7 @@
 mod certificates;
 mod expectations;
 mod kinds;
+mod protocol;
 mod replies;
 mod requests;
 mod runs;
