@@ -12,6 +12,7 @@ use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
+use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
@@ -401,6 +402,10 @@ pub struct Args {
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
     pub extra_opts: Option<Option<String>>,
+
+    /// How HTTP is spoken.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
 
     /// Whether certificates are verified.
     #[command(flatten)]

@@ -16,6 +16,7 @@ use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
 use super::pattern;
+use super::protocol::ProtocolArgs;
 use super::proxy::{Proxy, is_connect};
 use super::request::Template;
 use super::secrets;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How HTTP is spoken.
+    pub protocol: ProtocolArgs,
     /// How bad it is to reach it.
     pub timeout_result: State,
     /// The proxy that requests go through.
@@ -111,6 +114,8 @@ pub struct Tls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Whom to trust; `None`: whoever answers.
     pub trust: Option<Trust>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
 }
 
 /// What is shown beside the result.
@@ -133,6 +138,16 @@ pub enum PageUse {
     Counted,
     /// It is read, and this much of it is kept.
     Kept(usize),
+}
+
+impl PageUse {
+    /// How much is kept.
+    pub fn limit(self) -> usize {
+        match self {
+            Self::Kept(limit) => limit,
+            Self::Unread | Self::Counted => 0,
+        }
+    }
 }
 
 impl Plan {
@@ -188,12 +203,14 @@ impl TryFrom<&Args> for Plan {
                 sni: args.sni || args.verify.https(),
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
                 trust: Trust::load(&args.verify)?,
+                http2: args.protocol.offers_http2(),
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            protocol: args.protocol.clone(),
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
             proxy,
             proxy_authorization,
@@ -204,7 +221,11 @@ impl TryFrom<&Args> for Plan {
             checks: checks(args)?,
             page: if args.no_body {
                 PageUse::Unread
-            } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
+            } else if args.protocol.enable_automatic_decompression
+                || args.string.is_some()
+                || args.regex.is_some()
+                || args.eregi.is_some()
+            {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(PAGE_KEPT))
             } else if args.json.any() {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
