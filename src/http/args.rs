@@ -143,7 +143,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
+    /// The method [default: GET, with -P POST]; CONNECT or CONNECT:METHOD with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
