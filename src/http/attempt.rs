@@ -20,6 +20,7 @@ use super::request;
 use super::target::Target;
 use super::tls;
 use super::trace::{Stage, Trace};
+use super::unpack::unpack;
 use crate::plugin::State;
 use crate::plugin::metric::plain;
 
@@ -176,7 +177,13 @@ impl Prober {
             if by_get {
                 request::make_get(&mut request);
             }
-            let received = exchange(means, stream, request, &mut course.trace).await?;
+            plan.protocol.shape(&mut request, &target);
+            let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            let packed = if plan.protocol.enable_automatic_decompression {
+                unpack(&mut received.reply, plan.page.limit()).err()
+            } else {
+                None
+            };
             if plan.show.page {
                 let page = &received.reply.page;
                 course.page = page[..page.len().min(PAGE_SHOWN)].to_vec();
@@ -195,6 +202,11 @@ impl Prober {
                 let size = course.trace.tape.size;
                 plan.checks
                     .judge_content(&mut judgement, &received, size, &target);
+                if let Some(why) = packed {
+                    judgement.words += " - the page cannot be unpacked: ";
+                    judgement.words += &why;
+                    judgement.worsen(State::Critical, Kind::Content);
+                }
                 return Ok(judgement);
             }
             by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));

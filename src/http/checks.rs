@@ -49,6 +49,8 @@ pub struct Checks {
     pub run_time: Limits,
     /// Seconds that its phases may take.
     pub phases: PhaseLimits,
+    /// The same as given.
+    pub run_phases: PhaseLimits,
 }
 
 /// Bounds of a size in bytes, headers included; 0 for none.
@@ -123,7 +125,7 @@ impl Checks {
         let on_the_way = leads_on(status, action);
         let expect = self.expect.as_deref();
         let expect = expect.filter(|_| !(self.expect_last && on_the_way));
-        let expected = expect.unwrap_or("HTTP/1.");
+        let expected = expect.unwrap_or(if reply.http2 { "HTTP/2" } else { "HTTP/1." });
         let mut texts = expected.split(',').filter(|text| !text.is_empty());
         if !texts.any(|text| line.contains(text)) {
             let port = match target.port {
@@ -302,6 +304,7 @@ mod tests {
             time: NONE,
             run_time: NONE,
             phases: PhaseLimits::NONE,
+            run_phases: PhaseLimits::NONE,
         }
     }
 
@@ -322,6 +325,7 @@ mod tests {
                 head: head.as_bytes().to_vec(),
                 page: page.as_bytes().to_vec(),
                 page_cut: false,
+                http2: false,
             },
             damage: None,
         };

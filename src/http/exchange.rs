@@ -16,10 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
 use super::connect::{Means, Miss, without_number};
+use super::http2;
 use super::plan::PageUse;
 use super::probe::Kind;
 use super::reply::{self, HEAD_LIMIT, Reply};
 use super::trace::{Stage, Trace};
+use super::unpack;
 use super::wire::{Stream, Tape, Wire};
 
 /// How long to wait for the server's end of the connection after a whole reply. Who closes first keeps the port in
@@ -48,6 +50,9 @@ pub async fn exchange(
     request: Request<Full<Bytes>>,
     trace: &mut Trace,
 ) -> Result<Received, Miss> {
+    if stream.is_http2() {
+        return http2::exchange(means, stream, request, trace).await;
+    }
     trace.stage = Stage::Talking;
     trace.tape.limit = match means.page {
         PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
@@ -168,7 +173,7 @@ async fn make_sense(
 }
 
 /// Why a stream gave no more.
-fn why_broken(error: &io::Error) -> (Kind, String) {
+pub(super) fn why_broken(error: &io::Error) -> (Kind, String) {
     let tls = error
         .get_ref()
         .and_then(|error| error.downcast_ref::<rustls::Error>());
@@ -216,7 +221,7 @@ async fn read_to_end(wire: &mut Wire<'_>) -> io::Result<()> {
 
 /// The page as it is read.
 #[derive(Debug)]
-struct Page {
+pub(super) struct Page {
     /// How much is kept.
     limit: usize,
     /// Whether hyper took the header block.
@@ -227,10 +232,12 @@ struct Page {
     absent: bool,
     bytes: Vec<u8>,
     cut: bool,
+    /// Whether its chunks did not come to their end.
+    broken: bool,
 }
 
 impl Page {
-    fn new(wanted: PageUse, absent: bool) -> Self {
+    pub(super) fn new(wanted: PageUse, absent: bool) -> Self {
         Self {
             limit: match wanted {
                 PageUse::Kept(limit) => limit,
@@ -241,25 +248,45 @@ impl Page {
             absent,
             bytes: Vec::new(),
             cut: false,
+            broken: false,
         }
     }
 
-    fn take(&mut self, data: &[u8]) {
+    pub(super) fn take(&mut self, data: &[u8]) {
         let room = self.limit.saturating_sub(self.bytes.len());
         self.cut |= data.len() > room;
         self.bytes.extend_from_slice(&data[..data.len().min(room)]);
     }
 
+    pub(super) fn unread(&self) -> bool {
+        self.unread
+    }
+
+    /// What was kept, and whether there was more.
+    pub(super) fn into_parts(self) -> (Vec<u8>, bool) {
+        (self.bytes, self.cut)
+    }
+
     /// The page of a reply that hyper did not read.
     fn take_raw(&mut self, tape: &Tape) {
-        if let Some((_, _, page)) = reply::split(&tape.received) {
-            self.take(&tape.received[page..]);
+        if let Some((start, end, page)) = reply::split(&tape.received) {
+            let raw = &tape.received[page..];
             self.cut |= tape.size > tape.received.len() as u64;
+            if reply::is_chunked(&tape.received[start..end]) {
+                let (page, whole) = unpack::chunks(raw);
+                self.broken = !whole && !self.cut;
+                self.take(&page);
+            } else {
+                self.take(raw);
+            }
         }
     }
 
     /// Whether such a reply ended before its announced length.
     fn missing(&self, tape: &Tape) -> Option<(Kind, String)> {
+        if self.broken && !self.absent && !self.unread {
+            return Some((Kind::Truncated, CLOSED.to_owned()));
+        }
         let (start, end, page) = reply::split(&tape.received)?;
         let head = &tape.received[start..end];
         let length = reply::content_length(head).filter(|_| !reply::is_chunked(head))?;
@@ -277,6 +304,7 @@ impl Page {
             head: head.to_vec(),
             page: self.bytes,
             page_cut: self.cut,
+            http2: false,
         }
     }
 }

@@ -8,12 +8,13 @@
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
-//! | [`exchange`], [`reply`] | one request and its reply on a connection |
+//! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
+//! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`burst`] | the loop |
-//! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
+//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`summary`], [`verdict`], [`report`], [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
 mod args;
@@ -23,13 +24,17 @@ pub mod burst;
 pub mod certificate;
 pub mod checks;
 pub mod connect;
+pub mod details;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;
+pub mod http2;
 pub mod jsonpath;
+pub mod pace;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
+pub mod protocol;
 pub mod proxy;
 pub mod reply;
 pub mod report;
@@ -41,6 +46,7 @@ pub mod target;
 pub mod tls;
 pub mod trace;
 pub mod tunnel;
+pub mod unpack;
 pub mod verdict;
 pub mod verify;
 pub mod wire;

@@ -12,8 +12,11 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
+use super::pace::Pace;
 use super::pattern;
+use super::protocol::ProtocolArgs;
 use super::proxy::{Proxy, is_connect};
 use super::request::Template;
 use super::secrets;
@@ -21,10 +24,6 @@ use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
 use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
-use crate::stats;
-
-/// The probes of a run that does not say.
-const ATTEMPTS: u64 = 10;
 
 /// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
 const PAGES_KEPT: usize = 64 << 20;
@@ -54,6 +53,8 @@ pub struct Plan {
     pub max_redirects: u32,
     /// The limit of one probe, name resolution and redirects included. `None`: the run's deadline alone.
     pub timeout: Option<Duration>,
+    /// How HTTP is spoken.
+    pub protocol: ProtocolArgs,
     /// How bad it is to reach it.
     pub timeout_result: State,
     /// The proxy that requests go through.
@@ -113,6 +114,8 @@ pub struct Tls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Whom to trust; `None`: whoever answers.
     pub trust: Option<Trust>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
 }
 
 /// What is shown beside the result.
@@ -137,17 +140,14 @@ pub enum PageUse {
     Kept(usize),
 }
 
-/// How many probes, and how fast.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// The number of probes, where it has an end.
-    pub attempts: Option<u64>,
-    /// For how long probes are started.
-    pub duration: Option<Duration>,
-    /// From the start of one probe to the start of the next; zero: back to back.
-    pub interval: Duration,
-    /// Probes in flight at the same time.
-    pub concurrency: usize,
+impl PageUse {
+    /// How much is kept.
+    pub fn limit(self) -> usize {
+        match self {
+            Self::Kept(limit) => limit,
+            Self::Unread | Self::Counted => 0,
+        }
+    }
 }
 
 impl Plan {
@@ -203,12 +203,14 @@ impl TryFrom<&Args> for Plan {
                 sni: args.sni || args.verify.https(),
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
                 trust: Trust::load(&args.verify)?,
+                http2: args.protocol.offers_http2(),
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
             timeout,
+            protocol: args.protocol.clone(),
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
             proxy,
             proxy_authorization,
@@ -219,25 +221,20 @@ impl TryFrom<&Args> for Plan {
             checks: checks(args)?,
             page: if args.no_body {
                 PageUse::Unread
-            } else if args.string.is_some() || args.regex.is_some() || args.eregi.is_some() {
-                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+            } else if args.protocol.enable_automatic_decompression
+                || args.string.is_some()
+                || args.regex.is_some()
+                || args.eregi.is_some()
+            {
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(PAGE_KEPT))
             } else if args.json.any() {
-                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(JSON_LIMIT))
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
             } else {
                 PageUse::Counted
             },
-            pace: Pace {
-                attempts: match (args.attempts, args.detect) {
-                    (Some(attempts), _) => Some(attempts),
-                    (None, Some(rate)) => Some(stats::trials_to_detect(rate)),
-                    (None, None) => args.duration.is_none().then_some(ATTEMPTS),
-                },
-                duration: args.duration,
-                interval: args.interval.or(args.rate).unwrap_or(Duration::ZERO),
-                concurrency: args.concurrency as usize,
-            },
+            pace: Pace::from(&args.pace),
             failures: Limits {
                 warning: args.failures_warning,
                 critical: args.failures_critical,
@@ -343,7 +340,12 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
             limits
         },
         run_time: limits,
-        phases: args.expected.phases(),
+        phases: if args.percentile.is_some() {
+            PhaseLimits::NONE
+        } else {
+            args.expected.phases()
+        },
+        run_phases: args.expected.phases(),
     })
 }
 

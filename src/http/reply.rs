@@ -17,6 +17,8 @@ pub struct Reply {
     pub page: Vec<u8>,
     /// Whether there was more of the page than was kept.
     pub page_cut: bool,
+    /// Whether it came over HTTP/2, its head being a retelling.
+    pub http2: bool,
 }
 
 impl Reply {

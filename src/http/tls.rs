@@ -32,6 +32,9 @@ pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
         }
     };
     config.enable_sni = tls.sni;
+    if tls.http2 {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -52,6 +52,16 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether both sides agreed on HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        let protocol = match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::TlsUnix(stream) => stream.get_ref().1.alpn_protocol(),
+        };
+        protocol == Some(b"h2")
+    }
+
     /// The certificates that the server showed, its own first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         let session = match self {

@@ -31,15 +31,15 @@ impl Site {
     }
 
     fn verified(&self, server: &FaultServer, host: &str, more: &[&str]) -> Outcome {
-        self.verified_by(&self.folder.path().join("ca.pem"), server, host, more)
+        verified_by(&self.folder.path().join("ca.pem"), server, host, more)
     }
+}
 
-    fn verified_by(&self, file: &Path, server: &FaultServer, host: &str, more: &[&str]) -> Outcome {
-        let mut command = plugin("check_http_retry");
-        command.args(["-I", "127.0.0.1", "-H", host, "-p", &server.port()]);
-        command.args(["-D", "--attempts", "2", "--ca-cert"]);
-        outcome(command.arg(file).args(more))
-    }
+fn verified_by(file: &Path, server: &FaultServer, host: &str, more: &[&str]) -> Outcome {
+    let mut command = plugin("check_http_retry");
+    command.args(["-I", "127.0.0.1", "-H", host, "-p", &server.port()]);
+    command.args(["-D", "--attempts", "2", "--ca-cert"]);
+    outcome(command.arg(file).args(more))
 }
 
 fn start(identity: &Identity, chain: &[&Identity]) -> FaultServer {
@@ -106,9 +106,9 @@ fn a_certificate_that_is_in_the_file_itself_is_trusted() {
     let own = Identity::self_signed("localhost");
     let file = site.write("own.pem", &own.pem());
     let server = start(&own, &[]);
-    let good = site.verified_by(&file, &server, "localhost", &[]);
+    let good = verified_by(&file, &server, "localhost", &[]);
     assert_eq!(good.code, Some(0), "{}", good.text);
-    let wrong = site.verified_by(&file, &server, "www.other", &[]);
+    let wrong = verified_by(&file, &server, "www.other", &[]);
     assert_eq!(wrong.code, Some(2), "{}", wrong.text);
 }
 
@@ -124,7 +124,7 @@ fn what_cannot_be_trusted_is_said_before_any_probe() {
         ),
         (&empty, "HTTP UNKNOWN: --ca-cert "),
     ] {
-        let outcome = site.verified_by(file, &server, "localhost", &[]);
+        let outcome = verified_by(file, &server, "localhost", &[]);
         assert_eq!(outcome.code, Some(3), "{}", outcome.text);
         assert!(outcome.text.starts_with(words), "{}", outcome.text);
     }

@@ -21,12 +21,13 @@ const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
-const DIFFERENCES: [(&str, &str, bool); 23] = [
+const DIFFERENCES: [(&str, &str, bool); 24] = [
     ("curl-words", "why there is no reply", true),
     ("curl-line", "odds and ends of check_curl", true),
     ("curl-expect", "`-e` that matches", true),
     ("curl-max-redirs", "too many redirects", true),
-    ("size", "the size of chunks, and with `-N`", true),
+    ("size", "the size of a reply, at times", true),
+    ("sloppy", "sloppy headers", false),
     ("usage", "a wrong option", true),
     (
         "number",
@@ -58,6 +59,9 @@ const DIFFERENCES: [(&str, &str, bool); 23] = [
     ("no-location", "a redirect without `Location`", false),
     ("path", "`-u` without a leading slash", false),
 ];
+
+/// `hello world` and a line feed, as gzip packs it.
+const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x48\xcd\xc9\xc9\x57\x28\xcf\x2f\xca\x49\xe1\x02\x00\x2d\x3b\x08\xaf\x0c\x00\x00\x00";
 
 #[test]
 fn every_case_of_the_transcript_is_answered_as_by_check_http_and_check_curl() {
@@ -270,6 +274,14 @@ fn answer(seen: &Seen) -> Act {
             Act::Send(page("401 Unauthorized", "hello world\n"))
         }
         "/echo" => Act::Send(page(GOOD, &format!("{}{}", seen.head, seen.body))),
+        "/packed" => Act::Send([page_with(GOOD, "Content-Encoding: gzip\r\n", "").strip_suffix(b"Content-Length: 0\r\nConnection: close\r\n\r\n").unwrap(), b"\r\n", PACKED].concat()),
+        "/icy" => Act::Send(b"ICY 200 OK\r\nicy-name: x\r\n\r\nsound".to_vec()),
+        "/http09" => Act::Send(b"<html>hello</html>\n".to_vec()),
+        "/bad-header" => Act::Send(b"HTTP/1.1 200 OK\r\nBad header\r\nServer: x\r\n\r\nhello".to_vec()),
+        "/bad-chunked" => Act::Send(b"HTTP/1.1 200 OK\r\nBad header\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n".to_vec()),
+        "/more" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more".to_vec()),
+        "/lf" => Act::Send(b"HTTP/1.0 200 OK\nServer: x\n\nhello".to_vec()),
+        "/head-only" => Act::Send(b"HTTP/1.1 200 OK\r\nServer: x\r\n".to_vec()),
         "/target" => Act::Send(page(GOOD, "target page\n")),
         _ => Act::Send(page_with(GOOD, "Server: lab \r\n", "hello world\n")),
     }
