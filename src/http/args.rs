@@ -9,11 +9,15 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::expect::ExpectArgs;
+use super::extra_opts;
+use super::jsonpath::JsonArgs;
+use super::pace::PaceArgs;
 use super::protocol::ProtocolArgs;
+use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
-use crate::plugin::options::{parse_duration, parse_positive_duration};
+use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
 /// How long a probe may take where `-t` does not say, as in `check_http`.
@@ -139,7 +143,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]
+    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
@@ -333,29 +337,9 @@ pub struct Args {
     )]
     pub critical: Option<Range>,
 
-    /// Probes to send, each on a new connection [default: 10]
-    #[arg(short = None, long, value_name = "N", help_heading = "Probing", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    pub attempts: Option<u64>,
-
-    /// Send probes for this long instead
-    #[arg(long, value_name = "DURATION", help_heading = "Probing", value_parser = parse_positive_duration)]
-    pub duration: Option<Duration>,
-
-    /// Send as many probes as it takes to see this failure rate with 95 % confidence: 1% takes 299
-    #[arg(long, value_name = "P%", help_heading = "Probing", conflicts_with_all = ["attempts", "duration"], value_parser = parse_share)]
-    pub detect: Option<f64>,
-
-    /// The time from the start of one probe to the start of the next [default: back to back]
-    #[arg(long, value_name = "DURATION", help_heading = "Probing", value_parser = parse_duration)]
-    pub interval: Option<Duration>,
-
-    /// The probes to start in each second, as 50 or 50/s
-    #[arg(long, value_name = "N/s", help_heading = "Probing", conflicts_with = "interval", value_parser = parse_rate)]
-    pub rate: Option<Duration>,
-
-    /// Probes in flight at the same time
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Probing", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub concurrency: u32,
+    /// How many probes, and how fast.
+    #[command(flatten)]
+    pub pace: PaceArgs,
 
     /// The failed probes, a count or a share with %, above which the state is WARNING
     #[arg(
@@ -399,6 +383,14 @@ pub struct Args {
     #[command(flatten)]
     pub secrets: SecretArgs,
 
+    /// What a page of JSON must hold.
+    #[command(flatten)]
+    pub json: JsonArgs,
+
+    /// The proxy to go through.
+    #[command(flatten)]
+    pub route: ProxyArgs,
+
     /// What a probe is expected to be, beyond `check_http`'s means.
     #[command(flatten)]
     pub expected: ExpectArgs,
@@ -410,6 +402,10 @@ pub struct Args {
     /// How HTTP is spoken.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
+
+    /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
+    #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
+    pub extra_opts: Option<Option<String>>,
 
     /// Whether certificates are verified.
     #[command(flatten)]
@@ -440,6 +436,14 @@ pub enum OnRedirect {
     Curl,
 }
 
+impl Args {
+    /// Whether the options ask for https, by name or by needing it.
+    pub fn https(&self) -> bool {
+        let certificate = self.certificate.is_some() || self.client_cert.is_some();
+        self.ssl.is_some() || certificate || self.verify.https()
+    }
+}
+
 impl Arguments for Args {
     fn common(&self) -> &Common {
         &self.common
@@ -452,31 +456,16 @@ impl Arguments for Args {
             return self.common.limit();
         }
         let probe = self.common.timeout.unwrap_or(TIMEOUT) + Duration::from_secs(2);
-        let burst = self.duration.map_or(probe, |duration| duration + probe);
+        let burst = self
+            .pace
+            .duration
+            .map_or(probe, |duration| duration + probe);
         self.common.limit().max(burst)
     }
 
-    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
-        argv::rewrite(argv)
+    fn rewrite(argv: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        Ok(argv::rewrite(extra_opts::expand(argv)?))
     }
-}
-
-/// A share above 0 and below 100 %, as a number between 0 and 1.
-fn parse_share(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    number
-        .filter(|percent| (0.0001..=99.0).contains(percent))
-        .map(|percent| percent / 100.0)
-        .ok_or_else(|| format!("'{text}': give a percentage from 0.0001% to 99%"))
-}
-
-/// A rate, as the time between two probes.
-fn parse_rate(text: &str) -> Result<Duration, String> {
-    let number: Option<f64> = text.strip_suffix("/s").unwrap_or(text).parse().ok();
-    number
-        .filter(|rate| (0.001..=100_000.0).contains(rate))
-        .map(|rate| Duration::from_secs_f64(1.0 / rate))
-        .ok_or_else(|| format!("'{text}': give probes a second, from 0.001 to 100000"))
 }
 
 fn parse_percentile(text: &str) -> Result<f64, String> {

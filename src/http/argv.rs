@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The one-letter options that take a value. A test holds it against the definition.
-const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmMwctCJK";
+const WITH_VALUE: &[u8] = b"HIpujkAabPTfedsrRmMwctCJKx";
 
 /// Long spellings with a single dash, from before getopt.
 const LEGACY: [(&str, &str); 5] = [
@@ -61,7 +61,7 @@ const CHECK_HTTP: [&str; 41] = [
 ];
 
 /// Options that it does not have and that one of its own begins with.
-const BEGINNINGS: [&str; 0] = [];
+const BEGINNINGS: [&str; 1] = ["proxy"];
 
 /// Puts `-S1.2+`, also behind other letters as in `-vS1.2`, into `--ssl=1.2+`: its value is optional and only ever
 /// attached, so that a following argument is never swallowed. Values of other options are left alone.

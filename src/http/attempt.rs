@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use hyper::header::PROXY_AUTHORIZATION;
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -161,10 +162,18 @@ impl Prober {
                 course.certificate = Some(judged);
             }
             // The first target was tried when the plan was made: only one that a redirect named can fail here.
+            let forwards = means.proxy.filter(|proxy| !proxy.tunnels(&target));
+            let asked = forwards.map(|proxy| proxy.forwarded(&target));
             let mut request = plan
                 .request
-                .build(&target, request_id)
+                .build(asked.as_ref().unwrap_or(&target), request_id)
                 .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+            // In a tunnel it would be the server that reads it.
+            let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
+            if let Some(value) = authorization {
+                let headers = request.headers_mut();
+                headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
             if by_get {
                 request::make_get(&mut request);
             }
@@ -221,6 +230,12 @@ impl Prober {
             target,
             family: self.plan.family,
             source: &self.plan.source,
+            proxy: self
+                .plan
+                .proxy
+                .as_ref()
+                .filter(|proxy| proxy.serves(target)),
+            announce: self.plan.announce,
             tls: if target.https {
                 Some(self.tls()?)
             } else {
@@ -284,7 +299,7 @@ impl Prober {
         let kind = match stage {
             Stage::Resolving => Kind::Dns,
             Stage::Connecting => Kind::ConnectTimeout,
-            Stage::Securing | Stage::Talking => Kind::Timeout,
+            Stage::Tunnelling | Stage::Securing | Stage::Talking => Kind::Timeout,
         };
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
-use super::plan::{Pace, Plan, run_number};
+use super::pace::Pace;
+use super::plan::{Plan, run_number};
 use super::summary::{Summary, Tally};
 use crate::plugin::{End, Run};
 

@@ -9,6 +9,7 @@ use super::age;
 use super::args::OnRedirect;
 use super::exchange::Received;
 use super::expect::{PhaseLimits, Statuses};
+use super::jsonpath::{self, JsonCheck};
 use super::probe::Kind;
 use super::reply::Reply;
 use super::target::Target;
@@ -34,6 +35,8 @@ pub struct Checks {
     pub regex: Option<Regex>,
     /// It must not match instead.
     pub invert_regex: bool,
+    /// What the page must hold as JSON.
+    pub json: Vec<JsonCheck>,
     /// How bad it is where the expression does not hold.
     pub state_regex: State,
     /// How much older than the server's time the page may be.
@@ -207,6 +210,9 @@ impl Checks {
                 note(self.state_regex, Kind::Content, text);
             }
         }
+        for (state, text) in jsonpath::judge(&self.json, reply) {
+            note(state, Kind::Content, text);
+        }
         if let Some(bounds) = self.size {
             if bounds.max > 0 && size > bounds.max {
                 let text = format!("page size {size} too large");
@@ -252,7 +258,7 @@ fn redirect_state(action: OnRedirect) -> State {
 }
 
 /// The three digits behind the first blank, and nothing but three.
-fn status_of(line: &str) -> Option<u16> {
+pub fn status_of(line: &str) -> Option<u16> {
     let (_, rest) = line.split_once(' ')?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 3 {
@@ -290,6 +296,7 @@ mod tests {
             regex: None,
             invert_regex: false,
             state_regex: State::Critical,
+            json: Vec::new(),
             max_age: None,
             size: None,
             time: NONE,

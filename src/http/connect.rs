@@ -6,16 +6,18 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::plan::{Family, PageUse};
 use super::probe::Kind;
+use super::proxy::Proxy;
 use super::source::Source;
 use super::target::Target;
 use super::trace::{Stage, Trace};
+use super::tunnel;
 use super::wire::{Stream, connect_tcp, tcp_socket};
 
 /// What an exchange needs beside its request.
@@ -25,6 +27,10 @@ pub struct Means<'a> {
     pub target: &'a Target,
     /// The address family to keep to.
     pub family: Family,
+    /// The proxy that it goes through.
+    pub proxy: Option<&'a Proxy>,
+    /// Whether the connection begins with a header of the PROXY protocol.
+    pub announce: bool,
     /// Where the connection leaves this host.
     pub source: &'a Source,
     /// For https.
@@ -47,7 +53,8 @@ pub enum Miss {
 /// Connects, and shakes hands where it is https.
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
-        let stream = connect_file(&means.target.address, trace).await?;
+        let mut stream = connect_file(&means.target.address, trace).await?;
+        announce(means, &mut stream, None).await?;
         return match means.tls {
             Some(connector) => {
                 let session = secure(connector, means, stream, trace).await?;
@@ -56,7 +63,12 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
             None => Ok(Stream::Unix(stream)),
         };
     }
-    let stream = connect(means, trace).await?;
+    let mut stream = match means.proxy {
+        Some(proxy) => connect_through(proxy, means, trace).await?,
+        None => connect(means, &means.target.address, means.target.port, trace).await?,
+    };
+    let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
+    announce(means, &mut stream, ends).await?;
     match means.tls {
         Some(connector) => {
             // The end of the handshake and the request are two small writes: the second must not wait for the first's
@@ -69,12 +81,59 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     }
 }
 
-async fn connect(means: Means<'_>, trace: &mut Trace) -> Result<TcpStream, Miss> {
-    let addresses = resolve(means, trace).await?;
+async fn connect_through(
+    proxy: &Proxy,
+    means: Means<'_>,
+    trace: &mut Trace,
+) -> Result<TcpStream, Miss> {
+    let target = means.target;
+    let address = if proxy.wants_address() {
+        let addresses = resolve(means, &target.address, target.port, trace).await?;
+        addresses.first().copied()
+    } else {
+        None
+    };
+    let mut stream = connect(means, &proxy.host, proxy.port, trace)
+        .await
+        .map_err(|miss| match miss {
+            Miss::Server(kind, words) => Miss::Server(kind, format!("{}: {words}", proxy.name())),
+            host @ Miss::Host(_) => host,
+        })?;
+    if proxy.tunnels(target) {
+        trace.stage = Stage::Tunnelling;
+        tunnel::open(proxy, target, address, &mut stream).await?;
+        trace.connected = Some(Instant::now());
+    }
+    Ok(stream)
+}
+
+/// Says where the connection comes from, where that is asked for.
+async fn announce(
+    means: Means<'_>,
+    stream: &mut (impl AsyncWrite + Unpin),
+    ends: Option<(SocketAddr, SocketAddr)>,
+) -> Result<(), Miss> {
+    if means.announce {
+        let line = tunnel::announcement(ends);
+        stream.write_all(line.as_bytes()).await.map_err(|error| {
+            let words = format!("No data received from host: {}", without_number(&error));
+            Miss::Server(Kind::Reset, words)
+        })?;
+    }
+    Ok(())
+}
+
+async fn connect(
+    means: Means<'_>,
+    name: &str,
+    port: u16,
+    trace: &mut Trace,
+) -> Result<TcpStream, Miss> {
+    let addresses = resolve(means, name, port, trace).await?;
     trace.stage = Stage::Connecting;
     let mut last = None;
     for address in addresses {
-        let remote = SocketAddr::new(address, means.target.port);
+        let remote = SocketAddr::new(address, port);
         trace.remote = Some(remote);
         let connected = match tcp_socket(remote) {
             Ok(socket) => {
@@ -144,7 +203,12 @@ fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
     ))
 }
 
-async fn resolve(means: Means<'_>, trace: &mut Trace) -> Result<Vec<IpAddr>, Miss> {
+async fn resolve(
+    means: Means<'_>,
+    name: &str,
+    port: u16,
+    trace: &mut Trace,
+) -> Result<Vec<IpAddr>, Miss> {
     let ours = means.source.address;
     let fits = |address: &IpAddr| {
         let family = match means.family {
@@ -154,11 +218,10 @@ async fn resolve(means: Means<'_>, trace: &mut Trace) -> Result<Vec<IpAddr>, Mis
         };
         family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
     };
-    let name = &means.target.address;
     let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
         vec![address]
     } else {
-        let found = tokio::net::lookup_host((&**name, means.target.port)).await;
+        let found = tokio::net::lookup_host((name, port)).await;
         trace.resolved = Some(Instant::now());
         found
             .map_err(|error| no_address(name, &error))?

@@ -2,17 +2,18 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `args`, `argv` | the options, and the spellings that getopt reads and clap does not |
+//! | `args`, `argv`, `extra_opts` | the options, the spellings that getopt reads and clap does not, options from a file |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
+//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
-//! | [`checks`], [`expect`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
+//! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`burst`] | the loop |
+//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
 //! | [`summary`], [`verdict`], [`report`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -25,11 +26,15 @@ pub mod checks;
 pub mod connect;
 pub mod exchange;
 pub mod expect;
+mod extra_opts;
 pub mod http2;
+pub mod jsonpath;
+pub mod pace;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
 pub mod protocol;
+pub mod proxy;
 pub mod reply;
 pub mod report;
 pub mod request;
@@ -39,6 +44,7 @@ pub mod summary;
 pub mod target;
 pub mod tls;
 pub mod trace;
+pub mod tunnel;
 pub mod unpack;
 pub mod verdict;
 pub mod verify;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -11,17 +12,17 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::jsonpath::{self, JSON_LIMIT};
+use super::pace::Pace;
 use super::pattern;
 use super::protocol::ProtocolArgs;
+use super::proxy::{Proxy, is_connect};
 use super::request::Template;
+use super::secrets;
 use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
 use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
-use crate::stats;
-
-/// The probes of a run that does not say.
-const ATTEMPTS: u64 = 10;
 
 /// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
 const PAGES_KEPT: usize = 64 << 20;
@@ -55,6 +56,12 @@ pub struct Plan {
     pub protocol: ProtocolArgs,
     /// How bad it is to reach it.
     pub timeout_result: State,
+    /// The proxy that requests go through.
+    pub proxy: Option<Proxy>,
+    /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
+    pub proxy_authorization: Option<HeaderValue>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub announce: bool,
     /// Where connections leave this host.
     pub source: Source,
     /// How long the certificate must be good.
@@ -142,19 +149,6 @@ impl PageUse {
     }
 }
 
-/// How many probes, and how fast.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// The number of probes, where it has an end.
-    pub attempts: Option<u64>,
-    /// For how long probes are started.
-    pub duration: Option<Duration>,
-    /// From the start of one probe to the start of the next; zero: back to back.
-    pub interval: Duration,
-    /// Probes in flight at the same time.
-    pub concurrency: usize,
-}
-
 impl Plan {
     /// Whether the certificates that a server shows matter.
     pub fn shows_chain(&self) -> bool {
@@ -166,8 +160,24 @@ impl TryFrom<&Args> for Plan {
     type Error = anyhow::Error;
 
     fn try_from(args: &Args) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            args.extra_opts.is_none(),
+            "--extra-opts cannot be abbreviated"
+        );
         let request = Template::try_from(args)?;
+        let proxy = Proxy::from_args(args)?;
         let target = target(args)?;
+        anyhow::ensure!(
+            proxy.is_none() || !target.is_file(),
+            "-I {}: a socket in the file system is not behind a proxy",
+            target.address
+        );
+        let proxy_authorization = match &proxy {
+            None => secrets::proxy_pair(args)?
+                .map(|pair| secrets::basic("-b", &pair))
+                .transpose()?,
+            Some(_) => None,
+        };
         request.build(&target, None)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
@@ -201,6 +211,9 @@ impl TryFrom<&Args> for Plan {
             timeout,
             protocol: args.protocol.clone(),
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
+            proxy,
+            proxy_authorization,
+            announce: args.route.haproxy_protocol,
             source: Source::try_from(&args.source)?,
             certificate: args.certificate.as_deref().map(parse_days).transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
@@ -212,22 +225,15 @@ impl TryFrom<&Args> for Plan {
                 || args.regex.is_some()
                 || args.eregi.is_some()
             {
-                PageUse::Kept((PAGES_KEPT / args.concurrency as usize).min(PAGE_KEPT))
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(PAGE_KEPT))
+            } else if args.json.any() {
+                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
             } else {
                 PageUse::Counted
             },
-            pace: Pace {
-                attempts: match (args.attempts, args.detect) {
-                    (Some(attempts), _) => Some(attempts),
-                    (None, Some(rate)) => Some(stats::trials_to_detect(rate)),
-                    (None, None) => args.duration.is_none().then_some(ATTEMPTS),
-                },
-                duration: args.duration,
-                interval: args.interval.or(args.rate).unwrap_or(Duration::ZERO),
-                concurrency: args.concurrency as usize,
-            },
+            pace: Pace::from(&args.pace),
             failures: Limits {
                 warning: args.failures_warning,
                 critical: args.failures_critical,
@@ -274,8 +280,19 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             bail!("no server is named: give a host name (-H) or an address (-I), see --help")
         }
     };
-    let https = args.ssl.is_some() || args.certificate.is_some() || args.client_cert.is_some();
-    let https = https || args.verify.https();
+    let https = args.https();
+    if let (true, Some(host)) = (is_connect(args), &host) {
+        // -I and -p are the proxy's.
+        let port = host_port.unwrap_or(default_port(true));
+        return Ok(Target {
+            https: true,
+            address: host.clone(),
+            port,
+            host: Some(host.clone()),
+            host_port: port,
+            path: args.url.clone(),
+        });
+    }
     let port = args.port.or(host_port).unwrap_or(default_port(https));
     Ok(Target {
         https,
@@ -309,6 +326,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
         string: given(&args.string),
         regex,
         invert_regex: args.invert_regex,
+        json: jsonpath::compile(&args.json)?,
         state_regex: args.expected.state_regex.unwrap_or(State::Critical),
         max_age: args.max_age,
         size: args.pagesize.as_deref().map(parse_size).transpose()?,

@@ -74,6 +74,8 @@ pub enum Kind {
     Tls,
     /// Connected, but not done in time.
     Timeout,
+    /// The proxy opens no way to the server.
+    Proxy,
     /// The connection was reset.
     Reset,
     /// The connection was closed without a reply.
@@ -115,6 +117,7 @@ impl Kind {
             Self::ConnectTimeout => "connect-timeout",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
+            Self::Proxy => "proxy",
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::Truncated => "truncated",

@@ -65,7 +65,11 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
     if let (Some(percent), Some(seconds)) = (plan.percentile, summary.percentile)
         && verdict.percentile.is_some_and(|state| state != State::Ok)
     {
-        parts.push(format!("p{} of the times {seconds:.3} s", plain(percent)));
+        parts.push(format!(
+            "p{} of the times {} s",
+            plain(percent),
+            plain(seconds)
+        ));
     }
     let mut line = parts.join(" - ");
     if !single {
@@ -229,7 +233,7 @@ fn findings(plan: &Plan, summary: &Summary, verdict: Verdict) -> Vec<Finding> {
         findings.push(Finding {
             cause: "slow",
             state,
-            text: format!("p{} of the times is {seconds:.3} s", plain(percent)),
+            text: format!("p{} of the times is {} s", plain(percent), plain(seconds)),
             advice: "the phases (-v) tell the network, the proxy and the backend apart".to_owned(),
         });
     }
@@ -283,6 +287,9 @@ fn advice(summary: &Summary) -> &'static str {
         Some(Kind::Certificate) => "renew the certificate, and reload the server that shows it",
         Some(Kind::Timeout | Kind::Slow) => {
             "the phases (-v) tell the network, the proxy and the backend apart"
+        }
+        Some(Kind::Proxy) => {
+            "look into the proxy's log, and whether its rules allow the server and its port"
         }
         Some(Kind::Reset | Kind::Closed | Kind::Truncated) => {
             "the connection broke at the server or on the way: search its log for the client ports (-v)"
@@ -341,8 +348,13 @@ fn lines(report: &mut Report, summary: &Summary) {
         report.line(
             1,
             format!(
-                "times: min {:.6} p50 {:.6} p90 {:.6} p95 {:.6} p99 {:.6} max {:.6} s",
-                l.min, l.p50, l.p90, l.p95, l.p99, l.max
+                "times: min {} p50 {} p90 {} p95 {} p99 {} max {} ms",
+                millis(l.min),
+                millis(l.p50),
+                millis(l.p90),
+                millis(l.p95),
+                millis(l.p99),
+                millis(l.max)
             ),
         );
     }
@@ -350,7 +362,12 @@ fn lines(report: &mut Report, summary: &Summary) {
         if let Some([p50, p95, max]) = phase {
             report.line(
                 1,
-                format!("{name}: p50 {p50:.6} p95 {p95:.6} max {max:.6} s"),
+                format!(
+                    "{name}: p50 {} p95 {} max {} ms",
+                    millis(*p50),
+                    millis(*p95),
+                    millis(*max)
+                ),
             );
         }
     }
@@ -368,7 +385,18 @@ fn lines(report: &mut Report, summary: &Summary) {
     }
 }
 
-/// `2026-01-02T03:04:05.678+00:00 http-5xx HTTP/1.1 500 Oops - from 192.0.2.4:51236 to …, request id …, 0.004 s: …`
+/// Seconds as milliseconds, with three digits that say something: `0.21`, `3.45`, `12.3`, `812`, `30012`.
+fn millis(seconds: f64) -> String {
+    let millis = seconds * 1e3;
+    let digits = match millis {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{millis:.digits$}")
+}
+
+/// `2026-01-02T03:04:05.678+00:00 http-5xx HTTP/1.1 500 Oops - from 192.0.2.4:51236 to … 4.21 ms (dns 0.21, …)`
 fn failure_line(probe: &Probe) -> String {
     let mut line = format!(
         "{} {} {}",
@@ -379,7 +407,7 @@ fn failure_line(probe: &Probe) -> String {
     let phases: Vec<_> = Phases::NAMES
         .iter()
         .zip(probe.phases.in_order())
-        .filter_map(|(name, phase)| Some(format!("{name} {:.1}", phase?.as_secs_f64() * 1e3)))
+        .filter_map(|(name, phase)| Some(format!("{name} {}", millis(phase?.as_secs_f64()))))
         .collect();
     let _ = write!(line, " -");
     if let Some(local) = probe.local {
@@ -391,9 +419,9 @@ fn failure_line(probe: &Probe) -> String {
     if let Some(id) = &probe.request_id {
         let _ = write!(line, " request id {id}");
     }
-    let _ = write!(line, " {:.3} s", probe.elapsed.as_secs_f64());
+    let _ = write!(line, " {} ms", millis(probe.elapsed.as_secs_f64()));
     if !phases.is_empty() {
-        let _ = write!(line, " ({} ms)", phases.join(", "));
+        let _ = write!(line, " ({})", phases.join(", "));
     }
     line
 }
@@ -475,4 +503,25 @@ fn failure(plan: &Plan, probe: &Probe) -> Value {
         "seconds": number(probe.elapsed.as_secs_f64()),
         "evidence": Value::Null,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_keep_the_digits_that_say_something() {
+        for (seconds, text) in [
+            (0.000_004, "0.00"),
+            (0.000_213, "0.21"),
+            (0.009_99, "9.99"),
+            (0.009_999, "10.0"),
+            (0.012_34, "12.3"),
+            (0.099_96, "100"),
+            (0.812, "812"),
+            (30.012, "30012"),
+        ] {
+            assert_eq!(millis(seconds), text, "{seconds}");
+        }
+    }
 }

@@ -4,8 +4,7 @@ use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
-    USER_AGENT,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use hyper::{Method, Request, Uri, Version};
 
@@ -14,7 +13,7 @@ use super::secrets;
 use super::target::Target;
 
 /// The name under which it introduces itself, in the form that `check_http` uses.
-const AGENT: &str = concat!(
+pub const AGENT: &str = concat!(
     "check_http_retry/v",
     env!("CARGO_PKG_VERSION"),
     " (proxy-checks)"
@@ -117,25 +116,26 @@ impl TryFrom<&Args> for Template {
             add("-T", CONTENT_TYPE, content_type)?;
         }
         headers.extend(secrets::headers(args)?);
-        if let Some(pair) = secrets::proxy_pair(args)? {
-            headers.push((PROXY_AUTHORIZATION, secrets::basic("-b", &pair)?));
-        }
         let method = match (&args.method, &args.post) {
-            (Some(method), _) => Method::from_bytes(method.as_bytes())
+            (Some(text), _) => Method::from_bytes(method_for_server(text).as_bytes())
                 .ok()
-                .with_context(|| format!("-j {method}: this is no method"))?,
+                .with_context(|| format!("-j {text}: this is no method"))?,
             (None, Some(_)) => Method::POST,
             (None, None) => Method::GET,
         };
-        anyhow::ensure!(
-            method != Method::CONNECT,
-            "-j CONNECT: tunnels through a proxy are not supported yet"
-        );
         Ok(Self {
             method,
             headers,
             body: args.post.clone().unwrap_or_default().into(),
         })
+    }
+}
+
+/// Of `METHOD[:PROXY_METHOD]` the method for the server: behind CONNECT, which is for the proxy, the second one.
+fn method_for_server(text: &str) -> &str {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("CONNECT", "") => "GET",
+        ("CONNECT", method) | (method, _) => method,
     }
 }
 

@@ -140,7 +140,7 @@ pub fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
 }
 
 /// An IPv6 address in brackets, everything else as it is.
-fn bracketed(host: &str) -> String {
+pub fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
     } else {

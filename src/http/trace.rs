@@ -36,6 +36,8 @@ pub enum Stage {
     Resolving,
     /// Waiting for the connection.
     Connecting,
+    /// Waiting for a proxy to let it through.
+    Tunnelling,
     /// Shaking hands.
     Securing,
     /// Sending and receiving.

@@ -24,9 +24,9 @@ pub trait Arguments: Parser {
             .map_or(common.limit(), |timeout| timeout.min(common.limit()))
     }
 
-    /// Puts spellings that clap cannot read into ones that it can.
-    fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
-        argv
+    /// Puts spellings that clap cannot read into ones that it can. An error is what is wrong with one.
+    fn rewrite(argv: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        Ok(argv)
     }
 }
 
@@ -89,9 +89,15 @@ pub enum Format {
 
 /// Reads a command line. The error is the text to print before leaving with 3: help, version or what is wrong.
 pub fn parse<A: Arguments>(name: &str, argv: impl Iterator<Item = OsString>) -> Result<A, String> {
+    let argv = A::rewrite(argv.collect()).map_err(|error| {
+        format!(
+            "{name} UNKNOWN: {}\n",
+            clean::clean_cut(format!("{error:#}"), 300)
+        )
+    })?;
     let mut command = command::<A>();
     command
-        .try_get_matches_from_mut(A::rewrite(argv.collect()))
+        .try_get_matches_from_mut(argv)
         .and_then(|matches| A::from_arg_matches(&matches))
         .map_err(|error| explain(name, &error, &command))
 }

@@ -2,8 +2,11 @@
 
 mod certificates;
 mod expectations;
+mod extra_opts;
+mod json;
 mod kinds;
 mod protocol;
+mod proxies;
 mod replies;
 mod requests;
 mod runs;

@@ -13,5 +13,6 @@ pub mod netns;
 pub mod nginx;
 pub mod oracle;
 pub mod plugin;
+pub mod proxy;
 pub mod sockets;
 pub mod tcp_table;

@@ -28,6 +28,7 @@ fn site(seen: &Seen) -> Act {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // a table
 fn each_wish_has_its_state_and_its_words() {
     let server = FaultServer::start(site);
     for (arguments, code, words) in [

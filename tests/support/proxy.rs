@@ -1,0 +1,167 @@
+//! Proxies for tests: one that speaks CONNECT and one that speaks SOCKS 5. Whatever server they are asked for, they
+//! lead to the same one, and they keep what they were asked.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a proxy speaks.
+#[derive(Debug, Clone)]
+pub enum Speech {
+    /// CONNECT.
+    Connect,
+    /// SOCKS 5, for these user and password.
+    Socks5(Option<(String, String)>),
+    /// SOCKS 5, and this code for an answer.
+    Socks5Error(u8),
+}
+
+/// The proxy. It ends when dropped.
+pub struct TestProxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    over: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl TestProxy {
+    /// Starts one on loopback that leads to this server.
+    pub fn start(speech: Speech, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let over = Arc::new(AtomicBool::new(false));
+        let acceptor = std::thread::spawn({
+            let (asked, over) = (Arc::clone(&asked), Arc::clone(&over));
+            move || {
+                for stream in listener.incoming() {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let Ok(stream) = stream else { continue };
+                    let (asked, speech) = (Arc::clone(&asked), speech.clone());
+                    std::thread::spawn(move || {
+                        // A client that goes away in between is what some tests are about.
+                        let _ = serve(stream, &speech, server, &asked);
+                    });
+                }
+            }
+        });
+        Self {
+            address,
+            asked,
+            over,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    /// What it was asked: the header block of each CONNECT, or the place that SOCKS named.
+    pub fn asked(&self) -> Vec<String> {
+        let asked = self.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for TestProxy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
+        if let Some(acceptor) = self.acceptor.take().filter(|_| woken) {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn serve(
+    mut client: TcpStream,
+    speech: &Speech,
+    server: SocketAddr,
+    asked: &Mutex<Vec<String>>,
+) -> io::Result<()> {
+    let note = |text: String| {
+        asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text);
+    };
+    match speech {
+        Speech::Connect => {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                client.read_exact(&mut byte)?;
+                head.push(byte[0]);
+            }
+            note(String::from_utf8_lossy(&head).into_owned());
+            client.write_all(b"HTTP/1.0 200 Connection established\r\nVia: test\r\n\r\n")?;
+        }
+        Speech::Socks5(user) => {
+            note(socks5(&mut client, user.as_ref())?);
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+        }
+        Speech::Socks5Error(code) => {
+            note(socks5(&mut client, None)?);
+            client.write_all(&[5, *code, 0, 1, 0, 0, 0, 0, 0, 0])?;
+            return Ok(());
+        }
+    }
+    relay(&client, &TcpStream::connect(server)?)
+}
+
+/// The talk up to the place that the client wants to go to.
+fn socks5(client: &mut TcpStream, user: Option<&(String, String)>) -> io::Result<String> {
+    let count = take(client, 2)?[1];
+    let methods = take(client, count.into())?;
+    let method = if user.is_some() { 2 } else { 0 };
+    let known = methods.contains(&method);
+    client.write_all(&[5, if known { method } else { 0xff }])?;
+    if let Some((name, password)) = user.filter(|_| known) {
+        take(client, 1)?;
+        let good = take_text(client)? == *name && take_text(client)? == *password;
+        client.write_all(&[1, u8::from(!good)])?;
+    }
+    let place = match take(client, 4)?[3] {
+        1 => {
+            let octets: [u8; 4] = take(client, 4)?.try_into().expect("four bytes");
+            Ipv4Addr::from(octets).to_string()
+        }
+        4 => {
+            let octets: [u8; 16] = take(client, 16)?.try_into().expect("sixteen bytes");
+            Ipv6Addr::from(octets).to_string()
+        }
+        _ => take_text(client)?,
+    };
+    let port = take(client, 2)?;
+    let port = u16::from_be_bytes([port[0], port[1]]);
+    Ok(format!("{place} {port}"))
+}
+
+fn take(client: &mut TcpStream, count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    client.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A text behind its length.
+fn take_text(client: &mut TcpStream) -> io::Result<String> {
+    let length = take(client, 1)?[0];
+    let bytes = take(client, length.into())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Carries bytes both ways until both ends are done.
+fn relay(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
+    let there = std::thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut &*server, &mut &*client);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = there.join();
+    Ok(())
+}
