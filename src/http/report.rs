@@ -12,7 +12,7 @@ use super::verdict::Verdict;
 use crate::plugin::clean::clean_cut;
 use crate::plugin::metric::{number, plain};
 use crate::plugin::report::local_time;
-use crate::plugin::{Finding, Metric, Report, State, Unit};
+use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
 
 /// How much of a server's words is shown: a status line may be as long as a header block.
@@ -20,6 +20,9 @@ const WORDS_LIMIT: usize = 300;
 
 /// How many failed probes are shown with `-v`; with `-vv` all that were kept.
 const SHOWN: usize = 10;
+
+/// How many lines of a failing reply `--until` shows.
+const EVIDENCE_LINES: usize = 40;
 
 /// Puts it into words and numbers.
 pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
@@ -29,6 +32,15 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
+    if plan.show.exchange {
+        evidence(&mut report, summary);
+    }
+    report.progress = Some(Progress {
+        noun: "probes",
+        tried: summary.attempts,
+        failed: summary.failed,
+        last: summary.last.clone(),
+    });
     lines(&mut report, summary);
     report
 }
@@ -311,6 +323,19 @@ fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
         if plan.show.page {
             report.line(0, clean_cut(line, 1000));
         }
+    }
+}
+
+/// The failing probe that the first line speaks of, with the beginning of what the server sent: nobody was there to
+/// look when `--until` caught it.
+fn evidence(report: &mut Report, summary: &Summary) {
+    let Some(probe) = &summary.worst else {
+        return;
+    };
+    report.line(0, failure_line(probe));
+    for line in probe.received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        report.line(0, format!("< {}", clean_cut(line, 300)));
     }
 }
 
