@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use super::shown::{chain, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::Verdict;
 use crate::plugin::clean::clean_cut;
@@ -20,9 +21,6 @@ const WORDS_LIMIT: usize = 300;
 
 /// How many failed probes are shown with `-v`; with `-vv` all that were kept.
 const SHOWN: usize = 10;
-
-/// How many lines of a failing reply `--until` shows.
-const EVIDENCE_LINES: usize = 40;
 
 /// Puts it into words and numbers.
 pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
@@ -310,54 +308,6 @@ fn advice(summary: &Summary) -> &'static str {
     }
 }
 
-/// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
-fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
-    if plan.show.url {
-        for path in &plan.paths {
-            report.line(0, path.target.url());
-        }
-    }
-    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
-    for line in page.split(|b| *b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if plan.show.page {
-            report.line(0, clean_cut(line, 1000));
-        }
-    }
-}
-
-/// The failing probe that the first line speaks of, with the beginning of what the server sent: nobody was there to
-/// look when `--until` caught it.
-fn evidence(report: &mut Report, summary: &Summary) {
-    let Some(probe) = &summary.worst else {
-        return;
-    };
-    report.line(0, failure_line(probe));
-    for line in probe.received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        report.line(0, format!("< {}", clean_cut(line, 300)));
-    }
-}
-
-/// The certificates of the probe that the first line speaks of.
-fn chain(report: &mut Report, summary: &Summary) {
-    let chain = summary.shown().map_or(&[][..], |probe| &probe.chain);
-    for (at, link) in chain.iter().enumerate() {
-        report.line(
-            1,
-            format!(
-                "certificate {} of {}: '{}' by '{}', {} days left, until {}",
-                at + 1,
-                chain.len(),
-                clean_cut(&link.name, 100),
-                clean_cut(&link.issuer, 100),
-                link.days,
-                link.until()
-            ),
-        );
-    }
-}
-
 fn lines(report: &mut Report, summary: &Summary) {
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
@@ -422,7 +372,7 @@ fn millis(seconds: f64) -> String {
 }
 
 /// `2026-01-02T03:04:05.678+00:00 http-5xx HTTP/1.1 500 Oops - from 192.0.2.4:51236 to … 4.21 ms (dns 0.21, …)`
-fn failure_line(probe: &Probe) -> String {
+pub(super) fn failure_line(probe: &Probe) -> String {
     let mut line = format!(
         "{} {} {}",
         local_time(probe.at),
