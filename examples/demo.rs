@@ -28,12 +28,31 @@ fn main() -> ExitCode {
     let demo = Demo::new();
     match demo.and_then(|demo| demo.run()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            let _ = writeln!(io::stdout(), "\nStopped; nothing is left behind.");
+            INTERRUPTED.into()
+        }
         Err(error) => {
             let _ = writeln!(io::stdout(), "\nThe demo ended early: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
+
+/// The exit code of a shell's command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Ctrl-C, or somebody's SIGTERM.
+#[derive(Debug)]
+struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 struct Demo {
     plugins: PathBuf,
@@ -234,7 +253,7 @@ impl Demo {
 
     fn check_interrupted(&self) -> anyhow::Result<()> {
         if self.interrupted.load(Ordering::SeqCst) {
-            bail!("it was asked to");
+            bail!(Interrupted);
         }
         Ok(())
     }

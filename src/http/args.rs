@@ -143,7 +143,7 @@ pub struct Args {
     )]
     pub url: String,
 
-    /// The method [default: GET, with -P POST]; CONNECT[:METHOD] with -S: -I and -p are a proxy's, -H is behind it
+    /// The method [default: GET, with -P POST]; CONNECT or CONNECT:METHOD with -S: -I and -p are a proxy's, -H is behind it
     #[arg(short = 'j', long, value_name = "METHOD", help_heading = "Request", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     pub method: Option<String>,
 
@@ -359,7 +359,7 @@ pub struct Args {
     )]
     pub failures_critical: Option<Limit>,
 
-    /// Let -w and -c judge this percentile of the times instead of each probe
+    /// Let -w and -c, and the ranges for phases, judge this percentile of the times instead of each probe
     #[arg(long, value_name = "P", help_heading = "Judging the run", value_parser = parse_percentile)]
     pub percentile: Option<f64>,
 
@@ -399,13 +399,13 @@ pub struct Args {
     #[command(flatten)]
     pub source: SourceArgs,
 
-    /// How HTTP is spoken.
-    #[command(flatten)]
-    pub protocol: ProtocolArgs,
-
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
     pub extra_opts: Option<Option<String>>,
+
+    /// How HTTP is spoken.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
 
     /// Whether certificates are verified.
     #[command(flatten)]

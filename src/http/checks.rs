@@ -49,6 +49,8 @@ pub struct Checks {
     pub run_time: Limits,
     /// Seconds that its phases may take.
     pub phases: PhaseLimits,
+    /// The same as given.
+    pub run_phases: PhaseLimits,
 }
 
 /// Bounds of a size in bytes, headers included; 0 for none.
@@ -302,6 +304,7 @@ mod tests {
             time: NONE,
             run_time: NONE,
             phases: PhaseLimits::NONE,
+            run_phases: PhaseLimits::NONE,
         }
     }
 

@@ -7,14 +7,14 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
+//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
-//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
-//! | [`summary`], [`verdict`], [`report`], `shown` | many probes to numbers, a state, a report |
+//! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
 mod args;
@@ -24,6 +24,7 @@ pub mod burst;
 pub mod certificate;
 pub mod checks;
 pub mod connect;
+pub mod details;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;

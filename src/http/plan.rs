@@ -12,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
 use super::pattern;
@@ -342,7 +343,12 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
             limits
         },
         run_time: limits,
-        phases: args.expected.phases(),
+        phases: if args.percentile.is_some() {
+            PhaseLimits::NONE
+        } else {
+            args.expected.phases()
+        },
+        run_phases: args.expected.phases(),
     })
 }
 

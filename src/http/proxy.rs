@@ -20,8 +20,13 @@ const SOCKS_LIMIT: usize = 255;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Proxy")]
 pub struct ProxyArgs {
-    /// http://[USER:PASSWORD@]HOST[:PORT], socks5://… (names are looked up here) or socks5h://… (by the proxy)
-    #[arg(short = 'x', long, value_name = "URL")]
+    /// The proxy's URL.
+    #[arg(
+        short = 'x',
+        long,
+        value_name = "URL",
+        help = "The proxy: http://[USER:PASSWORD@]HOST[:PORT], socks5://… (names are looked up here) or socks5h://… (by the proxy)"
+    )]
     pub proxy: Option<String>,
 
     /// Hosts, domains, addresses and subnets, divided by commas, to connect to without it; * for all

@@ -3,21 +3,20 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use super::shown::{chain, evidence, shown_things};
 use super::summary::Summary;
-use super::verdict::Verdict;
+use super::verdict::{self, Verdict};
 use crate::plugin::clean::clean_cut;
-use crate::plugin::metric::{number, plain};
+use crate::plugin::metric::plain;
 use crate::plugin::report::local_time;
 use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
 
 /// How much of a server's words is shown: a status line may be as long as a header block.
-const WORDS_LIMIT: usize = 300;
+pub const WORDS_LIMIT: usize = 300;
 
 /// How many failed probes are shown with `-v`; with `-vv` all that were kept.
 const SHOWN: usize = 10;
@@ -72,15 +71,7 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
             WORDS_LIMIT,
         ));
     }
-    if let (Some(percent), Some(seconds)) = (plan.percentile, summary.percentile)
-        && verdict.percentile.is_some_and(|state| state != State::Ok)
-    {
-        parts.push(format!(
-            "p{} of the times {} s",
-            plain(percent),
-            plain(seconds)
-        ));
-    }
+    parts.extend(slow(plan, summary));
     let mut line = parts.join(" - ");
     if !single {
         // check_http ends its words on a certificate with a full stop.
@@ -174,7 +165,7 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
     ] {
         metrics.push(seconds(label.to_owned(), value));
     }
-    let limits = plan.checks.phases.in_order();
+    let limits = plan.checks.run_phases.in_order();
     for ((name, phase), limits) in Phases::NAMES.iter().zip(&summary.phases).zip(limits) {
         let metric = seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95));
         metrics.push(metric.limits(limits.warning, limits.critical));
@@ -236,18 +227,24 @@ fn findings(plan: &Plan, summary: &Summary, verdict: Verdict) -> Vec<Finding> {
             advice: advice(summary).to_owned(),
         });
     }
-    if let (Some(percent), Some(seconds), Some(state)) =
-        (plan.percentile, summary.percentile, verdict.percentile)
-        && state != State::Ok
-    {
+    if let (Some(text), Some(state)) = (slow(plan, summary), verdict.percentile) {
         findings.push(Finding {
             cause: "slow",
             state,
-            text: format!("p{} of the times is {} s", plain(percent), plain(seconds)),
+            text,
             advice: "the phases (-v) tell the network, the proxy and the backend apart".to_owned(),
         });
     }
     findings
+}
+
+/// What of the asked-for percentile is outside of its range: `p95 of the times 0.31 s, of the first byte 0.2 s`.
+fn slow(plan: &Plan, summary: &Summary) -> Option<String> {
+    let percent = plan.percentile?;
+    let beyond: Vec<_> = verdict::beyond(plan, summary)
+        .map(|(name, seconds, _)| format!("of the {name} {} s", plain(seconds)))
+        .collect();
+    (!beyond.is_empty()).then(|| format!("p{} {}", plain(percent), beyond.join(", ")))
 }
 
 fn failures_text(summary: &Summary) -> String {
@@ -399,85 +396,6 @@ pub(super) fn failure_line(probe: &Probe) -> String {
         let _ = write!(line, " ({})", phases.join(", "));
     }
     line
-}
-
-fn details(plan: &Plan, summary: &Summary) -> Value {
-    let kinds: serde_json::Map<_, _> = summary
-        .kinds
-        .iter()
-        .map(|(kind, count)| (kind.name().to_owned(), json!(count)))
-        .collect();
-    let statuses: serde_json::Map<_, _> = summary
-        .statuses
-        .iter()
-        .map(|(status, count)| (status.to_string(), json!(count)))
-        .collect();
-    let phases: serde_json::Map<_, _> = Phases::NAMES
-        .iter()
-        .zip(&summary.phases)
-        .filter_map(|(name, phase)| {
-            let [p50, p95, max] = (*phase)?.map(number);
-            Some((
-                (*name).to_owned(),
-                json!({"p50": p50, "p95": p95, "max": max}),
-            ))
-        })
-        .collect();
-    let paths: Vec<_> = plan
-        .paths
-        .iter()
-        .zip(&summary.paths)
-        .map(|(path, (attempts, failed))| {
-            json!({
-                "name": path.name,
-                "address": path.target.address,
-                "attempts": attempts,
-                "failed": failed,
-                "p_value": Value::Null,
-            })
-        })
-        .collect();
-    json!({
-        "attempts": summary.attempts,
-        "failed": summary.failed,
-        "failure_rate": summary.rate.map(|rate| json!({
-            "estimate": number(rate.estimate),
-            "low": number(rate.low),
-            "high": number(rate.high),
-            "confidence": 0.95,
-        })),
-        "kinds": kinds,
-        "statuses": statuses,
-        "latency": summary.latency.map(|l| json!({
-            "min": number(l.min), "p50": number(l.p50), "p90": number(l.p90),
-            "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
-        })),
-        "phases": phases,
-        "paths": paths,
-        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
-        "failures_left_out": summary.left_out,
-        "verdict": summary.verdict(),
-        "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
-            "name": clean_cut(&link.name, 100),
-            "issuer": clean_cut(&link.issuer, 100),
-            "days_left": link.days,
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn failure(plan: &Plan, probe: &Probe) -> Value {
-    json!({
-        "at": local_time(probe.at),
-        "path": plan.paths[probe.path].name,
-        "kind": probe.kind.map(Kind::name),
-        "status": probe.status,
-        "text": clean_cut(&probe.words, WORDS_LIMIT),
-        "local": probe.local.map(|address| address.to_string()),
-        "remote": probe.remote.map(|address| address.to_string()),
-        "request_id": probe.request_id,
-        "seconds": number(probe.elapsed.as_secs_f64()),
-        "evidence": Value::Null,
-    })
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Summary {
     pub phases: [Option<[f64; 3]>; 5],
     /// The asked-for percentile of the times.
     pub percentile: Option<f64>,
+    /// The same of each phase.
+    pub phase_percentiles: [Option<f64>; 5],
     /// Attempts and failures by path.
     pub paths: Vec<(u64, u64)>,
     /// The first of the worst.
@@ -110,6 +112,7 @@ impl Tally {
                 latency: None,
                 phases: [None; 5],
                 percentile: None,
+                phase_percentiles: [None; 5],
                 paths: vec![(0, 0); plan.paths.len()],
                 worst: None,
                 slowest_good: None,
@@ -189,7 +192,9 @@ impl Tally {
         let percentiles = self
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);
+        let phase = |sample: &Sample| Some(sample.percentiles([self.percentile?])?[0]);
         let mut summary = Summary {
+            phase_percentiles: self.phases.each_ref().map(phase),
             rate: wilson(self.summary.failed, self.summary.attempts),
             latency: percentiles.map(|[min, p50, p90, p95, p99, max]| Latency {
                 min,

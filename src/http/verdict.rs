@@ -1,6 +1,7 @@
 //! What a summary and the limits come to.
 
 use super::plan::Plan;
+use super::probe::Phases;
 use super::summary::{Summary, worst_state};
 use crate::plugin::State;
 
@@ -23,9 +24,10 @@ pub fn judge(plan: &Plan, summary: &Summary) -> Verdict {
     } else {
         worst_state(summary)
     };
-    let percentile = summary
-        .percentile
-        .map(|seconds| plan.checks.run_time.judge(seconds));
+    let percentile = summary.percentile.map(|_| {
+        let states = beyond(plan, summary).map(|(_, _, state)| state);
+        states.fold(State::Ok, worse)
+    });
     // A host that cannot probe, and a run without a probe, know nothing; but a failure that was seen was seen.
     let blind = if summary.trouble.is_some() || summary.attempts == 0 {
         State::Unknown
@@ -34,13 +36,31 @@ pub fn judge(plan: &Plan, summary: &Summary) -> Verdict {
     };
     let state = [failures, percentile.unwrap_or(State::Ok), blind]
         .into_iter()
-        .fold(
-            State::Ok,
-            |worst, state| if state > worst { state } else { worst },
-        );
+        .fold(State::Ok, worse);
     Verdict {
         state,
         failures,
         percentile,
     }
+}
+
+/// What the asked-for percentile is of, in words, its seconds and their state, where they are outside of their range.
+pub fn beyond<'a>(
+    plan: &'a Plan,
+    summary: &'a Summary,
+) -> impl Iterator<Item = (String, f64, State)> + 'a {
+    let times = ("times".to_owned(), plan.checks.run_time, summary.percentile);
+    let phases = Phases::NAMES
+        .iter()
+        .zip(plan.checks.run_phases.in_order())
+        .zip(summary.phase_percentiles)
+        .map(|((name, limits), seconds)| (name.replace('_', " "), limits, seconds));
+    std::iter::once(times)
+        .chain(phases)
+        .filter_map(|(name, limits, seconds)| Some((name, seconds?, limits.judge(seconds?))))
+        .filter(|(_, _, state)| *state != State::Ok)
+}
+
+fn worse(one: State, other: State) -> State {
+    if other > one { other } else { one }
 }

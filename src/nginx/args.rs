@@ -4,9 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
 
 use super::cause::Cause;
+use super::verdict::Also;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Range};
 
@@ -51,6 +54,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     pub before: Option<String>,
 
+    /// The time zone in which nginx writes, as Europe/Vienna or +01:00, where it is not this host's
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = parse_zone)]
+    pub log_tz: Option<TimeZone>,
+
     /// Where the minutes are kept between two runs [default: one file per user and set of options, below
     /// $NAGIOS_PLUGIN_STATE_DIRECTORY, /var/lib/monitoring-plugins or /var/tmp]
     #[arg(long, value_name = "PATH")]
@@ -94,8 +101,51 @@ pub struct Args {
     )]
     pub per_minute_critical: Option<Range>,
 
+    /// Another cause with limits of its own: CAUSE=W:C is WARNING above W events in the window, CRITICAL above C;
+    /// repeat for more
+    #[arg(long, value_name = "CAUSE=W[:C]", help_heading = "Thresholds")]
+    pub also: Vec<Also>,
+
+    /// List the counted events by upstream, server, client, uri or minute
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    pub by: Vec<By>,
+
     #[command(flatten)]
     common: Common,
+}
+
+/// What counted events can be listed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// `host:port`.
+    Upstream,
+    /// The server as the line has it.
+    Server,
+    /// The client's address.
+    Client,
+    /// The first two steps of the request's path.
+    Uri,
+    /// The log's own minutes.
+    Minute,
+}
+
+/// A zone by its name, or by its offset.
+fn parse_zone(text: &str) -> Result<TimeZone, String> {
+    let by_offset = || {
+        strtime::parse("%:z", text)
+            .ok()?
+            .offset()
+            .map(TimeZone::fixed)
+    };
+    TimeZone::get(text).ok().or_else(by_offset).ok_or_else(|| {
+        format!("'{text}' is no time zone: give a name as in Europe/Vienna, or +01:00")
+    })
 }
 
 impl Arguments for Args {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io;
 
 use memchr::memchr;
-use rustix::fs::SeekFrom;
 
 use super::clock::{Clock, Reckoner};
 use super::cursor::read_at;
 use super::line::{STAMP, has_header};
+use super::source::behind_hole;
 use super::wrapping::Wrapping;
 
 /// What is read at a place to find a line there.
@@ -80,15 +80,6 @@ fn line_from(
         at += PIECE - 2048;
     }
     Ok(None)
-}
-
-/// The next place that holds data, in a sparse file.
-fn behind_hole(file: &File, at: u64) -> u64 {
-    match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(place) => place,
-        Err(rustix::io::Errno::NXIO) => u64::MAX, // nothing but a hole up to the end
-        Err(_) => at,                             // a file system that does not know holes
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,23 @@
 //! The fields behind a message: `, client: …, server: …, request: "…", subrequest: "…", upstream: "…", host: "…",
 //! referrer: "…"`. Nothing in them is escaped; only their order tells which ones nginx wrote.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use memchr::{memchr, memmem};
+
+static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
+static SERVER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", server: "));
+static REQUEST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", request: \""));
+static HOST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", host: \""));
+static REFERRER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", referrer: \""));
+static SCHEME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"://"));
+static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", upstream: "));
 
 /// Where the message ends and the fields begin; the end of the line where there are none.
 pub fn start(message: &[u8]) -> usize {
     let mut from = 0;
-    while let Some(at) = memmem::find(&message[from..], b"client: ") {
+    while let Some(at) = CLIENT.find(&message[from..]) {
         let at = from + at;
         for before in [&b", "[..], b", udp "] {
             if message[..at].ends_with(before) {
@@ -18,10 +29,36 @@ pub fn start(message: &[u8]) -> usize {
     message.len()
 }
 
+/// The client's address.
+pub fn client(fields: &[u8]) -> Option<&[u8]> {
+    plain(fields, &CLIENT)
+}
+
+/// The server's name.
+pub fn server(fields: &[u8]) -> Option<&[u8]> {
+    plain(fields, &SERVER)
+}
+
+/// The first two steps of the request's path; what follows tells too many apart.
+pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
+    let at = REQUEST.find(fields)? + REQUEST.needle().len();
+    let path = &fields[at..];
+    let path = &path[memchr(b' ', &path[..path.len().min(20)])? + 1..];
+    if path.first() != Some(&b'/') {
+        return None;
+    }
+    let mut steps = 0;
+    let end = path.iter().position(|byte| {
+        steps += u8::from(*byte == b'/');
+        steps == 3 || b"?# \"".contains(byte)
+    });
+    Some(&path[..end.unwrap_or(path.len())])
+}
+
 /// The value of a field that is not quoted.
-pub fn plain<'a>(fields: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let request = memmem::find(fields, b", request: \"").unwrap_or(fields.len());
-    let at = memmem::find(&fields[..request], name)? + name.len();
+fn plain<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
+    let request = REQUEST.find(fields).unwrap_or(fields.len());
+    let at = name.find(&fields[..request])? + name.needle().len();
     let rest = &fields[at..];
     Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
 }
@@ -33,11 +70,9 @@ pub fn upstream(fields: &[u8]) -> Option<&[u8]> {
 
 /// What stands behind `upstream: `, from the first one on that a Host or a Referer could not have written.
 fn upstream_value(fields: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b", upstream: ";
-    let at = memmem::find(fields, NAME)?;
-    let forged = memmem::find(&fields[..at], b", host: \"").is_some()
-        || memmem::find(&fields[..at], b", referrer: \"").is_some();
-    (!forged).then(|| &fields[at + NAME.len()..])
+    let at = UPSTREAM.find(fields)?;
+    let forged = HOST.find(&fields[..at]).is_some() || REFERRER.find(&fields[..at]).is_some();
+    (!forged).then(|| &fields[at + UPSTREAM.needle().len()..])
 }
 
 /// `"http://127.0.0.1:9099/refused", host: …` becomes `127.0.0.1:9099`. Mail writes its upstream without quotes.
@@ -50,7 +85,7 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
         },
         None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
     };
-    let text = match memmem::find(text, b"://") {
+    let text = match SCHEME.find(text) {
         Some(at) if at <= 10 => &text[at + 3..],
         _ => text,
     };

@@ -5,42 +5,52 @@
 //! bounds how far a forged line can be from the line that it grew out of, and its true tail has to come somewhere:
 //! `" failed (2: No such file or directory), client: …`, at the end of the forged line or on a line of its own.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::line::{LONGEST, has_header, header};
 
-/// Looks for forged lines in one batch of lines, remembering how far it has looked.
-#[derive(Debug, Default)]
+static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
+static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
+
+/// Looks for forged lines in one batch of lines, each of which has to pass in order.
+#[derive(Debug)]
 pub struct Watch {
-    /// No message that began before this place reaches beyond it.
-    clean: usize,
     /// All lines that begin before this place are part of one broken message.
     broken: usize,
 }
 
 impl Watch {
-    /// Whether the line at `start..end` of `bytes` was written by a request. Lines have to be asked for in order.
-    pub fn is_forged(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
-        if start < self.broken || has_second_tail(&bytes[start..end]) {
-            return true;
-        }
-        let mut at = self.clean.max(start.saturating_sub(LONGEST - 1));
+    /// One for the lines from `fresh` on; what stands before is looked at now.
+    pub fn new(bytes: &[u8], fresh: usize) -> Self {
+        let mut watch = Self { broken: 0 };
+        let mut at = fresh.saturating_sub(LONGEST - 1);
         // Lookback may begin in the middle of a line.
-        if at > 0 && at < start && bytes[at - 1] != b'\n' {
-            at = memchr(b'\n', &bytes[at..start]).map_or(start, |feed| at + feed + 1);
+        if at > 0 && bytes[at - 1] != b'\n' {
+            at = memchr(b'\n', &bytes[at..fresh]).map_or(fresh, |feed| at + feed + 1);
         }
-        while at < start {
-            let line_end = memchr(b'\n', &bytes[at..start]).map_or(start, |feed| at + feed);
-            if is_broken(&bytes[at..line_end]) {
-                self.broken = at + extent(&bytes[at..]);
-                if start < self.broken {
-                    return true;
-                }
-            }
-            at = line_end + 1;
+        while at < fresh {
+            let end = memchr(b'\n', &bytes[at..fresh]).map_or(fresh, |feed| at + feed);
+            watch.pass(bytes, at, end);
+            at = end + 1;
         }
-        self.clean = start;
-        false
+        watch
+    }
+
+    /// Takes in the line at `start..end`. Lines that surely have a client's address may be left out.
+    #[inline]
+    pub fn pass(&mut self, bytes: &[u8], start: usize, end: usize) {
+        if is_broken(&bytes[start..end]) {
+            self.broken = self.broken.max(start + extent(&bytes[start..]));
+        }
+    }
+
+    /// Whether the line at `start..end` was written by a request.
+    #[inline]
+    pub fn is_forged(&self, bytes: &[u8], start: usize, end: usize) -> bool {
+        start < self.broken || has_second_tail(&bytes[start..end])
     }
 }
 
@@ -48,7 +58,7 @@ impl Watch {
 /// what a FastCGI server said on several lines looks the same, and what follows is no more to be trusted.)
 fn is_broken(line: &[u8]) -> bool {
     // What most lines have comes first.
-    memmem::find(line, b"client: ").is_none()
+    CLIENT.find(line).is_none()
         && line.len() < LONGEST - 1
         && memchr_iter(b'"', line).count() % 2 == 1
         && has_header(line)
@@ -71,7 +81,7 @@ fn extent(bytes: &[u8]) -> usize {
         let tail = if has_header(line) {
             has_second_tail(line)
         } else {
-            memmem::find(line, b", client: ").is_some()
+            FIELD.find(line).is_some()
         };
         if tail {
             extent = feed + 1;
@@ -83,12 +93,12 @@ fn extent(bytes: &[u8]) -> usize {
 
 /// `" failed (2: No such file or directory), client: ` behind fields that have been there already.
 fn has_second_tail(line: &[u8]) -> bool {
-    const CLIENT: &[u8] = b", client: ";
-    let Some(first) = memmem::find(line, CLIENT) else {
+    let length = FIELD.needle().len();
+    let Some(first) = FIELD.find(line) else {
         return false;
     };
-    let mut from = first + CLIENT.len();
-    while let Some(at) = memmem::find(&line[from..], CLIENT) {
+    let mut from = first + length;
+    while let Some(at) = FIELD.find(&line[from..]) {
         let before = &line[first..from + at];
         let closes_a_path = before.ends_with(b")")
             && memmem::rfind(before, b"\" ").is_some_and(|quote| {
@@ -100,7 +110,7 @@ fn has_second_tail(line: &[u8]) -> bool {
         if closes_a_path {
             return true;
         }
-        from += at + CLIENT.len();
+        from += at + length;
     }
     false
 }
@@ -114,12 +124,14 @@ mod tests {
     /// Which lines are forged.
     fn forged(lines: &[&str]) -> Vec<bool> {
         let text = lines.join("\n") + "\n";
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(text.as_bytes(), 0);
         let mut at = 0;
         let judge = |line: &&str| {
             let start = at;
             at += line.len() + 1;
-            watch.is_forged(text.as_bytes(), start, start + line.len())
+            let forged = watch.is_forged(text.as_bytes(), start, start + line.len());
+            watch.pass(text.as_bytes(), start, start + line.len());
+            forged
         };
         lines.iter().map(judge).collect()
     }

@@ -12,7 +12,7 @@ use super::line::LONGEST;
 /// A compressed log, from some place on.
 pub struct Unpacked {
     /// What follows.
-    pub source: Box<dyn Read>,
+    pub source: Box<dyn Read + Send>,
     /// The first bytes of the whole.
     pub head: Vec<u8>,
     /// What stands before the place, for looking back.

@@ -83,6 +83,9 @@ impl World {
                 moves: true,
             },
             thresholds: Thresholds::new((None, None), (None, None)),
+            also: Vec::new(),
+            by: Vec::new(),
+            zone: None,
             state_file: Some(folder.path().join("state")),
         };
         let world = Self {

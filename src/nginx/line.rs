@@ -4,10 +4,19 @@
 //! subrequest: "…", upstream: "…", host: "…", referrer: "…"` (ngx_log.c and ngx_http_request.c of nginx). Nothing in
 //! it is escaped, so that fields can only be trusted in their fixed order, and a message only by how it begins.
 
-use memchr::{memchr, memmem};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use memchr::{memchr, memrchr, memrchr_iter};
 
 use super::cause::Cause;
 use super::fields;
+
+// Building a searcher costs more than searching a line with it.
+static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" failed ("));
+static UNRESOLVED: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b" could not be resolved ("));
+static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"upstream"));
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
@@ -15,7 +24,8 @@ pub const STAMP: usize = 19;
 /// The longest line that nginx writes, with its line feed (`NGX_MAX_ERROR_STR`).
 pub const LONGEST: usize = 2048;
 
-/// A line that says why an upstream (or a listener) failed.
+/// A line that says why an upstream (or a listener) failed. Whom it concerns is read when it is asked for: most lines
+/// are only counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
     /// `YYYY/MM/DD HH:MM:SS`.
@@ -24,12 +34,44 @@ pub struct Event<'a> {
     pub cause: Cause,
     /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
     pub connection: Option<(u32, u64)>,
-    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block.
-    pub upstream: Option<&'a [u8]>,
+    /// All behind the message.
+    pub fields: &'a [u8],
+    /// The address that the message itself names.
+    pub address: Option<&'a [u8]>,
+}
+
+impl<'a> Event<'a> {
+    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block: the field, or where a long request
+    /// pushed it out of the line, the address in the message.
+    pub fn upstream(&self) -> Option<&'a [u8]> {
+        fields::upstream(self.fields).or(self.address)
+    }
+
     /// The server as the line has it.
-    pub server: Option<&'a [u8]>,
+    pub fn server(&self) -> Option<&'a [u8]> {
+        fields::server(self.fields)
+    }
+
+    /// The first two steps of the request's path, as `/api/v1`.
+    pub fn uri(&self) -> Option<&'a [u8]> {
+        fields::uri_prefix(self.fields)
+    }
+
     /// The client's address.
-    pub client: Option<&'a [u8]>,
+    pub fn client(&self) -> Option<&'a [u8]> {
+        fields::client(self.fields)
+    }
+}
+
+/// What a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Why an upstream failed.
+    Event(Event<'a>),
+    /// Something else, with all of its fields there.
+    Other,
+    /// Something else, and no client's address in it: of the master, or torn by a line feed in a path.
+    NoClient,
 }
 
 /// How bad a line says it is, as far as it matters here.
@@ -108,34 +150,51 @@ pub fn header(line: &[u8]) -> Option<Header<'_>> {
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take(19).take_while(|b| b.is_ascii_digit());
-    let (length, value) = digits.fold((0, 0), |(length, value), digit| {
-        (length + 1, value * 10 + u64::from(digit - b'0'))
-    });
+    let (mut length, mut value) = (0, 0);
+    while let Some(byte) = text.get(length)
+        && byte.is_ascii_digit()
+        && length < 19
+    {
+        value = value * 10 + u64::from(byte - b'0');
+        length += 1;
+    }
     (length > 0).then(|| (value, &text[length..]))
 }
 
-/// Reads a line of level error or worse. `None` where it does not say why an upstream failed.
-pub fn read(line: &[u8]) -> Option<Event<'_>> {
-    let Header {
+/// Reads a line of level error or worse.
+pub fn read(line: &[u8]) -> Line<'_> {
+    let Some(Header {
         connection,
         message,
-    } = header(line)?;
+    }) = header(line)
+    else {
+        return Line::NoClient;
+    };
+    let (head, fields) = message.split_at(fields::start(message));
+    let other = if fields.is_empty() {
+        Line::NoClient
+    } else {
+        Line::Other
+    };
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
-    if message.starts_with(b"open() \"") && memmem::find(message, b" failed (24: ").is_none() {
-        return None;
+    if message.starts_with(b"open() \"") && !wants_descriptors(head) {
+        return other;
     }
-    let (head, behind) = message.split_at(fields::start(message));
-    let told = Told::new(head, behind);
-    let cause = told.cause()?;
-    Some(Event {
-        stamp: &line[..STAMP],
-        cause,
-        connection,
-        upstream: told.upstream(),
-        server: fields::plain(behind, b", server: "),
-        client: fields::plain(behind, b"client: "),
+    let told = Told::new(head, fields);
+    told.cause().map_or(other, |cause| {
+        Line::Event(Event {
+            stamp: &line[..STAMP],
+            cause,
+            connection,
+            fields,
+            address: told.address,
+        })
     })
+}
+
+/// `open() "…" failed (24: Too many open files)`: the number stands behind the last bracket.
+fn wants_descriptors(head: &[u8]) -> bool {
+    memrchr(b'(', head).is_some_and(|at| head[at..].starts_with(b"(24: "))
 }
 
 /// A message taken apart.
@@ -151,7 +210,7 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn new(head: &'a [u8], fields: &'a [u8]) -> Self {
-        let failed = memmem::find(head, b" failed (");
+        let failed = FAILED.find(head);
         let errno = failed.and_then(|at| {
             let (errno, rest) = number(&head[at + b" failed (".len()..])?;
             rest.starts_with(b":").then_some(errno)
@@ -209,11 +268,14 @@ impl<'a> Told<'a> {
     }
 
     fn connect(&self) -> Option<Cause> {
-        if self.says(b" while resolving") {
+        let action = self.action().unwrap_or_default();
+        if action.starts_with(b" while resolving") {
             return Some(Cause::Resolver);
         }
         // To a syslog server or an OCSP responder, which are no upstreams.
-        if self.says(b" while logging to syslog") || self.says(b" while requesting certificate") {
+        if action.starts_with(b" while logging to syslog")
+            || action.starts_with(b" while requesting certificate")
+        {
             return None;
         }
         let errno = self.errno?;
@@ -248,7 +310,8 @@ impl<'a> Told<'a> {
 
     /// `NAME could not be resolved (3: Host not found)`.
     fn is_name_unresolved(&self) -> bool {
-        memmem::find(self.head, b" could not be resolved (")
+        UNRESOLVED
+            .find(self.head)
             .is_some_and(|at| memchr(b' ', &self.head[..at]).is_none())
     }
 
@@ -277,7 +340,7 @@ impl<'a> Told<'a> {
 
     fn towards_upstream(&self) -> bool {
         self.action()
-            .is_some_and(|action| memmem::find(action, b"upstream").is_some())
+            .is_some_and(|action| UPSTREAM.find(action).is_some())
     }
 
     fn says(&self, words: &[u8]) -> bool {
@@ -287,18 +350,16 @@ impl<'a> Told<'a> {
 
     /// ` while …`, the last one of the message.
     fn action(&self) -> Option<&'a [u8]> {
-        memmem::rfind(self.head, b" while ").map(|at| &self.head[at..])
+        memrchr_iter(b'w', self.head)
+            .filter(|&at| at > 0 && self.head[at - 1..].starts_with(b" while "))
+            .map(|at| &self.head[at - 1..])
+            .next()
     }
 
     fn is_ipv6(&self) -> bool {
         self.address
-            .or_else(|| self.upstream())
+            .or_else(|| fields::upstream(self.fields))
             .is_some_and(|address| address.starts_with(b"["))
-    }
-
-    /// The field, or where a long request pushed it out of the line, the address in the message.
-    fn upstream(&self) -> Option<&'a [u8]> {
-        fields::upstream(self.fields).or(self.address)
     }
 }
 
@@ -322,18 +383,27 @@ mod tests {
     const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
     const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
 
+    fn event(line: &[u8]) -> Option<Event<'_>> {
+        match read(line) {
+            Line::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
     /// What this program makes of each line: a cause, `suspect` or `-`.
     fn judged(text: &[u8]) -> Vec<String> {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(text, 0);
         let mut start = 0;
         memchr::memchr_iter(b'\n', text)
             .map(|end| {
                 let line = &text[start..end];
+                let forged = watch.is_forged(text, start, end);
+                watch.pass(text, start, end);
                 let event = level(line)
                     .filter(|level| *level != Level::Low)
-                    .and_then(|_| read(line));
+                    .and_then(|_| event(line));
                 let word = match event {
-                    Some(_) if watch.is_forged(text, start, end) => "suspect",
+                    Some(_) if forged => "suspect",
                     Some(event) => event.cause.name(),
                     None => "-",
                 };
@@ -452,16 +522,29 @@ mod tests {
         ];
         for (fields, upstream, server) in cases {
             let line = told(&format!("{REFUSED}{fields}"));
-            let event = read(line.as_bytes()).unwrap();
-            assert_eq!(event.upstream, upstream.map(str::as_bytes), "{line}");
-            assert_eq!(event.server, server.map(str::as_bytes), "{line}");
-            assert_eq!(event.client, Some(&b"192.0.2.7"[..]), "{line}");
+            let event = event(line.as_bytes()).unwrap();
+            assert_eq!(event.upstream(), upstream.map(str::as_bytes), "{line}");
+            assert_eq!(event.server(), server.map(str::as_bytes), "{line}");
+            assert_eq!(event.client(), Some(&b"192.0.2.7"[..]), "{line}");
             assert_eq!(event.connection, Some((9, 7)));
         }
+        for (request, prefix) in [
+            ("GET /api/v1/items/5?page=2 HTTP/1.1", Some("/api/v1")),
+            ("GET /api/v1?page=2 HTTP/1.1", Some("/api/v1")),
+            ("GET /?a=/b HTTP/1.1", Some("/")),
+            ("GET / HTTP/1.1", Some("/")),
+            ("GET /a/ HTTP/1.1", Some("/a/")),
+            ("GET http://a/b HTTP/1.1", None),
+            ("", None),
+        ] {
+            let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
+            let prefix = prefix.map(str::as_bytes);
+            assert_eq!(event(line.as_bytes()).unwrap().uri(), prefix, "{request}");
+        }
         let line = told(&cut);
-        let event = read(line.as_bytes()).unwrap();
+        let event = event(line.as_bytes()).unwrap();
         assert_eq!(
-            (event.upstream, event.cause),
+            (event.upstream(), event.cause),
             (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
         );
     }
@@ -479,7 +562,7 @@ mod tests {
             "failed (98: ",
             "bind(",
         ] {
-            assert_eq!(read(told(message).as_bytes()), None, "{message}");
+            assert_eq!(event(told(message).as_bytes()), None, "{message}");
         }
     }
 
@@ -491,7 +574,10 @@ mod tests {
             let cut = real.len().min(line.len() * 3);
             line.splice(0..0, real[..cut].iter().copied());
             let _ = (level(&line), read(&line), has_header(&line));
-            let _ = Watch::default().is_forged(&line, line.len() / 2, line.len());
+            let middle = line.len() / 2;
+            let mut watch = Watch::new(&line, middle);
+            watch.pass(&line, middle, line.len());
+            let _ = watch.is_forged(&line, middle, line.len());
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
-//! | `reader`, `scan` | a file in batches of lines, and what is counted in them |
+//! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `gzip`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `owner` | who may read a log that we may not |
@@ -32,6 +32,7 @@ mod plan;
 mod reader;
 mod report;
 mod scan;
+mod source;
 mod tally;
 mod verdict;
 mod wrapping;
@@ -40,7 +41,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use jiff::tz::TimeZone;
 
 pub use args::Args;
 
@@ -48,7 +48,7 @@ use self::clock::{Clock, Reckoner};
 use self::cursor::Cursor;
 use self::follow::{Parts, Place};
 use self::memory::Memory;
-use self::plan::Plan;
+use self::plan::{Plan, Window};
 use self::report::{Facts, Log};
 use self::scan::{Rules, Seen};
 use self::tally::Tally;
@@ -63,6 +63,9 @@ const LOGS: usize = 256;
 const BEFORE: i64 = 60;
 const AFTER: i64 = 86_400;
 
+/// How far a line may stand behind later ones: workers cache the time.
+const LAG: i64 = 300;
+
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
     name: "NGINX",
@@ -71,14 +74,16 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
-    let clock = Clock::new(TimeZone::system(), run.started());
+    let zone = args.log_tz.clone().unwrap_or_else(clock::local_zone);
+    let clock = Clock::new(zone, run.started());
     let plan = Plan::new(args, &clock)?;
     let ended = || run.ended().is_some();
     let (logs, mut memory) = look(&plan, &clock, &ended)?;
     let summary = memory
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
-    let state = plan.thresholds.judge(&summary);
+    let others = plan.also.iter().map(|also| also.judge(&summary));
+    let state = others.fold(plan.thresholds.judge(&summary), verdict::worse);
     if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }
@@ -110,10 +115,17 @@ fn look(
     } else {
         Memory::none(plan)
     };
-    let (after, until) = if plan.window.moves {
-        (plan.window.from - BEFORE, plan.window.to + AFTER)
+    let (after, until, enough) = if plan.window.moves {
+        (plan.window.from - BEFORE, plan.window.to + AFTER, i64::MAX)
     } else {
-        (plan.window.from, plan.window.to)
+        let Window { from, to, .. } = plan.window;
+        // Where clocks are put back, the hour comes again.
+        let again = if clock.is_near_a_change(to) {
+            2 * 3600
+        } else {
+            0
+        };
+        (from, to, to + LAG + again)
     };
     memory.tally.forget_before(after);
     let mut logs = Vec::new();
@@ -122,6 +134,7 @@ fn look(
             counted: plan.counted,
             after,
             until,
+            enough,
             file: usize::try_from(checksum(path.as_os_str().as_encoded_bytes()) & 0xff)
                 .unwrap_or(0),
         };

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 
 use super::Args;
+use super::args::By;
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
-use super::verdict::Thresholds;
+use super::verdict::{Also, Thresholds};
 
 /// The log that Debian's and nginx.org's packages write.
 const USUAL_LOG: &str = "/var/log/nginx/error.log";
@@ -25,6 +26,12 @@ pub struct Plan {
     pub window: Window,
     /// How many are too many.
     pub thresholds: Thresholds,
+    /// Other causes with limits of their own.
+    pub also: Vec<Also>,
+    /// How to list the counted events.
+    pub by: Vec<By>,
+    /// The zone that was given for the log, as it was understood.
+    pub zone: Option<String>,
     /// Where to keep the minutes.
     pub state_file: Option<PathBuf>,
 }
@@ -63,6 +70,9 @@ impl Plan {
                 (args.warning, args.critical),
                 (args.per_minute_warning, args.per_minute_critical),
             ),
+            also: args.also.clone(),
+            by: args.by.clone(),
+            zone: args.log_tz.as_ref().map(|zone| format!("{zone:?}")),
             state_file: args.state_file.clone(),
         })
     }
@@ -70,8 +80,9 @@ impl Plan {
     /// What decides which minutes a state has to hold: with other settings it answers another question.
     pub fn settings(&self) -> String {
         let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
+        let zone = self.zone.as_deref().unwrap_or_default();
         format!(
-            "{:?} {} {}",
+            "{:?} {} {}{zone}",
             self.files,
             causes.join(","),
             self.window.length()

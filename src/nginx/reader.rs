@@ -1,16 +1,11 @@
-//! A file in batches of whole lines, through one buffer of fixed size, whatever the file holds.
+//! A file in batches of whole lines, through buffers of fixed size, whatever the file holds.
 
-use std::io::{self, Read};
+use std::io;
 
 use memchr::{memchr2, memrchr};
 
 use super::line::LONGEST;
-
-/// What one read asks for.
-const READ: usize = 256 * 1024;
-
-/// The buffer: a read, what was left of the last one, and what stays for looking back.
-const BUFFER: usize = READ + 64 * 1024 + LONGEST;
+use super::source::{self, FRONT, Source};
 
 /// Whole lines, and what stood before them.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +18,8 @@ pub struct Batch<'a> {
 
 /// Reads lines. A last line without its line feed is left for the next run.
 #[derive(Debug)]
-pub struct Reader<R> {
-    source: R,
+pub struct Reader {
+    source: Source,
     buffer: Vec<u8>,
     /// Where the bytes begin that were handed out before and stay for looking back.
     kept: usize,
@@ -38,19 +33,18 @@ pub struct Reader<R> {
     overlong: u64,
 }
 
-impl<R: Read> Reader<R> {
+impl Reader {
     /// A reader whose source stands at `offset`; `before` is what lies before it, for looking back.
-    pub fn new(source: R, offset: u64, before: &[u8], skipping: bool) -> Self {
+    pub fn new(source: Source, offset: u64, before: &[u8], skipping: bool) -> Self {
         let before = &before[before.len().saturating_sub(LONGEST)..];
-        let mut buffer = Vec::with_capacity(BUFFER);
-        buffer.extend_from_slice(before);
-        buffer.resize(BUFFER, 0);
+        let mut buffer = source::buffer();
+        buffer[FRONT - before.len()..FRONT].copy_from_slice(before);
         Self {
             source,
             buffer,
-            kept: 0,
-            fresh: before.len(),
-            filled: before.len(),
+            kept: FRONT - before.len(),
+            fresh: FRONT,
+            filled: FRONT,
             offset,
             skipping,
             overlong: 0,
@@ -69,7 +63,7 @@ impl<R: Read> Reader<R> {
 
     /// What was handed out last, up to that place.
     pub fn before(&self) -> &[u8] {
-        &self.buffer[self.fresh.saturating_sub(LONGEST)..self.fresh]
+        &self.buffer[self.fresh.saturating_sub(LONGEST).max(self.kept)..self.fresh]
     }
 
     /// How many lines were longer than the buffer, and dropped.
@@ -80,20 +74,27 @@ impl<R: Read> Reader<R> {
     /// The next lines; `None` at the end of the file.
     pub fn next_batch(&mut self) -> io::Result<Option<Batch<'_>>> {
         loop {
-            self.make_room();
-            let space = READ.min(self.buffer.len() - self.filled);
-            let before = self.filled;
-            let read = match self.source.read(&mut self.buffer[before..before + space]) {
-                Ok(0) => return Ok(None),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.filled += read;
+            self.kept = self.kept.max(self.fresh.saturating_sub(LONGEST));
+            let rest = self.filled - self.kept;
+            let piece = self.source.next(&mut self.buffer, self.kept..self.filled)?;
+            if piece.length == 0 && piece.hole == 0 {
+                // The buffer is as it was.
+                return Ok(None);
+            }
+            self.fresh = FRONT - (self.filled - self.fresh);
+            self.kept = FRONT - rest;
+            self.filled = FRONT + piece.length;
+            let mut searched = FRONT;
+            if piece.hole > 0 {
+                // What stands before a hole has lost its end in it.
+                self.advance(FRONT);
+                self.offset += piece.hole;
+                self.skipping = false;
+            }
             if self.skipping && !self.skip() {
                 continue;
             }
-            let searched = before.max(self.fresh);
+            searched = searched.max(self.fresh);
             if let Some(feed) = memrchr(b'\n', &self.buffer[searched..self.filled]) {
                 let end = searched + feed + 1;
                 let (kept, fresh) = (self.kept, self.fresh - self.kept);
@@ -102,20 +103,9 @@ impl<R: Read> Reader<R> {
                 let bytes = &self.buffer[kept..end];
                 return Ok(Some(Batch { bytes, fresh }));
             }
-            if self.filled - self.fresh > READ {
+            if self.filled - self.fresh > FRONT - LONGEST {
                 self.drop_what_has_no_end();
             }
-        }
-    }
-
-    /// Moves what is still needed to the front.
-    fn make_room(&mut self) {
-        self.kept = self.fresh.saturating_sub(LONGEST);
-        if self.buffer.len() - self.filled < READ {
-            self.buffer.copy_within(self.kept..self.filled, 0);
-            self.fresh -= self.kept;
-            self.filled -= self.kept;
-            self.kept = 0;
         }
     }
 
@@ -124,56 +114,59 @@ impl<R: Read> Reader<R> {
         let rest = &self.buffer[self.fresh..self.filled];
         let end = memchr2(b'\n', 0, rest);
         self.skipping = end.is_none();
-        let dropped = end.map_or(rest.len(), |end| end + 1);
-        self.advance(dropped);
+        self.advance(end.map_or(self.filled, |end| self.fresh + end + 1));
         !self.skipping
     }
 
     /// A buffer without a line feed. What a power failure left behind is a hole of NUL bytes, with a line of its
     /// own behind it; everything else is a line that nginx did not write.
     fn drop_what_has_no_end(&mut self) {
-        let rest = &self.buffer[self.fresh..self.filled];
-        if let Some(nul) = memrchr(0, rest) {
-            self.advance(nul + 1);
+        let nul = memrchr(0, &self.buffer[self.fresh..self.filled]);
+        if let Some(nul) = nul.filter(|nul| self.filled - self.fresh - nul <= FRONT - LONGEST) {
+            self.advance(self.fresh + nul + 1);
         } else {
-            let all = rest.len();
-            self.advance(all);
+            self.advance(self.filled);
             self.skipping = true;
             self.overlong += 1;
         }
     }
 
-    fn advance(&mut self, by: usize) {
-        self.fresh += by;
-        self.offset += by as u64;
-        // What was dropped is nothing to look back at.
-        self.buffer.copy_within(self.fresh..self.filled, 0);
-        self.filled -= self.fresh;
-        self.fresh = 0;
-        self.kept = 0;
+    /// Goes on at this place of the buffer. What was dropped is nothing to look back at.
+    fn advance(&mut self, to: usize) {
+        self.offset += (to - self.fresh) as u64;
+        self.fresh = to;
+        self.kept = to;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use proptest::prelude::*;
 
+    use super::super::source::READ;
     use super::*;
 
     /// A source that gives a few bytes at a time.
-    struct Drip<'a>(&'a [u8], usize);
+    struct Drip(Vec<u8>, usize, usize);
 
-    impl Read for Drip<'_> {
+    impl Read for Drip {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let n = self.1.min(into.len()).min(self.0.len());
-            into[..n].copy_from_slice(&self.0[..n]);
-            self.0 = &self.0[n..];
+            let rest = &self.0[self.1..];
+            let n = self.2.min(into.len()).min(rest.len());
+            into[..n].copy_from_slice(&rest[..n]);
+            self.1 += n;
             Ok(n)
         }
     }
 
-    fn read_all(text: &[u8], step: usize) -> (Vec<u8>, Reader<Drip<'_>>) {
-        let mut reader = Reader::new(Drip(text, step), 0, b"", false);
+    fn drip(text: &[u8], step: usize) -> Source {
+        Source::stream(Box::new(Drip(text.to_vec(), 0, step)))
+    }
+
+    fn read_all(text: &[u8], step: usize) -> (Vec<u8>, Reader) {
+        let mut reader = Reader::new(drip(text, step), 0, b"", false);
         let mut all = Vec::new();
         while let Some(batch) = reader.next_batch().unwrap() {
             assert!(batch.bytes.ends_with(b"\n"));
@@ -198,7 +191,7 @@ mod tests {
     #[test]
     fn a_line_longer_than_the_buffer_is_dropped_and_counted() {
         let mut text = b"one\n".to_vec();
-        text.resize(3 * BUFFER, b'x');
+        text.resize(3 * READ, b'x');
         text.extend_from_slice(b"\ntwo\n");
         let (all, reader) = read_all(&text, READ);
         assert_eq!(all, b"one\ntwo\n");
@@ -208,7 +201,7 @@ mod tests {
     #[test]
     fn a_line_behind_a_hole_of_nul_bytes_is_read() {
         let mut text = b"one\nhalf".to_vec();
-        text.resize(3 * BUFFER, 0);
+        text.resize(3 * READ, 0);
         text.extend_from_slice(b"two\n");
         let (all, reader) = read_all(&text, READ);
         let seen: Vec<u8> = all.into_iter().filter(|b| *b != 0).collect();
@@ -219,7 +212,7 @@ mod tests {
     #[test]
     fn earlier_lines_stay_for_looking_back() {
         let text = "0123456789abcde\n".repeat(100_000);
-        let mut reader = Reader::new(Drip(text.as_bytes(), 7777), 0, b"before\n", false);
+        let mut reader = Reader::new(drip(text.as_bytes(), 7777), 0, b"before\n", false);
         let mut total = 0;
         while let Some(batch) = reader.next_batch().unwrap() {
             assert!(batch.fresh >= 7 && batch.fresh <= LONGEST);

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::args::By;
 use super::cause::Cause;
 use super::clock::Clock;
 use super::line::Level;
 use super::plan::Plan;
 use super::scan::Seen;
 use super::tally::{Kind, Summary};
+use super::verdict;
 use crate::plugin::{Finding, Metric, Report, State, Unit};
 
 /// How many names a list in the JSON document holds.
@@ -102,7 +104,8 @@ impl Facts<'_> {
     fn headline(&self) -> String {
         let Self { plan, summary, .. } = self;
         let when = self.when();
-        if summary.count == 0 {
+        let found = self.found();
+        if found.is_empty() {
             let wanted: Vec<_> = plan.counted.iter().map(Cause::name).collect();
             let wanted = match wanted.as_slice() {
                 [.., _, _, _, _] => format!("none of {} causes", wanted.len()),
@@ -116,7 +119,6 @@ impl Facts<'_> {
             };
             return format!("{wanted} {when} ({files}, {others}{suspects})");
         }
-        let found = self.found();
         let counts: Vec<_> = found
             .iter()
             .map(|cause| format!("{} of {cause}", summary.of(*cause)))
@@ -135,10 +137,18 @@ impl Facts<'_> {
         text
     }
 
-    /// The counted causes that were found, the most frequent first.
+    /// The counted causes that were found and those beyond limits of their own, the most frequent first.
     fn found(&self) -> Vec<Cause> {
-        let found = self.plan.counted.iter();
-        let mut found: Vec<_> = found.filter(|cause| self.summary.of(*cause) > 0).collect();
+        let beyond = |cause: Cause| {
+            let mut limits = self.plan.also.iter().filter(|also| also.cause == cause);
+            limits.any(|also| also.judge(self.summary) != State::Ok)
+        };
+        let mut found: Vec<_> = Cause::ALL
+            .into_iter()
+            .filter(|&cause| {
+                (self.plan.counted.has(cause) && self.summary.of(cause) > 0) || beyond(cause)
+            })
+            .collect();
         found.sort_by_key(|cause| std::cmp::Reverse(self.summary.of(*cause)));
         found
     }
@@ -176,11 +186,13 @@ impl Facts<'_> {
             Metric::count("per_minute_peak", peak).limits(limits.per_minute.0, limits.per_minute.1),
             Metric::count("connections", summary.connections),
         ];
-        metrics.extend(
-            Cause::ALL
-                .into_iter()
-                .map(|cause| Metric::count(cause.label(), summary.of(cause))),
-        );
+        metrics.extend(Cause::ALL.into_iter().map(|cause| {
+            let metric = Metric::count(cause.label(), summary.of(cause));
+            match plan.also.iter().find(|also| also.cause == cause) {
+                Some(also) => metric.limits(also.limits.0, also.limits.1),
+                None => metric,
+            }
+        }));
         metrics.push(Metric::count("suspect", summary.suspect));
         metrics.push(Metric::count("unparsed", summary.unparsed));
         metrics.push(Metric::count("bytes_read", bytes).unit(Unit::Bytes));
@@ -190,6 +202,10 @@ impl Facts<'_> {
     /// One for each counted cause that was found, the most frequent first.
     fn findings(&self, state: State) -> Vec<Finding> {
         let summary = self.summary;
+        let of_its_own = |cause| {
+            let also = self.plan.also.iter().filter(|also| also.cause == cause);
+            also.map(|also| also.judge(summary)).reduce(verdict::worse)
+        };
         self.found()
             .into_iter()
             .map(|cause| {
@@ -198,7 +214,9 @@ impl Facts<'_> {
                     .map_or_else(String::new, |status| format!("; clients get {status}"));
                 Finding {
                     cause: cause.name(),
-                    state,
+                    state: of_its_own(cause)
+                        .filter(|_| !self.plan.counted.has(cause))
+                        .unwrap_or(state),
                     text: format!("{} {cause}: {}{client}", summary.of(cause), cause.meaning()),
                     advice: cause.advice().to_owned(),
                 }
@@ -228,14 +246,16 @@ impl Facts<'_> {
             ("upstreams", Kind::Upstream),
             ("servers", Kind::Server),
             ("clients", Kind::Client),
+            ("paths", Kind::Uri),
         ] {
             let list = summary.list(kind);
             if !list.is_empty() {
-                let level = u8::from(kind == Kind::Client);
+                let level = u8::from(matches!(kind, Kind::Client | Kind::Uri));
                 report.line(level, format!("{name}: {}", top(list, summary.count, 5)));
                 report.line(2, format!("all {name}: {}", top(list, summary.count, 50)));
             }
         }
+        self.listed(report);
         self.other_causes(report);
         if summary.suspect > 0 {
             report.line(
@@ -250,18 +270,49 @@ impl Facts<'_> {
             let lines = plural(summary.unparsed, "line");
             report.line(1, format!("{lines} of failures could not be read"));
         }
-        let most = summary.peak.map_or(1, |(_, count)| count.max(1));
-        let skipped = summary.minutes.len().saturating_sub(MINUTES);
-        for (minute, count) in summary.minutes.iter().skip(skipped) {
-            let bar = usize::try_from((count * 40).div_ceil(most)).unwrap_or(40);
-            let minute = clock.minute(*minute).replace('T', " ");
-            report.line(1, format!("{minute} {count:>8} {}", "#".repeat(bar)));
+        if !self.plan.by.contains(&By::Minute) {
+            self.minutes(1, report);
         }
         for log in self.logs {
             self.about(log, report);
         }
         for note in self.notes {
             report.line(0, note.clone());
+        }
+    }
+
+    /// One line for each minute with an event, and a bar.
+    fn minutes(&self, level: u8, report: &mut Report) {
+        let minutes = &self.summary.minutes;
+        let most = self.summary.peak.map_or(1, |(_, count)| count.max(1));
+        let skipped = minutes.len().saturating_sub(MINUTES);
+        for (minute, count) in minutes.iter().skip(skipped) {
+            let minute = self.clock.minute(*minute).replace('T', " ");
+            report.line(level, format!("{minute} {count:>8} {}", bar(*count, most)));
+        }
+    }
+
+    /// What `--by` asked for.
+    fn listed(&self, report: &mut Report) {
+        for by in &self.plan.by {
+            let kind = match by {
+                By::Upstream => Kind::Upstream,
+                By::Server => Kind::Server,
+                By::Client => Kind::Client,
+                By::Uri => Kind::Uri,
+                By::Minute => {
+                    self.minutes(0, report);
+                    continue;
+                }
+            };
+            let list = self.summary.list(kind);
+            let most = list.first().map_or(1, |(_, count)| *count);
+            for (name, count) in list.iter().take(LISTED) {
+                let share = share(*count, self.summary.count);
+                let name = if name.is_empty() { "(no name)" } else { name };
+                let bar = bar(*count, most);
+                report.line(0, format!("{count:>8} {share:>14} {name} {bar}"));
+            }
         }
     }
 
@@ -367,6 +418,7 @@ impl Facts<'_> {
             "upstreams": list(Kind::Upstream),
             "servers": list(Kind::Server),
             "clients": list(Kind::Client),
+            "uris": list(Kind::Uri),
             "connections": summary.connections,
             "first": second(summary.span.map(|(first, _)| first)),
             "last": second(summary.span.map(|(_, last)| last)),
@@ -375,6 +427,12 @@ impl Facts<'_> {
             "correlation": [],
         })
     }
+}
+
+/// Up to forty signs for a number.
+fn bar(count: u64, most: u64) -> String {
+    let length = (count * 40).div_ceil(most.max(1));
+    "#".repeat(usize::try_from(length).unwrap_or(40))
 }
 
 /// `3 files`, `1 file`.

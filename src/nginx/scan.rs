@@ -1,6 +1,6 @@
 //! One part of a log, read to its end and counted.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 
 use anyhow::{Context, bail};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
@@ -11,8 +11,9 @@ use super::cursor::{self, Cursor};
 use super::follow::Part;
 use super::forged::Watch;
 use super::gzip::{self, Unpacked};
-use super::line::{self, Level, STAMP};
+use super::line::{self, Level, Line, STAMP};
 use super::reader::{Batch, Reader};
+use super::source::Source;
 use super::tally::Tally;
 use super::wrapping::Wrapping;
 
@@ -45,6 +46,8 @@ pub struct Rules {
     pub after: i64,
     /// Events after this second do not count.
     pub until: i64,
+    /// When the log has come so far, the rest of it is left.
+    pub enough: i64,
     /// Tells apart the workers of several logs.
     pub file: usize,
 }
@@ -59,11 +62,15 @@ pub fn scan(
     ended: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Cursor, bool)> {
     let shown = || format!("cannot read {}", part.path.display());
-    let Unpacked {
+    let Opened {
         source,
         head,
         before,
     } = open_at(part).with_context(shown)?;
+    let Some(source) = source else {
+        let cursor = Cursor::at(&part.file, part.from, part.skipping).with_context(shown)?;
+        return Ok((cursor, false));
+    };
     let mut reader = Reader::new(source, part.from, &before, part.skipping);
     let wrapping = Wrapping::of(&head);
     let mut unwrapped = Vec::new();
@@ -80,6 +87,10 @@ pub fn scan(
         };
         count(batch, rules, times, tally, seen);
         if !seen.recognised && reader.offset() > part.from + FIRST_LOOK {
+            break;
+        }
+        // Behind the end of a look back nothing is wanted.
+        if times.latest().is_some_and(|latest| latest > rules.enough) {
             break;
         }
         if ended() {
@@ -107,20 +118,42 @@ pub fn scan(
     Ok((cursor.with_context(shown)?, early))
 }
 
-/// The bytes of a part, and those before it.
-fn open_at(part: &Part) -> io::Result<Unpacked> {
+/// A part that is about to be read.
+struct Opened {
+    /// None where there is nothing new.
+    source: Option<Source>,
+    /// The first bytes of the whole.
+    head: Vec<u8>,
+    /// What stands before the place, for looking back.
+    before: Vec<u8>,
+}
+
+fn open_at(part: &Part) -> io::Result<Opened> {
     if part.is_compressed {
-        return gzip::open_at(&part.file, part.from);
+        let Unpacked {
+            source,
+            head,
+            before,
+        } = gzip::open_at(&part.file, part.from)?;
+        return Ok(Opened {
+            source: Some(Source::stream(source)),
+            head,
+            before,
+        });
     }
-    let before = cursor::before(&part.file, part.from)?;
-    let mut file = part.file.try_clone()?;
-    file.seek(SeekFrom::Start(part.from))?;
     // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
-    let size = file.metadata()?.len();
-    Ok(Unpacked {
-        source: Box::new(file.take(size.saturating_sub(part.from))),
+    let size = part.file.metadata()?.len();
+    if size <= part.from {
+        return Ok(Opened {
+            source: None,
+            head: Vec::new(),
+            before: Vec::new(),
+        });
+    }
+    Ok(Opened {
+        source: Some(Source::file(part.file.try_clone()?, part.from..size)?),
         head: cursor::read_at(&part.file, 0, cursor::HEAD * 16)?,
-        before,
+        before: cursor::before(&part.file, part.from)?,
     })
 }
 
@@ -132,7 +165,7 @@ fn count(
     seen: &mut Seen,
 ) {
     let Batch { bytes, fresh } = batch;
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(bytes, fresh);
     let has_nul = memchr(0, &bytes[fresh..]).is_some();
     let mut start = fresh;
     let mut levels = seen.levels;
@@ -144,33 +177,38 @@ fn count(
             start += nul + 1;
         }
         let line = &bytes[start..end];
-        match line::level(line) {
-            Some(level) => {
-                levels |= level as u8;
-                last_stamp = Some(&line[..STAMP]);
-                if !seen.recognised && line::has_header(line) {
-                    seen.recognised = true;
-                }
-                if seen.first.is_none() {
-                    seen.first = times.read(&line[..STAMP]);
-                }
-                if level != Level::Low
-                    && let Some(event) = line::read(line)
-                {
+        if let Some(level) = line::level(line) {
+            levels |= level as u8;
+            last_stamp = Some(&line[..STAMP]);
+            if !seen.recognised && line::has_header(line) {
+                seen.recognised = true;
+            }
+            if seen.first.is_none() {
+                seen.first = times.read(&line[..STAMP]);
+            }
+            let told = if level == Level::Low {
+                Line::NoClient
+            } else {
+                line::read(line)
+            };
+            match told {
+                Line::Event(event) => {
                     let forged = watch.is_forged(bytes, start, end);
                     add(&event, forged, rules, times, tally);
+                    if event.fields.is_empty() {
+                        watch.pass(bytes, start, end);
+                    }
                 }
+                Line::Other => {}
+                Line::NoClient => watch.pass(bytes, start, end),
             }
-            None => {
-                if memmem::find(line, b" failed (").is_some()
-                    && !line.starts_with(b"nginx: [")
-                    && !watch.is_forged(bytes, start, end)
-                    && !is_end_of_message(line)
-                    && let Some(time) = times.latest()
-                {
-                    tally.add_unparsed(time, 1);
-                }
-            }
+        } else if memmem::find(line, b" failed (").is_some()
+            && !line.starts_with(b"nginx: [")
+            && !watch.is_forged(bytes, start, end)
+            && !is_end_of_message(line)
+            && let Some(time) = times.latest()
+        {
+            tally.add_unparsed(time, 1);
         }
         start = end + 1;
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::{CAUSES, Cause, CauseSet};
 use super::line::Event;
+use super::packed::{Pack, Packer, Unpacker};
 
 /// How many names of upstreams, servers and clients are told apart in all.
 const NAMES: usize = 4096;
@@ -28,27 +29,89 @@ pub struct Tally {
     /// The length of a slot in seconds, a divisor of 60.
     width: i64,
     names: Vec<String>,
-    /// By the second at which they begin.
-    slots: BTreeMap<i64, Slot>,
+    /// In the order of time.
+    #[serde(with = "super::packed")]
+    slots: Vec<Slot>,
     #[serde(skip)]
     numbers: HashMap<String, u32>,
     #[serde(skip)]
     connections: usize,
+    /// The place of the slot that was counted in last.
+    #[serde(skip)]
+    recent: usize,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// What happened within some seconds.
+#[derive(Debug, Clone, Default)]
 struct Slot {
+    /// The second at which it begins.
+    start: i64,
     causes: [u64; CAUSES],
     suspect: u64,
     unparsed: u64,
     /// The first and the last counted event, in seconds from the start of the slot.
     span: Option<(u8, u8)>,
-    /// Counted events by name: upstreams, servers, clients.
-    who: [Vec<(u32, u64)>; 3],
+    /// Counted events by name: upstreams, servers, clients, URIs.
+    who: [Vec<(u32, u64)>; KINDS],
     /// The connections of counted events, sorted once packed.
-    #[serde(with = "super::packed")]
     connections: Vec<u64>,
 }
+
+impl Pack for Slot {
+    fn pack(&self, into: &mut Packer) {
+        into.push(self.start.cast_unsigned());
+        let causes = (0_u64..).zip(self.causes).filter(|(_, count)| *count > 0);
+        into.push(causes.clone().count() as u64);
+        for (cause, count) in causes {
+            into.push(cause);
+            into.push(count);
+        }
+        into.push(self.suspect);
+        into.push(self.unparsed);
+        let (first, last) = self
+            .span
+            .map_or((0, 0), |(a, b)| (u64::from(a) + 1, b.into()));
+        into.push(first);
+        into.push(last);
+        for list in &self.who {
+            into.push(list.len() as u64);
+            for &(name, count) in list {
+                into.push(name.into());
+                into.push(count);
+            }
+        }
+        into.sorted(&self.connections);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let pair = |from: &mut Unpacker<'_>| {
+            let name = u32::try_from(from.next()?).ok()?;
+            Some((name, from.next()?))
+        };
+        let mut slot = Self {
+            start: from.next()?.cast_signed(),
+            ..Self::default()
+        };
+        for (cause, count) in from.list(pair)? {
+            *slot.causes.get_mut(cause as usize)? = count;
+        }
+        slot.suspect = from.next()?;
+        slot.unparsed = from.next()?;
+        let (first, last) = (from.next()?, u8::try_from(from.next()?).ok()?);
+        slot.span = match first.checked_sub(1) {
+            Some(first) => Some((u8::try_from(first).ok()?, last)),
+            None => None,
+        };
+        for list in &mut slot.who {
+            *list = from.list(pair)?;
+        }
+        slot.connections = from.sorted()?;
+        Some(slot)
+    }
+}
+
+/// How many kinds of names there are.
+pub const KINDS: usize = 4;
 
 /// What is listed by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +122,8 @@ pub enum Kind {
     Server,
     /// Addresses.
     Client,
+    /// The first two steps of the request's path.
+    Uri,
 }
 
 /// What a window holds.
@@ -78,6 +143,8 @@ pub struct Summary {
     pub servers: Vec<(String, u64)>,
     /// The same for clients.
     pub clients: Vec<(String, u64)>,
+    /// The same for the beginnings of paths.
+    pub uris: Vec<(String, u64)>,
     /// Distinct connections with a counted event.
     pub connections: u64,
     /// Whether there were more connections than can be told apart.
@@ -111,13 +178,14 @@ impl Tally {
             let known = |(name, _): &(u32, u64)| (*name as usize) < self.names.len();
             slot.who.iter().flatten().all(known)
         };
-        if !(1..=60).contains(&self.width) || !self.slots.values().all(sound) {
+        let in_order = self.slots.is_sorted_by(|a, b| a.start < b.start);
+        if !in_order || !(1..=60).contains(&self.width) || !self.slots.iter().all(sound) {
             return None;
         }
         let numbered =
             |(number, name): (usize, &String)| (name.clone(), u32::try_from(number).unwrap_or(0));
         self.numbers = self.names.iter().enumerate().map(numbered).collect();
-        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
         Some(self)
     }
 
@@ -128,8 +196,13 @@ impl Tally {
             self.slot(start).causes[event.cause.index()] += 1;
             return;
         }
-        let who = [event.upstream, event.server, event.client]
-            .map(|name| name.map(|name| self.number(name)));
+        let who = [
+            event.upstream(),
+            event.server(),
+            event.client(),
+            event.uri(),
+        ]
+        .map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
         let slot = self.slot(start);
         slot.causes[event.cause.index()] += 1;
@@ -137,33 +210,27 @@ impl Tally {
         let second = (time - start) as u8;
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
-        let mut crowded = [false; 3];
+        let mut crowded = [false; KINDS];
         for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
             *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
+        }
+        if let Some((pid, cid)) = event.connection {
+            // 8 bits of file, 22 of process, 34 of connection.
+            let key = ((file as u64 & 0xff) << 56)
+                | (u64::from(pid & 0x3f_ffff) << 34)
+                | (cid & 0x3_ffff_ffff);
+            if room && slot.connections.last() != Some(&key) {
+                slot.connections.push(key);
+                self.connections += 1;
+            }
         }
         if crowded.contains(&true) {
             let others = self.number(OTHERS.as_bytes());
             let slot = self.slot(start);
-            for (list, _) in slot
-                .who
-                .iter_mut()
-                .zip(crowded)
-                .filter(|(_, crowded)| *crowded)
-            {
+            let lists = slot.who.iter_mut().zip(crowded);
+            for (list, _) in lists.filter(|(_, crowded)| *crowded) {
                 count_one(list, others, PER_SLOT + 1);
             }
-        }
-        let slot = self.slot(start);
-        let Some((pid, cid)) = event.connection else {
-            return;
-        };
-        // 8 bits of file, 22 of process, 34 of connection.
-        let key = ((file as u64 & 0xff) << 56)
-            | (u64::from(pid & 0x3f_ffff) << 34)
-            | (cid & 0x3_ffff_ffff);
-        if room && slot.connections.last() != Some(&key) {
-            slot.connections.push(key);
-            self.connections += 1;
         }
     }
 
@@ -181,7 +248,9 @@ impl Tally {
 
     /// Forgets what lies before this second, and the names that nobody bears any more.
     pub fn forget_before(&mut self, time: i64) {
-        self.slots = self.slots.split_off(&self.start(time));
+        let start = self.start(time);
+        self.slots.retain(|slot| slot.start >= start);
+        self.recent = 0;
         if self.slots.is_empty() {
             self.names.clear();
             self.numbers.clear();
@@ -189,23 +258,31 @@ impl Tally {
         if self.names.len() > NAMES / 2 {
             self.renumber();
         }
-        for slot in self.slots.values_mut() {
-            slot.connections.sort_unstable();
-            slot.connections.dedup();
+        for slot in &mut self.slots {
+            // What was stored is sorted.
+            if !slot.connections.is_sorted_by(|a, b| a < b) {
+                slot.connections.sort_unstable();
+                slot.connections.dedup();
+            }
         }
-        self.connections = self.slots.values().map(|slot| slot.connections.len()).sum();
+        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
     }
 
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
     pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
         let mut summary = Summary::default();
-        let mut who: [HashMap<u32, u64>; 3] = Default::default();
+        let mut who: [HashMap<u32, u64>; KINDS] = Default::default();
         let mut connections = Vec::new();
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
             return summary;
         }
-        for (&start, slot) in self.slots.range(first..=last) {
+        let begin = self.slots.partition_point(|slot| slot.start < first);
+        let within = self.slots[begin..]
+            .iter()
+            .take_while(|slot| slot.start <= last);
+        for slot in within {
+            let start = slot.start;
             let count: u64 = counted.iter().map(|cause| slot.causes[cause.index()]).sum();
             for (sum, n) in summary.causes.iter_mut().zip(slot.causes) {
                 *sum += n;
@@ -237,15 +314,18 @@ impl Tally {
                 summary.peak = Some((minute, count));
             }
         }
-        connections.sort_unstable();
+        // Runs that are sorted already are only merged by this sort.
+        #[allow(clippy::stable_sort_primitive)]
+        connections.sort();
         connections.dedup();
         summary.connections = connections.len() as u64;
         summary.connections_capped = self.connections >= CONNECTIONS;
-        let [upstreams, servers, clients] = who.map(|sums| self.ranked(&sums));
+        let [upstreams, servers, clients, uris] = who.map(|sums| self.ranked(&sums));
         Summary {
             upstreams,
             servers,
             clients,
+            uris,
             ..summary
         }
     }
@@ -264,7 +344,23 @@ impl Tally {
     }
 
     fn slot(&mut self, start: i64) -> &mut Slot {
-        self.slots.entry(start).or_default()
+        // Lines stand nearly in the order of time.
+        if self
+            .slots
+            .get(self.recent)
+            .is_none_or(|slot| slot.start != start)
+        {
+            let place = self.slots.partition_point(|slot| slot.start < start);
+            if self.slots.get(place).is_none_or(|slot| slot.start != start) {
+                let slot = Slot {
+                    start,
+                    ..Slot::default()
+                };
+                self.slots.insert(place, slot);
+            }
+            self.recent = place;
+        }
+        &mut self.slots[self.recent]
     }
 
     fn number(&mut self, name: &[u8]) -> u32 {
@@ -291,7 +387,7 @@ impl Tally {
         let old = std::mem::take(&mut self.names);
         self.numbers.clear();
         let mut slots = std::mem::take(&mut self.slots);
-        for list in slots.values_mut().flat_map(|slot| slot.who.iter_mut()) {
+        for list in slots.iter_mut().flat_map(|slot| slot.who.iter_mut()) {
             for (number, _) in list {
                 let name = old.get(*number as usize).map_or(OTHERS, String::as_str);
                 *number = self.number(name.as_bytes());
@@ -326,6 +422,7 @@ impl Summary {
             Kind::Upstream => &self.upstreams,
             Kind::Server => &self.servers,
             Kind::Client => &self.clients,
+            Kind::Uri => &self.uris,
         }
     }
 }
@@ -339,9 +436,8 @@ mod tests {
             stamp: b"",
             cause,
             connection: Some((7, cid)),
-            upstream: Some(upstream.as_bytes()),
-            server: Some(b"a"),
-            client: None,
+            fields: b", client: 192.0.2.1, server: a",
+            address: Some(upstream.as_bytes()),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Counts and limits to a state and its reason.
 
+use std::str::FromStr;
+
+use super::cause::Cause;
 use super::tally::Summary;
 use crate::plugin::{Range, State};
 
@@ -34,13 +37,7 @@ impl Thresholds {
         let peak = summary.peak.map_or(0, |(_, count)| count);
         let of_count = judge(self.count, summary.count as f64);
         let of_peak = judge(self.per_minute, peak as f64);
-        if [of_count, of_peak].contains(&State::Critical) {
-            State::Critical
-        } else if [of_count, of_peak].contains(&State::Warning) {
-            State::Warning
-        } else {
-            State::Ok
-        }
+        worse(of_count, of_peak)
     }
 }
 
@@ -55,9 +52,93 @@ fn judge((warning, critical): Pair, value: f64) -> State {
     }
 }
 
+/// A cause beside the counted ones, with limits of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Also {
+    /// Which.
+    pub cause: Cause,
+    /// For its count in the window.
+    pub limits: Pair,
+}
+
+impl Also {
+    /// The state of this cause alone.
+    pub fn judge(&self, summary: &Summary) -> State {
+        judge(self.limits, summary.of(self.cause) as f64)
+    }
+}
+
+impl FromStr for Also {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}': give CAUSE=W or CAUSE=W:C, as in refused=100:1000");
+        let (cause, limits) = text.split_once('=').ok_or_else(wrong)?;
+        let (warning, critical) = match limits.split_once(':') {
+            Some((warning, critical)) => (warning, Some(critical)),
+            None => (limits, None),
+        };
+        let up_to = |text: &str| -> Result<Option<Range>, String> {
+            match text.trim() {
+                "" => Ok(None),
+                number => {
+                    let number: u32 = number.parse().map_err(|_| wrong())?;
+                    Ok(Some(Range::up_to(f64::from(number))))
+                }
+            }
+        };
+        let limits = (up_to(warning)?, critical.map_or(Ok(None), up_to)?);
+        if limits == (None, None) {
+            return Err(wrong());
+        }
+        Ok(Self {
+            cause: cause.parse()?,
+            limits,
+        })
+    }
+}
+
+/// The worse of two states.
+pub fn worse(a: State, b: State) -> State {
+    [State::Critical, State::Warning]
+        .into_iter()
+        .find(|state| [a, b].contains(state))
+        .unwrap_or(State::Ok)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_causes_have_limits_of_their_own() {
+        let mut summary = Summary::default();
+        summary.causes[Cause::Refused.index()] = 101;
+        for (text, state) in [
+            ("refused=100:1000", State::Warning),
+            ("refused=101:1000", State::Ok),
+            ("refused=10:100", State::Critical),
+            ("refused=:100", State::Critical),
+            ("refused=100", State::Warning),
+            ("timeout=0:0", State::Ok),
+        ] {
+            assert_eq!(
+                text.parse::<Also>().unwrap().judge(&summary),
+                state,
+                "{text}"
+            );
+        }
+        for wrong in [
+            "refused",
+            "refused=",
+            "refused=:",
+            "x=1:2",
+            "refused=-1",
+            "refused=1:2:3",
+        ] {
+            assert!(wrong.parse::<Also>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn any_event_is_critical_unless_limits_are_given() {

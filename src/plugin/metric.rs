@@ -139,6 +139,28 @@ impl Metric {
         self.value.is_finite()
     }
 
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn value(&self) -> f64 {
+        self.value
+    }
+
+    pub(super) fn unit_of(&self) -> Unit {
+        self.unit
+    }
+
+    /// The ranges for WARNING and CRITICAL.
+    pub(super) fn ranges(&self) -> [Option<Range>; 2] {
+        [self.warning, self.critical]
+    }
+
+    /// The smallest and the largest value possible.
+    pub(super) fn bounds(&self) -> [Option<f64>; 2] {
+        [self.min, self.max]
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({
             "label": self.label,

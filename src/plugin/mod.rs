@@ -11,6 +11,7 @@
 //! | [`clean`] | the one function that makes outside text harmless |
 //! | [`metric`] | one number of the performance data |
 //! | [`report`] | state, words and numbers to the text and JSON forms |
+//! | [`openmetrics`], [`munin`] | the same report for Prometheus and Munin |
 //! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
@@ -18,6 +19,8 @@
 
 pub mod clean;
 pub mod metric;
+pub mod munin;
+pub mod openmetrics;
 pub mod options;
 pub mod output;
 pub mod range;
@@ -73,9 +76,7 @@ pub fn run<A: Arguments>(plugin: &Plugin<A>) -> ExitCode {
         Ok(args) => args,
         Err(answer) => return output::finish(&answer, State::Unknown),
     };
-    if args.common().format == options::Format::Json {
-        output::speak_json();
-    }
+    output::speak_as(args.common());
     match repeat::run(plugin, &args) {
         Ok((text, state)) => output::finish(&text, state),
         Err(error) => {

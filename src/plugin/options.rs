@@ -58,6 +58,11 @@ pub struct Common {
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text, ignore_case = true)]
     pub format: Format,
 
+    /// What to call the numbers in the forms openmetrics and munin, where one plugin runs more than once
+    /// [default: the plugin's name]
+    #[arg(long, value_name = "NAME")]
+    pub series: Option<String>,
+
     /// More details below the first line; up to -vvv
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -85,6 +90,22 @@ pub enum Format {
     Text,
     /// One JSON document.
     Json,
+    /// For Prometheus: a file for the node_exporter's textfile collector.
+    Openmetrics,
+    /// For Munin: the values.
+    Munin,
+    /// For Munin: what the values are, as a plugin answers to "config".
+    MuninConfig,
+}
+
+impl Format {
+    /// The exit code of a report. A Munin node throws away what a plugin printed that did not end with 0.
+    pub fn exit_state(self, state: State) -> State {
+        match self {
+            Self::Text | Self::Json | Self::Openmetrics => state,
+            Self::Munin | Self::MuninConfig => State::Ok,
+        }
+    }
 }
 
 /// Reads a command line. The error is the text to print before leaving with 3: help, version or what is wrong.

@@ -7,16 +7,16 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use rustix::io::Errno;
 
-use super::{Names, Report, State, clean};
+use super::{Common, Names, Report, State, clean};
 
 static NAMES: OnceLock<Names> = OnceLock::new();
 
-/// Whether last words are to be a JSON document.
-static JSON: AtomicBool = AtomicBool::new(false);
+/// How last words are to be said.
+static OPTIONS: OnceLock<Common> = OnceLock::new();
 
 /// 0 while nothing final was said, 1 as soon as somebody has the word.
 static SPOKEN: AtomicU8 = AtomicU8::new(0);
@@ -29,13 +29,16 @@ pub fn introduce(names: Names) {
     let _ = NAMES.set(names);
 }
 
-/// Has last words said in the JSON form, too.
-pub fn speak_json() {
-    JSON.store(true, Ordering::SeqCst);
+/// Has last words said in the form that was asked for.
+pub fn speak_as(options: &Common) {
+    let _ = OPTIONS.set(options.clone());
 }
 
 /// Writes the result, once, and gives the exit code for `main` to return.
 pub fn finish(text: &str, state: State) -> ExitCode {
+    let state = OPTIONS
+        .get()
+        .map_or(state, |options| options.format.exit_state(state));
     let code = state.exit_code();
     if SPOKEN.swap(1, Ordering::SeqCst) == 0 {
         CODE.store(code, Ordering::SeqCst);
@@ -87,11 +90,9 @@ pub fn last_words(why: &str) -> ! {
         };
         let names = *NAMES.get().unwrap_or(&unnamed);
         let report = Report::new(State::Unknown, clean::clean_cut(why, 500));
-        let json = JSON.load(Ordering::SeqCst);
-        let text = if json {
-            report.json(names, None)
-        } else {
-            report.text(names.name, 0)
+        let text = match OPTIONS.get() {
+            Some(options) => report.render(names, options, None),
+            None => report.text(names.name, 0),
         };
         write_all(text.as_bytes());
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::clean::{clean, cut};
 use super::options::{Common, Format};
-use super::{Metric, Names, Run, State};
+use super::{Metric, Names, Run, State, munin, openmetrics};
 
 /// The longest line of text. Icinga Web shows 1000 characters of an output in its lists.
 const LINE_LIMIT: usize = 2000;
@@ -98,6 +98,9 @@ impl Report {
         match options.format {
             Format::Text => self.text(names.name, options.verbose),
             Format::Json => self.json(names, run),
+            Format::Openmetrics => openmetrics::render(self, names, options.series.as_deref()),
+            Format::Munin => munin::values(self, names, options.series.as_deref()),
+            Format::MuninConfig => munin::config(self, names, options.series.as_deref()),
         }
     }
 

@@ -152,7 +152,7 @@ impl Watch {
         let hard = Instant::now() + limit;
         std::thread::Builder::new()
             .name("watch".to_owned())
-            .stack_size(64 * 1024)
+            .stack_size(256 * 1024)
             .spawn(move || watch(&watcher, &signals, hard, limit))
             .context("cannot start the watch thread")?;
         Ok(Self { _done: done })

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::netns::Target;
 use super::port_set::PortRange;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
@@ -58,6 +59,30 @@ pub struct Args {
     )]
     pub seconds_left_critical: Option<Range>,
 
+    /// Range for the share used of the other limits (connection tracking, files, memory), in percent
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "90%",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub limits_warning: Limit,
+
+    /// Range for the share used of the other limits (connection tracking, files, memory), in percent
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "98%",
+        allow_hyphen_values = true,
+        help_heading = "Thresholds"
+    )]
+    pub limits_critical: Limit,
+
+    /// How many connections to one destination a NAT gateway in the way allows, as in 55000; judged by -w and -c
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Thresholds")]
+    pub nat_limit: Option<u32>,
+
     /// Which budget counts: connect, bind, both; auto: connect, and bind where sockets look bound before connecting
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]
     pub mode: Mode,
@@ -70,15 +95,23 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", value_parser = parse_source, help_heading = "What to look at")]
     pub source: Vec<IpAddr>,
 
+    /// The network namespace: self, all, a name of ip netns, pid:N, path:FILE or container:ID; can be repeated
+    #[arg(long, value_name = "NAMESPACE", help_heading = "What to look at")]
+    pub netns: Vec<Target>,
+
     /// Look again and again for this long and report the peak
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "What to look at")]
     pub sample: Option<Duration>,
+
+    /// Settle what cannot be seen by trying the ports one by one on loopback; needs Linux 6.3
+    #[arg(long, conflicts_with = "sample", help_heading = "What to look at")]
+    pub active: bool,
 
     /// The range of client ports, instead of the kernel's ip_local_port_range
     #[arg(long, value_name = "LOW-HIGH", help_heading = "What to look at")]
     pub port_range: Option<PortRange>,
 
-    /// Where /proc is, for the kernel's settings
+    /// Where /proc is, for the kernel's settings and the processes
     #[arg(
         long,
         value_name = "FOLDER",
@@ -90,6 +123,15 @@ pub struct Args {
     /// Say what to change, by what was measured here
     #[arg(long, help_heading = "What to print")]
     pub explain: bool,
+
+    /// Name the processes that hold the leading destination's connections, also where the state is OK
+    #[arg(long, help_heading = "What to print")]
+    pub owners: bool,
+
+    /// Where counters and evidence are kept between two runs [default: below $NAGIOS_PLUGIN_STATE_DIRECTORY where that
+    /// is set, else nowhere]
+    #[arg(long, value_name = "PATH", help_heading = "What to look at")]
+    pub state_file: Option<PathBuf>,
 
     #[command(flatten)]
     common: Common,

@@ -2,11 +2,15 @@
 //!
 //! connect() takes the parity of the range's low end first, and ports that other destinations use as gladly as any;
 //! bind() takes the other parity first, and only ports that its address does not use yet.
+//!
+//! When all ports are taken, both have taken both parities, and what tells is which came first: hence the order of
+//! the inodes, and a memory of what was seen while there was room.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::census::{Census, Usage};
+use super::active::Active;
+use super::census::{Census, Tuple, Usage};
 
 /// Fewer sockets than this prove nothing about who chose their ports.
 const ENOUGH: u32 = 8;
@@ -28,10 +32,6 @@ impl Evidence {
         if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
             return Self::Yes;
         }
-        let chosen_by_connect = |usage: &Usage| {
-            usage.sharing > 0
-                || (usage.sockets >= ENOUGH && usage.second_choice * 20 <= usage.sockets)
-        };
         let any = census
             .tuples()
             .iter()
@@ -50,6 +50,47 @@ impl Evidence {
             Self::No => "no",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+/// Almost all ports are of the parity that connect() takes first, or the sockets say themselves that they share.
+fn chosen_by_connect(usage: &Usage) -> bool {
+    usage.sharing > 0 || (usage.sockets >= ENOUGH && usage.second_choice * 20 <= usage.sockets)
+}
+
+/// The tuples whose ports looked chosen by bind() in an earlier look and have not looked otherwise since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    bound: HashSet<Tuple>,
+}
+
+impl Memory {
+    /// The most tuples that are remembered: those that lead come first in every look.
+    const MOST: usize = 1000;
+
+    /// Learns from a look.
+    pub fn learn(&mut self, census: &Census, choosers: &[Chooser]) {
+        for ((tuple, usage), chooser) in census.tuples().iter().zip(choosers) {
+            if *chooser == Chooser::Connect {
+                if chosen_by_connect(usage) {
+                    self.bound.remove(tuple);
+                }
+            } else if self.bound.len() < Self::MOST {
+                self.bound.insert(*tuple);
+            }
+        }
+    }
+
+    /// Remembers a tuple from an earlier run.
+    pub fn recall(&mut self, tuple: Tuple) {
+        if self.bound.len() < Self::MOST {
+            self.bound.insert(tuple);
+        }
+    }
+
+    /// What is remembered.
+    pub fn tuples(&self) -> impl Iterator<Item = &Tuple> {
+        self.bound.iter()
     }
 }
 
@@ -101,18 +142,96 @@ impl Open {
 }
 
 /// Who seems to have chosen the ports of each tuple, in the order of the census.
-pub fn choosers(census: &Census, open: &Open) -> Vec<Chooser> {
+pub fn choosers(census: &Census, open: &Open, memory: &Memory) -> Vec<Chooser> {
     let unshared = sources_that_never_share(census, open);
+    let bound_first = bound_while_there_was_room(census, open);
     census
         .tuples()
         .iter()
-        .map(|(tuple, usage)| match chooser(usage, open) {
-            Chooser::Connect if usage.sockets > 1 && unshared.contains(&tuple.source) => {
-                Chooser::BindAll
+        .enumerate()
+        .map(|(number, (tuple, usage))| {
+            let signs = (usage.sockets > 1 && unshared.contains(&tuple.source))
+                || bound_first.contains(&number)
+                || (memory.bound.contains(tuple) && !chosen_by_connect(usage));
+            match chooser(usage, open) {
+                Chooser::Connect if signs => Chooser::BindAll,
+                chooser => chooser,
             }
-            chooser => chooser,
         })
         .collect()
+}
+
+/// Who chose the ports of each tuple, where every port was tried: those that most of its sockets are on.
+pub fn settled(census: &Census, active: &Active) -> Vec<Chooser> {
+    census
+        .tuples()
+        .iter()
+        .map(|(tuple, _)| {
+            let placed = active.of(tuple);
+            if placed.on_closed > 0 && placed.on_closed >= placed.on_open + placed.reusable {
+                Chooser::BindAll
+            } else {
+                Chooser::Connect
+            }
+        })
+        .collect()
+}
+
+/// Tuples that have no room left, whose TIME_WAITs are of the second parity, and whose live sockets of the second
+/// parity are older than those of the first: bind() took these ports while it had the choice. connect() comes to
+/// the second parity last, and when it has, both its TIME_WAITs and its youngest sockets lie there.
+fn bound_while_there_was_room(census: &Census, open: &Open) -> HashSet<usize> {
+    /// Pairs of live sockets to compare, at least.
+    const PAIRS: u64 = 32;
+    let mut candidates: HashMap<usize, Vec<(u32, bool)>> = census
+        .tuples()
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, usage))| {
+            usage.sharing == 0
+                && usage.sockets > open.first
+                && usage.time_wait >= ENOUGH
+                && usage.second_choice_waiting * 20 >= usage.time_wait * 19
+        })
+        .map(|(number, _)| (number, Vec::new()))
+        .collect();
+    if candidates.is_empty() {
+        return HashSet::new();
+    }
+    for port in census.open_ports().filter(|port| port.inode != 0) {
+        if let Some(sockets) = port.first.and_then(|first| candidates.get_mut(&first)) {
+            sockets.push((port.inode, port.second_choice));
+        }
+    }
+    candidates
+        .into_iter()
+        .filter(|(_, sockets)| {
+            let (older, pairs) = second_choice_is_older(sockets.clone());
+            pairs >= PAIRS && older * 10 >= pairs * 9
+        })
+        .map(|(number, _)| number)
+        .collect()
+}
+
+/// Of all pairs of a socket of each parity: how many have the older one on the second parity, and how many there are.
+/// The kernel gives each processor inode numbers by blocks of 1024; only within a block does their order tell.
+fn second_choice_is_older(mut sockets: Vec<(u32, bool)>) -> (u64, u64) {
+    const BLOCK: u32 = 1024;
+    sockets.sort_unstable();
+    let (mut older, mut pairs) = (0, 0);
+    for block in sockets.chunk_by(|(a, _), (b, _)| a / BLOCK == b / BLOCK) {
+        let (mut first, mut second) = (0, 0);
+        for (_, second_choice) in block {
+            if *second_choice {
+                second += 1;
+            } else {
+                first += 1;
+                older += second;
+            }
+        }
+        pairs += first * second;
+    }
+    (older, pairs)
 }
 
 /// A tuple with ports of the second parity while there are enough of the first: connect() would not have done that.
@@ -163,4 +282,86 @@ fn sources_that_never_share(census: &Census, open: &Open) -> HashSet<IpAddr> {
         })
         .map(|(source, _)| source)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::socket::{Socket, State};
+
+    /// 100 ports, all taken: `waiting` by TIME_WAITs, the rest by live sockets in the order given.
+    fn full(waiting: impl Iterator<Item = u16>, live: impl Iterator<Item = u16>) -> Vec<Chooser> {
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        let at = |state, port: u16| socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80");
+        waiting.for_each(|port| census.add(&at(State::TimeWait, port)));
+        for (inode, port) in (2048..).zip(live) {
+            census.add(&Socket {
+                inode,
+                ..at(State::Established, port)
+            });
+        }
+        assert_eq!(census.tuples()[0].1.sockets, 100);
+        choosers(&census, &Open::count(&census), &Memory::default())
+    }
+
+    #[test]
+    fn what_took_the_second_parity_first_was_bound_even_when_all_is_full() {
+        let first = || (1000..1100).step_by(2);
+        let second = || (1001..1100).step_by(2);
+        let bound = full(second().take(40), second().skip(40).chain(first()));
+        assert_eq!(bound, [Chooser::BindAll]);
+        // Long connections on the first parity, short ones on the second, as connect() does it.
+        let late = full(second().take(40), first().chain(second().skip(40)));
+        assert_eq!(late, [Chooser::Connect]);
+        let early = full(first().take(40), first().skip(40).chain(second()));
+        assert_eq!(early, [Chooser::Connect]);
+        // The TIME_WAITs of both parities: nothing can be told.
+        let mixed = full(1000..1040, (1040..1100).rev());
+        assert_eq!(mixed, [Chooser::Connect]);
+    }
+
+    #[test]
+    fn inodes_are_compared_within_a_processors_block_alone() {
+        assert_eq!(
+            second_choice_is_older(vec![(1, true), (2, false), (3, false), (1025, true)]),
+            (2, 2)
+        );
+    }
+
+    #[test]
+    fn what_was_seen_is_remembered_until_it_looks_otherwise() {
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        for port in (1001..1061).step_by(2) {
+            census.add(&socket(
+                State::Established,
+                &format!("192.0.2.1:{port}"),
+                "192.0.2.9:80",
+            ));
+        }
+        let mut memory = Memory::default();
+        let seen = choosers(&census, &Open::count(&census), &memory);
+        memory.learn(&census, &seen);
+        assert_eq!(memory.tuples().count(), 1);
+
+        let mut few = Census::new(&sysctl(1000, 1099), &[]);
+        few.add(&socket(
+            State::Established,
+            "192.0.2.1:1000",
+            "192.0.2.9:80",
+        ));
+        let open = Open::count(&few);
+        assert_eq!(choosers(&few, &open, &memory), [Chooser::BindAll]);
+        for port in (1002..1040).step_by(2) {
+            few.add(&socket(
+                State::Established,
+                &format!("192.0.2.1:{port}"),
+                "192.0.2.9:80",
+            ));
+        }
+        let seen = choosers(&few, &Open::count(&few), &memory);
+        assert_eq!(seen, [Chooser::Connect]);
+        memory.learn(&few, &seen);
+        assert_eq!(memory, Memory::default());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::TIME_WAIT_MS;
 use super::evidence::Evidence;
 use super::headroom::Destination;
 use super::report::Facts;
@@ -31,52 +32,51 @@ pub fn connect_advice(destination: &Destination) -> String {
     }
 }
 
-/// Measures in the order of what they bring, each with its reason and its gain on this host.
+/// A measure: how many more connections a second it brings, and its words.
+struct Step {
+    /// For the destination that is tightest.
+    gain: f64,
+    text: String,
+}
+
+/// Measures in the order of what they bring, each with its gain on this host; then what does not help here, and why.
 pub fn explain(facts: &Facts) -> Vec<String> {
-    let Facts { look, headroom, .. } = facts;
-    let mut lines = vec!["What to change, what helps most first:".to_owned()];
-    let tightest = headroom
+    let tightest = facts
+        .headroom
         .destinations
         .iter()
-        .find(|destination| destination.sockets > 0);
-    let bound = headroom.bind_before_connect == Evidence::Yes;
-    let mut step = 0;
-    let mut measure = |text: String| {
-        step += 1;
-        lines.push(format!("{step}. {text}"));
+        .filter(|destination| destination.sockets > 0)
+        .max_by_key(|destination| (destination.used, destination.sockets));
+    let capacity = facts.headroom.capacity;
+    let Some(tightest) = tightest else {
+        return vec![format!(
+            "What to change: nothing. Nobody connects from here; {capacity} ports bear {} to each destination",
+            per_second(f64::from(capacity) / TIME_WAIT_SECONDS)
+        )];
     };
-    match tightest {
-        Some(tightest) => measure(keepalive(tightest)),
-        None => measure("nothing: there is no outgoing connection".to_owned()),
-    }
+    let mut steps = Vec::new();
+    let mut useless = Vec::new();
+    let bound = facts.headroom.bind_before_connect == Evidence::Yes;
+    keepalive(tightest, &mut steps, &mut useless);
     if bound {
-        measure(format!(
-            "{BIND_ADVICE}. A port is then used once for each destination instead of once in all: {} instead of {} free now",
-            tightest.map_or(headroom.fresh, |tightest| tightest.free_max),
-            headroom
-                .sources
-                .first()
-                .map_or(headroom.capacity, |source| source.free),
-        ));
+        steps.push(unbind(facts));
     }
-    if look.census.capacity < WIDEST {
-        measure(format!(
-            "net.ipv4.ip_local_port_range = 1024 65535: {WIDEST} ports instead of {}, {:.0} closed connections a second \
-             for each destination instead of {:.0}; put ports that services listen on into ip_local_reserved_ports",
-            look.census.capacity,
-            rate(WIDEST),
-            rate(look.census.capacity),
-        ));
+    if capacity < WIDEST {
+        steps.push(widen(facts, tightest));
     }
-    if let Some(tightest) = tightest {
-        measure(reuse(facts, tightest, bound));
-    }
-    measure(format!(
-        "more addresses, on either side: each further local address (proxy_bind with a variable, split_clients) or \
-         upstream address and port brings {} ports, {:.0} closed connections a second",
-        look.census.capacity,
-        rate(look.census.capacity),
-    ));
+    reuse(facts, tightest, bound, &mut steps, &mut useless);
+    steps.push(spread(facts, tightest));
+    steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    let now = tightest.forecast.limit_per_second;
+    let mut lines = vec![format!(
+        "What to change, what helps most first ({} bears {} now, {} are closed):",
+        remote(tightest),
+        per_second(now),
+        plain(tightest.forecast.closed_per_second),
+    )];
+    let numbered = steps.into_iter().zip(1..);
+    lines.extend(numbered.map(|(step, number)| format!("{number}. {}", step.text)));
+    lines.extend(useless.into_iter().map(|text| format!("Not: {text}")));
     lines.push(
         "Never net.ipv4.tcp_tw_recycle: it drops connections of clients behind NAT, and Linux 4.12 removed it. \
          tcp_fin_timeout does not shorten TIME_WAIT, either."
@@ -85,50 +85,155 @@ pub fn explain(facts: &Facts) -> Vec<String> {
     lines
 }
 
-/// What a number of ports can bear when each stays in TIME_WAIT for a minute.
-fn rate(ports: u32) -> f64 {
-    f64::from(ports) / 60.0
+/// How long a closed connection keeps its port.
+const TIME_WAIT_SECONDS: f64 = TIME_WAIT_MS as f64 / 1000.0;
+
+fn remote(destination: &Destination) -> SocketAddr {
+    SocketAddr::new(destination.tuple.destination, destination.tuple.port)
 }
 
-fn keepalive(tightest: &Destination) -> String {
-    let tuple = &tightest.tuple;
-    let to = SocketAddr::new(tuple.destination, tuple.port);
-    if tightest.time_wait == 0 {
-        return format!(
-            "{to}: {} connections are in use and none waits: keepalive brings nothing, find out who holds them",
-            tightest.sockets
-        );
+fn plain(rate: f64) -> String {
+    if rate < 10.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.0}")
     }
-    format!(
-        "keep connections to {to} open ('keepalive' in the upstream, 'proxy_http_version 1.1' and an empty Connection \
-         header): its {} ports in TIME_WAIT become free, and {:.1} connections a second need not be opened",
-        tightest.time_wait, tightest.forecast.closed_per_second
-    )
 }
 
-fn reuse(facts: &Facts, tightest: &Destination, bound: bool) -> String {
+fn per_second(rate: f64) -> String {
+    format!("{} connections a second", plain(rate))
+}
+
+fn gain(rate: f64) -> String {
+    format!("gain: {}", per_second(rate))
+}
+
+/// Seconds that a closed connection to this destination holds its port as things are.
+fn hold(facts: &Facts, tightest: &Destination) -> f64 {
+    let reuse = &facts.look.census.reuse;
+    let applies = reuse.applies(tightest.tuple.source, tightest.tuple.destination);
+    if applies && !tightest.bound {
+        (f64::from(reuse.delay) / 1000.0).clamp(0.001, TIME_WAIT_SECONDS)
+    } else {
+        TIME_WAIT_SECONDS
+    }
+}
+
+fn keepalive(tightest: &Destination, steps: &mut Vec<Step>, useless: &mut Vec<String>) {
+    let to = remote(tightest);
+    let rate = tightest.forecast.closed_per_second;
+    if tightest.time_wait == 0 {
+        useless.push(format!(
+            "keepalive: {} connections to {to} are in use and none is in TIME_WAIT; find out who holds them",
+            tightest.sockets
+        ));
+        return;
+    }
+    let saved = if rate > 0.0 {
+        gain(rate) + ", which need not be opened"
+    } else {
+        "nothing was closed in the last 5 s".to_owned()
+    };
+    steps.push(Step {
+        // Whatever the others bring, what is not opened needs no port.
+        gain: f64::INFINITY,
+        text: format!(
+            "keep connections to {to} open ('keepalive' in the upstream, 'proxy_http_version 1.1' and an empty Connection \
+             header): its {} ports in TIME_WAIT become free; {saved}",
+            tightest.time_wait
+        ),
+    });
+}
+
+fn unbind(facts: &Facts) -> Step {
+    let headroom = facts.headroom;
+    let source = headroom.sources.first();
+    let free = source.map_or(headroom.capacity, |source| source.free);
+    let destinations = headroom
+        .destinations
+        .iter()
+        .filter(|destination| destination.sockets > 0)
+        .count();
+    let each = f64::from(headroom.capacity) / TIME_WAIT_SECONDS;
+    let rate = each * (destinations.max(1) - 1) as f64;
+    let gained = if destinations > 1 {
+        gain(rate)
+    } else {
+        "gain: none while there is one destination, and tcp_tw_reuse can help then".to_owned()
+    };
+    Step {
+        gain: rate,
+        text: format!(
+            "{BIND_ADVICE}. A port is then used once for each of {destinations} destinations instead of once in all ({free} \
+             free for bind() now); {gained}"
+        ),
+    }
+}
+
+fn widen(facts: &Facts, tightest: &Destination) -> Step {
+    let capacity = facts.headroom.capacity;
+    let rate = f64::from(WIDEST - capacity) / hold(facts, tightest);
+    Step {
+        gain: rate,
+        text: format!(
+            "net.ipv4.ip_local_port_range = 1024 65535: {WIDEST} ports instead of {capacity}, those that services listen on \
+             into ip_local_reserved_ports; {} for each destination",
+            gain(rate)
+        ),
+    }
+}
+
+fn spread(facts: &Facts, tightest: &Destination) -> Step {
+    let capacity = facts.headroom.capacity;
+    let rate = f64::from(capacity) / hold(facts, tightest);
+    Step {
+        gain: rate,
+        text: format!(
+            "more addresses, on either side: each further local address (proxy_bind with a variable, split_clients) or \
+             upstream address or port brings {capacity} ports; {}",
+            gain(rate)
+        ),
+    }
+}
+
+fn reuse(
+    facts: &Facts,
+    tightest: &Destination,
+    bound: bool,
+    steps: &mut Vec<Step>,
+    useless: &mut Vec<String>,
+) {
     let reuse = &facts.look.census.reuse;
     let waiting = tightest.time_wait;
     let here = "net.ipv4.tcp_tw_reuse = 1";
     if bound {
-        format!("not {here}: it never helps a bind(), and what was bound stays closed for its 60 s")
-    } else if reuse.scope == ReuseScope::Everyone {
-        format!(
-            "{here} is on; {} of {waiting} ports in TIME_WAIT can be taken over now",
+        useless.push(format!(
+            "{here}: it never helps a bind(), and what was bound stays closed for its 60 s"
+        ));
+    } else if reuse.scope == ReuseScope::Everyone && reuse.timestamps {
+        useless.push(format!(
+            "{here}, which is on; {} of {waiting} ports in TIME_WAIT can be taken over now",
             tightest.reusable
-        )
+        ));
     } else if !reuse.timestamps {
-        format!("{here} works only with net.ipv4.tcp_timestamps = 1, which is off here")
+        useless.push(format!(
+            "{here} alone: it works only with net.ipv4.tcp_timestamps = 1, which is off here"
+        ));
     } else if waiting == 0 {
-        format!("not {here}: no port to it is in TIME_WAIT")
+        useless.push(format!("{here}: no port to it is in TIME_WAIT"));
     } else if reuse.applies(tightest.tuple.source, tightest.tuple.destination) {
-        format!("{here} brings nothing here: loopback has it already")
+        useless.push(format!("{here}: loopback has it already"));
     } else {
-        format!(
-            "{here}: connect() may take over ports in TIME_WAIT that are older than {:.1} s, {waiting} to it now, if the \
-             other side has timestamps, too",
-            f64::from(reuse.delay) / 1000.0
-        )
+        let delay = (f64::from(reuse.delay) / 1000.0).clamp(0.001, TIME_WAIT_SECONDS);
+        let rate = f64::from(tightest.free + waiting) / delay - tightest.forecast.limit_per_second;
+        steps.push(Step {
+            gain: rate,
+            text: format!(
+                "{here}: connect() may take over ports in TIME_WAIT that are older than {delay:.1} s, {waiting} to it now; {} \
+                 at most, if the other side has timestamps, too",
+                gain(rate.max(0.0))
+            ),
+        });
     }
 }
 
@@ -137,6 +242,7 @@ mod tests {
     use super::*;
     use crate::ports::census::Census;
     use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::evidence::Memory;
     use crate::ports::headroom::{Headroom, Named};
     use crate::ports::look::Look;
     use crate::ports::plan::Plan;
@@ -149,9 +255,13 @@ mod tests {
             census.add(&socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80"));
         }
         let plan = Plan::test();
-        let headroom = Headroom::of(&census, &Named::default());
+        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
         let look = Look {
+            number: String::new(),
             namespace: String::new(),
+            counters: [None; 5],
+            active: None,
+            named: Named::default(),
             census,
             limits: Vec::new(),
             notes: Vec::new(),
@@ -161,6 +271,9 @@ mod tests {
             look: &look,
             headroom: &headroom,
             verdict: &Verdict::of(&headroom, &plan),
+            counted: &[None; 5],
+            neighbours: &[],
+            owners: None,
             sampled: None,
         })
         .join("\n")
@@ -169,31 +282,45 @@ mod tests {
     #[test]
     fn measures_follow_what_was_measured() {
         let connected = explained((1000..1060).step_by(2), State::TimeWait);
-        assert!(
-            connected.contains("1. keep connections to 192.0.2.9:80 open"),
+        let order: Vec<_> = connected
+            .lines()
+            .filter_map(|line| line.split_once(". ").map(|(_, text)| &text[..20]))
+            .collect();
+        assert_eq!(
+            order[..4],
+            [
+                "keep connections to ",
+                // 64412 more ports by 60 s, 100 ports by 1 s, 100 by 60 s
+                "net.ipv4.ip_local_po",
+                "net.ipv4.tcp_tw_reus",
+                "more addresses, on e",
+            ],
             "{connected}"
         );
-        assert!(
-            connected.contains("its 30 ports in TIME_WAIT"),
-            "{connected}"
-        );
-        assert!(
-            connected.contains("tcp_tw_reuse = 1: connect() may take over"),
-            "{connected}"
-        );
+        for part in [
+            "192.0.2.9:80 bears 1.7 connections a second now, 0.0 are closed",
+            "its 30 ports in TIME_WAIT become free",
+            "64512 ports instead of 100",
+            "gain: 1074 connections a second",
+            "gain: 98 connections a second at most",
+        ] {
+            assert!(connected.contains(part), "{part} in {connected}");
+        }
         let bound = explained((1001..1061).step_by(2), State::TimeWait);
+        assert!(bound.contains(". do not bind before connecting"), "{bound}");
         assert!(
-            bound.contains("2. do not bind before connecting"),
+            bound.contains("Not: net.ipv4.tcp_tw_reuse = 1: it never helps a bind()"),
             "{bound}"
         );
-        assert!(bound.contains("it never helps a bind()"), "{bound}");
         let held = explained((1000..1060).step_by(2), State::Established);
-        assert!(held.contains("keepalive brings nothing"), "{held}");
-        let none = explained(std::iter::empty(), State::TimeWait);
-        assert!(none.contains("no outgoing connection"), "{none}");
-        for text in [connected, bound, held, none] {
+        assert!(held.contains("Not: keepalive"), "{held}");
+        for text in [connected, bound, held] {
             assert!(text.contains("Never net.ipv4.tcp_tw_recycle"), "{text}");
-            assert!(text.contains("64512 ports instead of 100"), "{text}");
         }
+        let none = explained(std::iter::empty(), State::TimeWait);
+        assert_eq!(
+            none,
+            "What to change: nothing. Nobody connects from here; 100 ports bear 1.7 connections a second to each destination"
+        );
     }
 }

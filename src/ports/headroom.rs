@@ -10,8 +10,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::TIME_WAIT_MS;
+use super::active::{Active, Placed};
 use super::census::{Census, Tuple, Usage};
-use super::evidence::{self, Chooser, Evidence, Open};
+use super::evidence::{self, Chooser, Evidence, Memory, Open};
 use super::forecast::{Forecast, Now};
 use super::port_set::PortSet;
 
@@ -100,10 +101,19 @@ fn covers(named: IpAddr, address: IpAddr) -> bool {
 }
 
 impl Headroom {
-    /// Computes it.
-    pub fn of(census: &Census, named: &Named) -> Self {
+    /// Computes it, with what earlier looks have shown, and adds what this one shows.
+    pub fn of(
+        census: &Census,
+        named: &Named,
+        memory: &mut Memory,
+        active: Option<&Active>,
+    ) -> Self {
         let open = Open::count(census);
-        let choosers = evidence::choosers(census, &open);
+        let choosers = match active {
+            Some(active) => evidence::settled(census, active),
+            None => evidence::choosers(census, &open, memory),
+        };
+        memory.learn(census, &choosers);
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
         for port in census.open_ports().filter(|port| !port.shared) {
@@ -116,6 +126,7 @@ impl Headroom {
             closed += 1;
             own_closed[first] += 1;
         }
+        let closed = active.map_or(closed, Active::closed);
         let capacity = census.capacity;
         let mut destinations: Vec<_> = census
             .tuples()
@@ -123,7 +134,10 @@ impl Headroom {
             .enumerate()
             .filter(|(_, (tuple, _))| named.wants(tuple))
             .map(|(at, (tuple, usage))| {
-                let free = free(census, &open, usage, choosers[at], closed, own_closed[at]);
+                let free = match active {
+                    Some(active) => settled(&open, active.closed(), active.of(tuple)),
+                    None => free(census, &open, usage, choosers[at], closed, own_closed[at]),
+                };
                 let bound = choosers[at] != Chooser::Connect;
                 Destination {
                     tuple: *tuple,
@@ -146,7 +160,10 @@ impl Headroom {
             capacity,
             claimed: census.claimed.len(),
             fresh: open.all - closed.min(open.all),
-            bind_before_connect: Evidence::of(census, &open, &choosers),
+            bind_before_connect: match active {
+                Some(active) if active.closed() == 0 && active.tried > 0 => Evidence::No,
+                _ => Evidence::of(census, &open, &choosers),
+            },
             sources: sources(
                 census,
                 named,
@@ -175,6 +192,16 @@ struct Free {
     estimate: u32,
     min: u32,
     max: u32,
+}
+
+/// Where every port was tried. Whether the other side has timestamps is still not known.
+fn settled(open: &Open, closed: u32, placed: Placed) -> Free {
+    let estimate = open.all.saturating_sub(closed + placed.on_open);
+    Free {
+        estimate,
+        min: estimate.saturating_sub(placed.reusable),
+        max: estimate,
+    }
 }
 
 fn free(
@@ -289,7 +316,7 @@ mod tests {
             .into_iter()
             .chain(rest)
             .for_each(|socket| census.add(socket));
-        Headroom::of(&census, &Named::default())
+        Headroom::of(&census, &Named::default(), &mut Memory::default(), None)
     }
 
     fn connections(state: State, ports: impl IntoIterator<Item = u16>, to: &str) -> Vec<Socket> {
@@ -400,7 +427,7 @@ mod tests {
             "192.0.2.1:1000",
             "192.0.2.9:80",
         ));
-        let headroom = Headroom::of(&census, &Named::default());
+        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
         assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));
     }
 
@@ -422,7 +449,7 @@ mod tests {
             "192.0.2.1:1000",
             "192.0.2.9:80",
         ));
-        let headroom = Headroom::of(&census, &named);
+        let headroom = Headroom::of(&census, &named, &mut Memory::default(), None);
         assert_eq!(headroom.destinations.len(), 1);
         assert!(headroom.destinations[0].named && headroom.destinations[0].sockets == 0);
         assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));

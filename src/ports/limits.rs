@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::proc_net;
 use super::sysctl::read_small;
+use crate::plugin::{Finding, Limits, Range, State};
 
 /// A limit, and how much of it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,168 @@ pub struct Neighbour {
     pub used: u64,
     /// What there is.
     pub limit: u64,
+}
+
+impl Neighbour {
+    /// The share used, in percent.
+    pub fn share(&self) -> f64 {
+        self.used as f64 * 100.0 / self.limit.max(1) as f64
+    }
+}
+
+/// The names, in the order of the report.
+pub const NAMES: [&str; 6] = [
+    "conntrack",
+    "time_wait_buckets",
+    "orphans",
+    "tcp_memory",
+    "files",
+    "open_files",
+];
+
+/// What the kernel counts when one of them was reached, since it started.
+///
+/// | name | what was counted |
+/// |---|---|
+/// | `conntrack_insert_failed` | connections that found no free port of a SNAT rule, or lost a race: no error number |
+/// | `conntrack_drop` | packets dropped as the table was full, or as above |
+/// | `time_wait_overflows` | connections that skipped TIME_WAIT |
+/// | `listen_overflows` | connections that found a listener's accept queue full |
+/// | `listen_drops` | connections that a listener dropped for this or another reason |
+pub const COUNTERS: [&str; 5] = [
+    "conntrack_insert_failed",
+    "conntrack_drop",
+    "time_wait_overflows",
+    "listen_overflows",
+    "listen_drops",
+];
+
+/// Their values, in the order of [`COUNTERS`]; `None` for one that is not to be had.
+pub type Counters = [Option<u64>; COUNTERS.len()];
+
+/// Reads the counters of this thread's namespace.
+pub fn read_counters(root: &Path) -> Counters {
+    let net = proc_net::folder(root);
+    let conntrack = read_small(&net.join("stat/nf_conntrack")).unwrap_or_default();
+    let netstat = read_small(&net.join("netstat")).unwrap_or_default();
+    [
+        conntrack_sum(&conntrack, "insert_failed"),
+        conntrack_sum(&conntrack, "drop"),
+        extended(&netstat, "TCPTimeWaitOverflow"),
+        extended(&netstat, "ListenOverflows"),
+        extended(&netstat, "ListenDrops"),
+    ]
+}
+
+/// What was counted since; a counter that went back is of another namespace or after a restart, and tells nothing.
+pub fn increase(now: &Counters, before: &Counters) -> Counters {
+    std::array::from_fn(|at| now[at]?.checked_sub(before[at]?))
+}
+
+/// The sum of a column over the processors' lines, which are hexadecimal.
+fn conntrack_sum(text: &str, column: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let at = lines
+        .next()?
+        .split_ascii_whitespace()
+        .position(|name| name == column)?;
+    lines
+        .map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(at)?, 16).ok())
+        .sum()
+}
+
+/// A value of the `TcpExt:` lines: one with the names, one with the numbers.
+fn extended(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let at = lines
+        .next()?
+        .split_ascii_whitespace()
+        .position(|word| word == name)?;
+    lines.next()?.split_ascii_whitespace().nth(at)?.parse().ok()
+}
+
+/// What is near its limit, and what was counted since the last run.
+pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range>) -> Vec<Finding> {
+    let mut findings: Vec<_> = neighbours
+        .iter()
+        // A full TIME_WAIT table hurts nobody: connections skip it.
+        .filter(|neighbour| neighbour.name != "time_wait_buckets")
+        .filter_map(|neighbour| {
+            let state = limits.judge(neighbour.share());
+            (state != State::Ok).then(|| {
+                let (cause, what, advice) = words(neighbour.name);
+                Finding {
+                    cause,
+                    state,
+                    text: format!(
+                        "{what}: {} of {} used ({:.0} %)",
+                        neighbour.used,
+                        neighbour.limit,
+                        neighbour.share()
+                    ),
+                    advice: advice.to_owned(),
+                }
+            })
+        })
+        .collect();
+    let [insert_failed, drop, _, overflows, drops] = counted.map(Option::unwrap_or_default);
+    if insert_failed + drop > 0 {
+        findings.push(Finding {
+            cause: "conntrack-drops",
+            state: State::Warning,
+            text: format!(
+                "connection tracking failed to insert {insert_failed} connections and dropped {drop} packets since the last \
+                 run: a SNAT rule has no port left, or the table is full; the clients see no error but time out"
+            ),
+            advice: "more addresses for the SNAT rule or a wider --to-ports range, a larger nf_conntrack_max, or no NAT \
+                     for these connections"
+                .to_owned(),
+        });
+    }
+    if overflows + drops > 0 {
+        findings.push(Finding {
+            cause: "accept-queue",
+            state: State::Warning,
+            text: format!(
+                "listeners dropped {drops} connections since the last run, {overflows} of them as their accept queue was full"
+            ),
+            advice: "a server here does not accept fast enough: more workers, a larger backlog= and net.core.somaxconn; 'ss \
+                     -ltn' shows whose queue is full"
+                .to_owned(),
+        });
+    }
+    findings
+}
+
+/// Cause, words and advice.
+fn words(name: &str) -> (&'static str, &'static str, &'static str) {
+    match name {
+        "conntrack" => (
+            "conntrack-full",
+            "connection tracking entries (nf_conntrack_max)",
+            "raise net.netfilter.nf_conntrack_max, shorten its time-outs, or do not track these connections",
+        ),
+        "orphans" => (
+            "orphans",
+            "TCP sockets without a process (tcp_max_orphans)",
+            "beyond it the kernel resets connections: find who closes with unsent data, or raise net.ipv4.tcp_max_orphans",
+        ),
+        "tcp_memory" => (
+            "tcp-memory",
+            "pages of TCP memory (tcp_mem)",
+            "raise net.ipv4.tcp_mem, or find the connections with full buffers ('ss -tm')",
+        ),
+        "files" => (
+            "files",
+            "open files of the host (fs.file-max)",
+            "raise fs.file-max, or find who holds them",
+        ),
+        _ => (
+            "open-files",
+            "open files of a proxy's process against its own limit",
+            "raise worker_rlimit_nofile (nginx), or LimitNOFILE of the service: each proxied request takes two",
+        ),
+    }
 }
 
 /// Reads those that are there. What is missing (no connection tracking, no permission) is left out: the ports are
@@ -30,7 +194,7 @@ pub fn read(root: &Path, time_wait: u64) -> Vec<Neighbour> {
         let text = read_small(&root.join(path)).ok()?;
         text.split_ascii_whitespace().nth(at)?.parse().ok()
     };
-    let sockstat = read_small(&root.join("net/sockstat")).unwrap_or_default();
+    let sockstat = read_small(&proc_net::folder(root).join("sockstat")).unwrap_or_default();
     let limit = |name, used: Option<u64>, limit: Option<u64>| {
         Some(Neighbour {
             name,
@@ -118,6 +282,67 @@ mod tests {
             ]
         );
         assert!(read(Path::new("/nowhere"), 0).is_empty());
+    }
+
+    #[test]
+    fn counters_are_summed_over_processors_and_compared() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("net/stat")).unwrap();
+        std::fs::write(
+            root.path().join("net/stat/nf_conntrack"),
+            "entries  insert insert_failed drop\n00000010  00000000 0000000a 00000001\n00000010  00000000 00000006 00000000\n",
+        )
+        .unwrap();
+        std::fs::write(
+            root.path().join("net/netstat"),
+            "TcpExt: ListenOverflows ListenDrops\nTcpExt: 7 9\nIpExt: InOctets\nIpExt: 1\n",
+        )
+        .unwrap();
+        let now = read_counters(root.path());
+        assert_eq!(now, [Some(16), Some(1), None, Some(7), Some(9)]);
+        let since = increase(&now, &[Some(6), Some(2), None, Some(7), None]);
+        assert_eq!(since, [Some(10), None, None, Some(0), None]);
+        assert_eq!(read_counters(Path::new("/nowhere")), [None; 5]);
+    }
+
+    #[test]
+    fn what_is_near_its_limit_or_was_counted_is_found() {
+        let limits = Limits {
+            warning: Some(Range::up_to(90.0)),
+            critical: Some(Range::up_to(98.0)),
+        };
+        let of = |name, used| Neighbour {
+            name,
+            used,
+            limit: 100,
+        };
+        let causes = |neighbours: &[Neighbour], counted: Counters| {
+            judge(neighbours, &counted, &limits)
+                .into_iter()
+                .map(|finding| (finding.cause, finding.state))
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            causes(
+                &[of("conntrack", 90), of("time_wait_buckets", 100)],
+                [Some(0); 5]
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            causes(&[of("conntrack", 95), of("open_files", 100)], [None; 5]),
+            [
+                ("conntrack-full", State::Warning),
+                ("open-files", State::Critical)
+            ]
+        );
+        assert_eq!(
+            causes(&[], [Some(3), Some(0), Some(5), Some(0), Some(1)]),
+            [
+                ("conntrack-drops", State::Warning),
+                ("accept-queue", State::Warning)
+            ]
+        );
     }
 
     #[test]

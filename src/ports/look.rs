@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
+use anyhow::Context;
+
+use super::active::Active;
 use super::census::{Census, Tuple};
-use super::limits::{self, Neighbour};
+use super::headroom::Named;
+use super::limits::{self, Counters, Neighbour};
 use super::plan::Plan;
+use super::port_set::PortRange;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
 use super::socket::State;
@@ -14,48 +19,125 @@ use super::sysctl::Sysctl;
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The namespace, as in `net:[4026531840]`.
+    pub number: String,
+    /// The same with what it is called.
     pub namespace: String,
+    /// What was asked for by name, as its routes have it.
+    pub named: Named,
     /// The sockets, counted.
     pub census: Census,
     /// Other limits that look alike when they are reached.
     pub limits: Vec<Neighbour>,
+    /// What the kernel counted when they were.
+    pub counters: Counters,
+    /// With `--active`.
+    pub active: Option<Active>,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
 
 impl Look {
-    /// Looks at the namespace of this process.
-    pub fn at(plan: &Plan) -> anyhow::Result<Self> {
+    /// Looks at the namespace of this thread, which is called so.
+    pub fn at(plan: &Plan, label: &str) -> anyhow::Result<Self> {
+        let named = plan.named();
         let sysctl = Sysctl::read(&plan.proc, plan.range)?;
         let mut notes = sysctl.assumed.clone();
-        let census = count(&plan.proc, &sysctl, &plan.named.tuples, &mut notes)?;
+        let census = count(&plan.proc, &sysctl, &named.tuples, &mut notes)?;
+        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        if limits
+            .iter()
+            .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
+        {
+            notes.push(
+                "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than it looks"
+                    .to_owned(),
+            );
+        }
+        let active = plan.active.then(|| try_ports(&census)).transpose()?;
+        if let Some(active) = &active {
+            notes.push(format!(
+                "--active tried {} ports on loopback in {:.2} s: {} are closed by bind()",
+                active.tried,
+                active.seconds,
+                active.closed()
+            ));
+        }
+        let number = namespace();
+        let namespace = if label.is_empty() {
+            number.clone()
+        } else {
+            format!("{label} {number}")
+        };
+        Ok(Self {
+            counters: limits::read_counters(&plan.proc),
+            limits,
+            active,
+            ..Self::new(number, namespace, named, census, notes)
+        })
+    }
+
+    /// Looks at the namespace of a process from outside: its connections are all that can be seen.
+    pub fn at_process(
+        plan: &Plan,
+        range: PortRange,
+        pid: u32,
+        label: &str,
+    ) -> anyhow::Result<Self> {
+        let named = Named {
+            tuples: Vec::new(),
+            ..plan.named()
+        };
+        let sysctl = Sysctl::unread(range);
+        let mut notes = sysctl.assumed.clone();
+        notes.push(
+            "the namespace may not be joined (CAP_SYS_ADMIN): read its connections alone, without bound sockets and \
+             timers, so that there is no forecast"
+                .to_owned(),
+        );
+        let mut census = Census::new(&sysctl, &[]);
+        proc_net::dump(&plan.proc.join(pid.to_string()), |socket| {
+            census.add(socket);
+        })?;
+        Ok(Self::new(
+            label.to_owned(),
+            label.to_owned(),
+            named,
+            census,
+            notes,
+        ))
+    }
+
+    fn new(
+        number: String,
+        namespace: String,
+        named: Named,
+        census: Census,
+        mut notes: Vec<String>,
+    ) -> Self {
         if census.unlisted > 0 {
             notes.push(format!(
                 "{} connections go to more destinations than are counted one by one; they count as taken ports",
                 census.unlisted
             ));
         }
-        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
-        for limit in limits.iter().filter(|limit| limit.used >= limit.limit) {
-            notes.push(match limit.name {
-                "time_wait_buckets" => {
-                    "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of \
-                                        closing is higher than it looks"
-                        .to_owned()
-                }
-                name => format!(
-                    "{name}: all of {} is used, which looks much like a lack of ports",
-                    limit.limit
-                ),
-            });
-        }
-        Ok(Self {
-            namespace: namespace(),
-            limits,
+        Self {
+            number,
+            namespace,
+            named,
             census,
+            limits: Vec::new(),
+            counters: Counters::default(),
+            active: None,
             notes,
-        })
+        }
     }
+}
+
+fn try_ports(census: &Census) -> anyhow::Result<Active> {
+    let mut active = Active::try_ports(census)?;
+    sock_diag::dump(Dialect::OneWalk, |socket| active.place(census, socket))
+        .context("--active needs netlink sock_diag")?;
+    Ok(active)
 }
 
 /// Reads the sockets in the best way that is to be had. What a way has seen before it failed is thrown away.

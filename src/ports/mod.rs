@@ -7,15 +7,20 @@
 //! | module | owns |
 //! |---|---|
 //! | `args`, `plan` | the options, and the settings that they mean |
+//! | `netns`, `watch` | which network namespaces; what is kept of looks at them |
 //! | `look` | one look: settings and sockets of a network namespace |
 //! | `sysctl`, `sock_diag`, `proc_net` | where the look gets them from |
 //! | `limits` | other limits that look alike when they are reached |
+//! | `owners` | the processes that hold the sockets |
+//! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
 //! | `census` | the sockets, counted by port, address and destination |
+//! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
 //! | `verdict`, `report`, `explain` | the state, the words, what to change |
 
+mod active;
 mod args;
 mod census;
 mod evidence;
@@ -24,30 +29,38 @@ mod forecast;
 mod headroom;
 mod limits;
 mod look;
+mod memory;
+mod netns;
+mod owners;
 mod plan;
 mod port_set;
 mod proc_net;
 mod report;
 mod sock_diag;
 mod socket;
+mod sockopt;
 mod sysctl;
 mod verdict;
+mod watch;
 
 use std::time::{Duration, Instant};
 
 pub use args::Args;
 
-use self::headroom::Headroom;
-use self::look::Look;
+use self::memory::Store;
+use self::owners::Owners;
 use self::plan::Plan;
 use self::report::{Facts, Sampled};
-use self::verdict::Verdict;
-use crate::plugin::{Plugin, Report, Run};
+use self::watch::Last;
+use crate::plugin::{Plugin, Report, Run, State};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
 const TIME_WAIT_MS: u32 = 60_000;
-/// The pause between two looks of `--sample`; a look at a busy host takes 20 ms.
-const PAUSE: Duration = Duration::from_secs(1);
+/// `--sample` rests this many times as long as a look takes: one part in twenty of one processor.
+const IDLE: u32 = 19;
+/// The bounds of that rest.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -58,45 +71,58 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let plan = Plan::try_from(args)?;
+    let (mut watched, mut notes) = watch::begin(&plan)?;
+    let store = plan
+        .state_file
+        .as_deref()
+        .and_then(|path| Store::open(path, &mut notes));
+    let last = Last {
+        store: store.as_ref(),
+        now: run.started().as_second(),
+    };
     let begun = Instant::now();
-    let mut peak = Seen::now(&plan)?;
-    let mut looks = 1;
     let until = plan.sample.unwrap_or_default();
-    while begun.elapsed() < until && run.sleep(PAUSE.min(until.saturating_sub(begun.elapsed()))) {
-        let seen = Seen::now(&plan)?;
+    let mut looks = 0;
+    loop {
+        let look = Instant::now();
+        watch::look(&mut watched, &plan, &last, &mut notes)?;
         looks += 1;
-        if seen.verdict.share >= peak.verdict.share {
-            peak = seen;
+        let pause = (look.elapsed() * IDLE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let left = until.saturating_sub(begun.elapsed());
+        if left.is_zero() || !run.sleep(pause.min(left)) {
+            break;
         }
     }
-    Ok(report::render(&Facts {
-        plan: &plan,
-        look: &peak.look,
-        headroom: &peak.headroom,
-        verdict: &peak.verdict,
-        sampled: plan.sample.map(|_| Sampled {
-            looks,
-            seconds: begun.elapsed().as_secs_f64(),
-        }),
-    }))
-}
-
-/// One look and what it means.
-struct Seen {
-    look: Look,
-    headroom: Headroom,
-    verdict: Verdict,
-}
-
-impl Seen {
-    fn now(plan: &Plan) -> anyhow::Result<Self> {
-        let look = Look::at(plan)?;
-        let headroom = Headroom::of(&look.census, &plan.named);
-        let verdict = Verdict::of(&headroom, plan);
-        Ok(Self {
-            look,
-            headroom,
-            verdict,
-        })
+    let sampled = plan.sample.map(|_| Sampled {
+        looks,
+        seconds: begun.elapsed().as_secs_f64(),
+    });
+    let open_files = owners::open_files(&plan.proc);
+    let (seen, kept) = watch::worst_first(watched, &plan, open_files.as_ref(), last.now);
+    if let Some(store) = store {
+        store.keep(kept, &mut notes);
     }
+    let owners = match seen.first() {
+        Some(worst) if plan.owners || worst.state() != State::Ok => {
+            Owners::of(&plan.proc, worst.leaders_inodes())
+                .inspect_err(|error| notes.push(format!("the owners are not known: {error:#}")))
+                .ok()
+        }
+        _ => None,
+    };
+    let facts: Vec<_> = seen
+        .iter()
+        .enumerate()
+        .map(|(at, seen)| Facts {
+            plan: &plan,
+            look: &seen.look,
+            headroom: &seen.headroom,
+            verdict: &seen.verdict,
+            counted: &seen.counted,
+            neighbours: &seen.neighbours,
+            owners: owners.as_ref().filter(|_| at == 0),
+            sampled,
+        })
+        .collect();
+    Ok(report::render(&facts, &notes))
 }

@@ -3,7 +3,7 @@
 //! Slower by five times, and with less to see: no bound sockets, no socket options, no timers.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
@@ -13,8 +13,9 @@ use super::socket::{Socket, State};
 
 /// Gives every socket of the namespace of whoever `root` is mounted for to `each`, the listeners first.
 pub fn dump(root: &Path, mut each: impl FnMut(&Socket)) -> anyhow::Result<()> {
-    let mut tables = vec![read(&root.join("net/tcp"))?];
-    let v6 = root.join("net/tcp6");
+    let net = folder(root);
+    let mut tables = vec![read(&net.join("tcp"))?];
+    let v6 = net.join("tcp6");
     // A kernel without IPv6 has no such file.
     if v6.exists() {
         tables.push(read(&v6)?);
@@ -27,6 +28,12 @@ pub fn dump(root: &Path, mut each: impl FnMut(&Socket)) -> anyhow::Result<()> {
         .filter(|socket| !socket.claims_port())
         .for_each(|socket| each(&socket));
     Ok(())
+}
+
+/// `/proc/net` is that of the process; a thread that has moved into another namespace has its own.
+pub fn folder(root: &Path) -> PathBuf {
+    let own = root.join("thread-self/net");
+    if own.exists() { own } else { root.join("net") }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<TcpNetEntry>> {

@@ -7,10 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::explain;
 use super::headroom::{Destination, Headroom, Source};
+use super::limits::{self, Counters};
 use super::look::Look;
+use super::owners::Owners;
 use super::plan::Plan;
 use super::socket::State as SocketState;
-use super::verdict::{Verdict, Worst, share};
+use super::verdict::{Verdict, Worst, nat, share};
 use crate::plugin::metric::number;
 use crate::plugin::{Finding, Metric, Report, State};
 
@@ -37,17 +39,73 @@ pub struct Facts<'a> {
     pub headroom: &'a Headroom,
     /// What to make of it.
     pub verdict: &'a Verdict,
+    /// What the kernel counted of the other limits since the last run.
+    pub counted: &'a Counters,
+    /// Other limits that are near.
+    pub neighbours: &'a [Finding],
+    /// Who holds the connections of the leading destination, where that was looked for.
+    pub owners: Option<&'a Owners>,
     /// With `--sample`.
     pub sampled: Option<Sampled>,
 }
 
-/// Renders.
-pub fn render(facts: &Facts) -> Report {
-    let mut report = Report::new(facts.verdict.state, summary(facts));
-    report.metrics = metrics(facts);
-    report.findings = findings(facts);
-    report.details = details(facts);
-    lines(facts, &mut report);
+impl Facts<'_> {
+    /// The state: that of the ports, or of what looks alike.
+    fn state(&self) -> State {
+        let neighbours = self.neighbours.iter().map(|finding| finding.state);
+        neighbours.fold(self.verdict.state, State::max)
+    }
+}
+
+/// Renders the namespaces, of which the worst comes first. There is at least one, or it would be an error.
+pub fn render(spaces: &[Facts], notes: &[String]) -> Report {
+    let Some(worst) = spaces.first() else {
+        return Report::new(State::Unknown, "no network namespace could be seen");
+    };
+    let chosen = !worst.plan.netns.is_empty();
+    let mut text = summary(worst);
+    if chosen {
+        let _ = write!(text, " (namespace {}", worst.look.namespace);
+        if spaces.len() > 1 {
+            let _ = write!(text, ", the worst of {}", spaces.len());
+        }
+        text.push(')');
+    }
+    let mut report = Report::new(worst.state(), text);
+    report.metrics = metrics(worst);
+    report
+        .metrics
+        .push(Metric::count("namespaces", spaces.len() as u64));
+    for facts in spaces {
+        let mut found = findings(facts);
+        if chosen {
+            for finding in &mut found {
+                finding.text = format!("{}: {}", facts.look.namespace, finding.text);
+            }
+        }
+        report.findings.extend(found);
+    }
+    report
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
+    report.findings.truncate(MOST_LISTED);
+    for note in notes {
+        report.line(0, format!("note: {note}"));
+    }
+    lines(worst, &mut report);
+    for facts in &spaces[1..] {
+        report.line(
+            1,
+            format!(
+                "namespace {}: {} {}",
+                facts.look.namespace,
+                facts.state(),
+                summary(facts)
+            ),
+        );
+    }
+    let listed = spaces.iter().take(MOST_LISTED);
+    report.details = json!({"namespaces": listed.map(details).collect::<Vec<_>>()});
     report
 }
 
@@ -59,6 +117,7 @@ fn summary(facts: &Facts) -> String {
     let mut text = match &verdict.worst {
         Worst::Connect(destination) => format!("{}: {}", name(destination), usage(&verdict.worst)),
         Worst::Bind(source) => format!("bind({}): {}", source.address, usage(&verdict.worst)),
+        Worst::Nat { to, .. } => format!("{to} through NAT: {}", usage(&verdict.worst)),
         Worst::Nobody { .. } => format!("no outgoing connections, {}", usage(&verdict.worst)),
     };
     if verdict.state != State::Ok
@@ -66,6 +125,7 @@ fn summary(facts: &Facts) -> String {
     {
         let who = match &verdict.worst {
             Worst::Connect(worst) if remote(worst) == to => String::new(),
+            Worst::Nat { to: worst, .. } if *worst == to => String::new(),
             _ => format!("{to} "),
         };
         let _ = write!(
@@ -73,6 +133,9 @@ fn summary(facts: &Facts) -> String {
             "; {who}leads with {sockets} of {} sockets",
             headroom.outgoing
         );
+    }
+    for finding in facts.neighbours.iter().take(2) {
+        let _ = write!(text, "; {}", finding.text);
     }
     if let Some((_, destination)) = &verdict.filling {
         let seconds = destination.forecast.seconds_left.unwrap_or_default();
@@ -152,7 +215,7 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
         .map(|d| d.forecast.closed_per_second)
         .sum();
     let tightest = headroom.destinations.first().map(|d| d.forecast);
-    vec![
+    let mut metrics = vec![
         Metric::percent("used_share", verdict.share)
             .limits(plan.limits.warning, plan.limits.critical),
         ports("used", used),
@@ -178,7 +241,32 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
             tightest.and_then(|f| f.seconds_left).unwrap_or(f64::NAN),
         )
         .limits(plan.seconds_left.warning, plan.seconds_left.critical),
-    ]
+    ];
+    metrics.extend(neighbours(facts));
+    metrics
+}
+
+/// Used and limit of each other limit, and what was counted. What is not known is left out when it is printed.
+fn neighbours(facts: &Facts) -> Vec<Metric> {
+    let known = |value: Option<u64>| value.map_or(f64::NAN, |value| value as f64);
+    let mut metrics = Vec::new();
+    for name in limits::NAMES {
+        let limit = facts.look.limits.iter().find(|limit| limit.name == name);
+        let metric =
+            |what: &str, value| Metric::new(format!("{name}_{what}"), known(value)).min(0.0);
+        metrics.push(metric("used", limit.map(|limit| limit.used)));
+        metrics.push(metric("limit", limit.map(|limit| limit.limit)));
+    }
+    for (name, count) in limits::COUNTERS.into_iter().zip(facts.counted) {
+        metrics.push(Metric::new(name, known(*count)).min(0.0));
+    }
+    let nat = match nat(facts.headroom, facts.plan) {
+        Some(Worst::Nat { used, limit, .. }) => Some((used, limit)),
+        _ => None,
+    };
+    metrics.push(Metric::new("nat_used", known(nat.map(|(used, _)| used.into()))).min(0.0));
+    metrics.push(Metric::new("nat_limit", known(facts.plan.nat_limit.map(u64::from))).min(0.0));
+    metrics
 }
 
 fn findings(facts: &Facts) -> Vec<Finding> {
@@ -210,6 +298,15 @@ fn findings(facts: &Facts) -> Vec<Finding> {
                     usage(budget)
                 ),
                 advice: explain::BIND_ADVICE.to_owned(),
+            },
+            Worst::Nat { to, used, limit } => Finding {
+                cause: "nat-limit",
+                state: *state,
+                text: format!("NAT gateway: {used} of {limit} connections to {to} (--nat-limit)"),
+                advice: format!(
+                    "keep connections to {to} open, give the gateway more addresses, or reach it without NAT (a private \
+                     endpoint)"
+                ),
             },
             Worst::Nobody { .. } => Finding {
                 cause: "connect-ports",
@@ -243,6 +340,7 @@ fn findings(facts: &Facts) -> Vec<Finding> {
             advice: "watch the system's CPU time; fewer or longer connections to it bring it back".to_owned(),
         });
     }
+    findings.extend(facts.neighbours.iter().cloned());
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
     findings
 }
@@ -335,6 +433,15 @@ fn lines(facts: &Facts, report: &mut Report) {
             format!("{}: {} of {} used", limit.name, limit.used, limit.limit),
         );
     }
+    let counted = limits::COUNTERS.into_iter().zip(facts.counted);
+    for (name, count) in counted.filter_map(|(name, count)| Some((name, (*count)?))) {
+        report.line(2, format!("{name}: {count} more than before"));
+    }
+    if let Some(owners) = facts.owners
+        && let Some((to, _)) = leader(headroom)
+    {
+        report.line(0, format!("connections to {to}: {}", owners.words()));
+    }
     if facts.plan.explain {
         for line in explain::explain(facts) {
             report.line(0, line);
@@ -354,7 +461,7 @@ fn details(facts: &Facts) -> Value {
         .iter()
         .map(|limit| json!({"name": limit.name, "used": limit.used, "limit": limit.limit}))
         .collect();
-    json!({"namespaces": [{
+    json!({
         "name": look.namespace,
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
@@ -364,7 +471,20 @@ fn details(facts: &Facts) -> Value {
         "sources": listed(&headroom.sources, |s| s.named).map(source).collect::<Vec<_>>(),
         "destinations": listed(&headroom.destinations, |d| d.named).map(destination).collect::<Vec<_>>(),
         "limits": limits,
-    }]})
+        "counted": limits::COUNTERS.into_iter().zip(facts.counted).map(|(name, count)| (name.to_owned(), json!(count)))
+            .collect::<Map<_, _>>(),
+        "owners": facts.owners.map(owners),
+    })
+}
+
+fn owners(owners: &Owners) -> Value {
+    let list: Vec<_> = owners
+        .list
+        .iter()
+        .take(MOST_LISTED)
+        .map(|owner| json!({"process": owner.name, "pids": owner.pids, "sockets": owner.sockets}))
+        .collect();
+    json!({"sockets": owners.wanted, "processes": list, "hidden_processes": owners.hidden})
 }
 
 /// The first ones, and those asked for by name.

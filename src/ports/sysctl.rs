@@ -61,6 +61,23 @@ impl Reuse {
 }
 
 impl Sysctl {
+    /// For a namespace whose settings cannot be read: only the range is known.
+    pub fn unread(range: PortRange) -> Self {
+        Self {
+            range,
+            reserved: PortSet::default(),
+            reuse: Reuse {
+                scope: ReuseScope::Off,
+                timestamps: true,
+                delay: 1000,
+            },
+            assumed: vec![
+                "its settings cannot be read: took --port-range, no reserved ports and tcp_tw_reuse = 0"
+                    .to_owned(),
+            ],
+        }
+    }
+
     /// Reads the settings; `range` overrules the kernel's.
     pub fn read(root: &Path, range: Option<PortRange>) -> anyhow::Result<Self> {
         let folder = root.join("sys/net/ipv4");

@@ -1,5 +1,8 @@
 //! From headroom and limits to a state and its reasons. Pure.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use super::args::Mode;
 use super::evidence::Evidence;
 use super::headroom::{Destination, Headroom, Source};
@@ -33,6 +36,15 @@ pub enum Worst {
     Connect(Destination),
     /// bind() of an address.
     Bind(Source),
+    /// Connections to one destination through a NAT gateway that has so many ports for it.
+    Nat {
+        /// The destination.
+        to: SocketAddr,
+        /// Connections, over all local addresses.
+        used: u32,
+        /// What the gateway has.
+        limit: u32,
+    },
     /// connect() to anywhere: nobody is connected.
     Nobody {
         /// Ports that are not to be had.
@@ -48,6 +60,7 @@ impl Worst {
         match self {
             Self::Connect(destination) => (destination.used, destination.free),
             Self::Bind(source) => (source.used, source.free),
+            Self::Nat { used, limit, .. } => ((*used).min(*limit), limit.saturating_sub(*used)),
             Self::Nobody { used, free } => (*used, *free),
         }
     }
@@ -92,6 +105,7 @@ impl Verdict {
             let sources = headroom.sources.iter().filter(counts).cloned();
             budgets.extend(sources.map(Worst::Bind));
         }
+        budgets.extend(nat(headroom, plan));
         if budgets.is_empty() {
             budgets.push(Worst::Nobody {
                 used: headroom.capacity - headroom.fresh,
@@ -101,10 +115,14 @@ impl Verdict {
         // Stable: of equals the first stays first, and destinations say more than addresses.
         budgets.sort_by(|a, b| b.share().total_cmp(&a.share()));
         let mut alerts = Vec::new();
-        let mut found = [0; 2];
+        let mut found = [0; 3];
         for budget in &budgets {
             let state = plan.limits.judge(budget.share());
-            let count = &mut found[usize::from(matches!(budget, Worst::Bind(_)))];
+            let count = &mut found[match budget {
+                Worst::Bind(_) => 1,
+                Worst::Nat { .. } => 2,
+                Worst::Connect(_) | Worst::Nobody { .. } => 0,
+            }];
             if state != State::Ok && *count < MOST_FINDINGS {
                 *count += 1;
                 alerts.push((state, budget.clone()));
@@ -134,6 +152,21 @@ impl Verdict {
             half_used,
         }
     }
+}
+
+/// The destination with the most connections through the gateway. Those of this host with itself do not pass it.
+pub fn nat(headroom: &Headroom, plan: &Plan) -> Option<Worst> {
+    let limit = plan.nat_limit?;
+    let mut by_remote: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+    for destination in &headroom.destinations {
+        let tuple = &destination.tuple;
+        if !tuple.destination.is_loopback() && tuple.destination != tuple.source {
+            let to = SocketAddr::new(tuple.destination, tuple.port);
+            *by_remote.entry(to).or_default() += destination.sockets;
+        }
+    }
+    let (to, used) = by_remote.into_iter().max_by_key(|(_, used)| *used)?;
+    Some(Worst::Nat { to, used, limit })
 }
 
 /// The destination with the fewest seconds left, if these are too few.
@@ -259,6 +292,23 @@ mod tests {
                 &plan(Mode::Auto, warning, 80.0),
             );
             assert_eq!(verdict.half_used.map(|(state, _)| state), half, "{used}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_ports_are_judged_where_they_are_fewer() {
+        let mut plan = plan(Mode::Auto, 50.0, 80.0);
+        for (limit, state) in [
+            (None, State::Ok),
+            (Some(100), State::Ok),
+            (Some(50), State::Warning),
+            (Some(35), State::Critical),
+            (Some(10), State::Critical),
+        ] {
+            plan.nat_limit = limit;
+            let verdict = Verdict::of(&headroom(Some(30), 0, Evidence::No), &plan);
+            assert_eq!(verdict.state, state, "{limit:?}");
+            assert!(verdict.share <= 100.0);
         }
     }
 

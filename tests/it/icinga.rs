@@ -1,5 +1,8 @@
 //! The shipped CheckCommands under a real Icinga 2, on the incident.
 
+mod cluster;
+mod shipped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
@@ -16,7 +19,14 @@ use crate::support::plugin::{outcome, plugin, project};
 const COMMANDS: [&str; 3] = ["http_retry", "port_exhaustion", "nginx_upstream_bind"];
 
 /// What is for a command line alone; the head of commands.conf says so.
-const LEFT_OUT: [&str; 5] = ["--help", "--version", "--until", "--every", "--forever"];
+const LEFT_OUT: [&str; 6] = [
+    "--help",
+    "--version",
+    "--until",
+    "--every",
+    "--forever",
+    "--series",
+];
 
 /// What goes through the environment, by custom variable.
 const SECRET: [&str; 4] = [

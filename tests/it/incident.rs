@@ -127,7 +127,10 @@ fn check_port_exhaustion_names_the_destination_when_bind_fails() {
     );
     incident.squeeze();
     let namespace = exhausted(&incident);
-    assert_ne!(namespace["bind_before_connect"], "no", "{namespace}");
+    assert_eq!(
+        namespace["bind_before_connect"], "yes",
+        "by what was taken first: {namespace}"
+    );
     let source = &namespace["sources"][0];
     assert_eq!(
         (&source["bind_used"], &source["bind_free"]),

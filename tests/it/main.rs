@@ -1,5 +1,6 @@
 //! The binaries as a user runs them, against real servers, sockets and daemons.
 #![allow(missing_docs)]
+#![allow(clippy::too_many_lines)] // a table is as long as it has cases
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,6 +9,9 @@ mod contract;
 mod http;
 mod icinga;
 mod incident;
+mod munin;
+mod nagios;
 mod nginx;
+mod openmetrics;
 mod perfdata;
 mod ports;

@@ -131,6 +131,54 @@ fn limits_judge_the_count_and_the_worst_minute() {
 }
 
 #[test]
+fn other_causes_have_limits_of_their_own_and_events_are_listed_as_asked() {
+    let mut log = GrowingLog::new();
+    for ago in [100, 110, 200] {
+        let line = log.line(ago, "connect() failed (111: x)", "192.0.2.8:80");
+        log.append(line);
+    }
+    let also = |limits: &str| outcome(log.check().args(["--also", limits]));
+    assert_eq!(also("refused=3:5").code, Some(0));
+    let found = also("refused=2:5");
+    assert_eq!(found.code, Some(1), "{}", found.text);
+    assert!(
+        found
+            .headline()
+            .starts_with("NGINX WARNING: 3 of refused in the last 10 min (nobody listens there)"),
+        "{}",
+        found.headline()
+    );
+    assert!(
+        found.first_line().contains("'refused'=3;2;5;0;"),
+        "{}",
+        found.text
+    );
+    assert_eq!(also("refused=1:2").code, Some(2));
+    assert_eq!(also("refused=x").code, Some(3));
+    log.binds(4, 150);
+    let found = outcome(log.check().args(["--by", "uri,minute"]));
+    assert!(
+        found.text.contains("       4          100 % /cart ####"),
+        "{}",
+        found.text
+    );
+}
+
+#[test]
+fn a_log_in_another_zone_is_read_in_it() {
+    let mut log = GrowingLog::new();
+    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
+    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
+    let line = log.line(60, BIND, "log3:8080");
+    log.append(format!("{there}{}", &line[there.len()..]));
+    let code = |options: &[&str]| outcome(log.check().args(options)).code;
+    assert_eq!(code(&["--log-tz", "+05:00"]), Some(2));
+    assert_eq!(code(&["--log-tz", "Asia/Karachi"]), Some(2));
+    assert_eq!(code(&["--log-tz", "-03:00"]), Some(0));
+    assert_eq!(code(&["--log-tz", "nowhere"]), Some(3));
+}
+
+#[test]
 fn nul_bytes_broken_utf8_and_lines_without_end_do_no_harm() {
     let mut log = GrowingLog::new();
     log.binds(1, 300);

@@ -3,6 +3,7 @@
 mod forecast;
 mod inputs;
 mod mixtures;
+mod namespaces;
 
 use serde_json::Value;
 

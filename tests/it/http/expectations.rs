@@ -159,6 +159,21 @@ fn each_wish_has_its_state_and_its_words() {
         .find(|metric| metric["label"] == "first_byte_p95");
     assert_eq!(metric.unwrap()["warning"], "@9", "{json}");
     assert_eq!(metric.unwrap()["critical"], "5", "{json}");
+    let half = run(
+        &server,
+        "--first-byte-warning @0:9 --transfer-critical 9 --percentile 50",
+    );
+    assert_eq!(half.code, Some(1), "{}", half.text);
+    assert!(
+        half.headline().contains(" - p50 of the first byte 0."),
+        "{}",
+        half.text
+    );
+    assert!(
+        half.headline().ends_with(", 10 of 10 probes good"),
+        "{}",
+        half.text
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::side_by_side::{CHECK_HTTP, compare};
 use super::{Act, FaultServer, GOOD, Outcome, Seen, always, every, outcome, page, plugin};
 use crate::support::proxy::{Speech, TestProxy};
 
@@ -342,4 +343,42 @@ fn a_header_of_the_proxy_protocol_names_the_clients_end() {
         outcome.text,
         server.seen()
     );
+}
+
+#[test]
+fn through_a_proxy_it_says_and_does_what_check_http_does() {
+    if !std::path::Path::new(CHECK_HTTP).exists() {
+        // Debian's monitoring-plugins-basic has it; `make test` installs it.
+        return;
+    }
+    let answer = |seen: &Seen| {
+        let status = if seen.path().ends_with("/500") {
+            "500 Oops"
+        } else {
+            GOOD
+        };
+        Act::Send(page(status, "hello world\n"))
+    };
+    let forward = FaultServer::start(answer);
+    let server = FaultServer::start_tls(answer);
+    let tunnel = TestProxy::start(Speech::Connect, server.address);
+    let (forward, tunnel) = (forward.port(), tunnel.address.port().to_string());
+    for (port, arguments) in [
+        (&forward, "-H www.test -u http://www.test/x"),
+        (&forward, "-H www.test -u http://www.test/500 -b pu:pp"),
+        (&tunnel, "-H localhost -u /status/200 -S -j CONNECT"),
+        (
+            &tunnel,
+            "-H localhost -u https://localhost/status/200 -S -j CONNECT",
+        ),
+        (&tunnel, "-H localhost -u /status/200 -S -j CONNECT:HEAD"),
+        (&tunnel, "-H localhost -u /500 -S --sni -j CONNECT -b pu:pp"),
+        (&tunnel, "-H localhost -C 14 -S -j CONNECT"),
+        (&forward, "-H localhost -j GET:HEAD"),
+    ] {
+        let words = ["-I", "127.0.0.1", "-p", port]
+            .into_iter()
+            .chain(arguments.split(' '));
+        compare(CHECK_HTTP, &words.map(str::to_owned).collect::<Vec<_>>());
+    }
 }

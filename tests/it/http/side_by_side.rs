@@ -214,7 +214,7 @@ fn one_attempt_says_and_does_what_check_http_does() {
 }
 
 /// Runs both on the same server: exit code and words must agree.
-fn compare(check_http: &str, arguments: &[String]) {
+pub fn compare(check_http: &str, arguments: &[String]) {
     let theirs = Command::new(check_http)
         .args(arguments)
         .env("LC_ALL", "C")

@@ -1,0 +1,91 @@
+//! The `details` of the JSON document. Its names are a public interface. No I/O.
+
+use serde_json::{Value, json};
+
+use super::plan::Plan;
+use super::probe::{Kind, Phases, Probe};
+use super::report::WORDS_LIMIT;
+use super::summary::Summary;
+use crate::plugin::clean::clean_cut;
+use crate::plugin::metric::number;
+use crate::plugin::report::local_time;
+
+/// All that is known of a run; times in seconds.
+pub fn details(plan: &Plan, summary: &Summary) -> Value {
+    let kinds: serde_json::Map<_, _> = summary
+        .kinds
+        .iter()
+        .map(|(kind, count)| (kind.name().to_owned(), json!(count)))
+        .collect();
+    let statuses: serde_json::Map<_, _> = summary
+        .statuses
+        .iter()
+        .map(|(status, count)| (status.to_string(), json!(count)))
+        .collect();
+    let phases: serde_json::Map<_, _> = Phases::NAMES
+        .iter()
+        .zip(&summary.phases)
+        .filter_map(|(name, phase)| {
+            let [p50, p95, max] = (*phase)?.map(number);
+            Some((
+                (*name).to_owned(),
+                json!({"p50": p50, "p95": p95, "max": max}),
+            ))
+        })
+        .collect();
+    let paths: Vec<_> = plan
+        .paths
+        .iter()
+        .zip(&summary.paths)
+        .map(|(path, (attempts, failed))| {
+            json!({
+                "name": path.name,
+                "address": path.target.address,
+                "attempts": attempts,
+                "failed": failed,
+                "p_value": Value::Null,
+            })
+        })
+        .collect();
+    json!({
+        "attempts": summary.attempts,
+        "failed": summary.failed,
+        "failure_rate": summary.rate.map(|rate| json!({
+            "estimate": number(rate.estimate),
+            "low": number(rate.low),
+            "high": number(rate.high),
+            "confidence": 0.95,
+        })),
+        "kinds": kinds,
+        "statuses": statuses,
+        "latency": summary.latency.map(|l| json!({
+            "min": number(l.min), "p50": number(l.p50), "p90": number(l.p90),
+            "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
+        })),
+        "phases": phases,
+        "paths": paths,
+        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
+        "failures_left_out": summary.left_out,
+        "verdict": summary.verdict(),
+        "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
+            "name": clean_cut(&link.name, 100),
+            "issuer": clean_cut(&link.issuer, 100),
+            "days_left": link.days,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn failure(plan: &Plan, probe: &Probe) -> Value {
+    json!({
+        "at": local_time(probe.at),
+        "path": plan.paths[probe.path].name,
+        "kind": probe.kind.map(Kind::name),
+        "status": probe.status,
+        "text": clean_cut(&probe.words, WORDS_LIMIT),
+        "local": probe.local.map(|address| address.to_string()),
+        "remote": probe.remote.map(|address| address.to_string()),
+        "request_id": probe.request_id,
+        "seconds": number(probe.elapsed.as_secs_f64()),
+        "evidence": Value::Null,
+    })
+}

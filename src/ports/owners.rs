@@ -1,0 +1,238 @@
+//! Who holds sockets: the processes, by the inodes that their descriptors lead to. Slow on a host with many
+//! processes, hence done only where it is asked for or something is wrong.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::limits::Neighbour;
+use super::netns::processes;
+use super::sysctl::read_small;
+
+/// The longest that the search may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most processes of one name that are listed.
+const MOST_PIDS: usize = 20;
+/// Proxies whose open files are held against their own limit, by the name of the process.
+const PROXIES: [&str; 3] = ["nginx", "haproxy", "envoy"];
+
+/// Processes of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The name.
+    pub name: String,
+    /// Their ids, a few of them.
+    pub pids: Vec<u32>,
+    /// Sockets that they hold.
+    pub sockets: usize,
+}
+
+/// Who holds the sockets that were looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// Those with the most first.
+    pub list: Vec<Owner>,
+    /// Sockets that were looked for.
+    pub wanted: usize,
+    /// Processes that may not be looked at.
+    pub hidden: usize,
+    /// The search was given up.
+    pub incomplete: bool,
+}
+
+impl Owners {
+    /// Looks for them below a `/proc`.
+    pub fn of(proc: &Path, mut inodes: HashSet<u32>) -> anyhow::Result<Self> {
+        let mut owners = Self {
+            wanted: inodes.len(),
+            ..Self::default()
+        };
+        let mut by_name: BTreeMap<String, Owner> = BTreeMap::new();
+        let begun = Instant::now();
+        for pid in processes(proc)? {
+            if inodes.is_empty() {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                owners.incomplete = true;
+                break;
+            }
+            let folder = proc.join(pid.to_string());
+            let Ok(descriptors) = std::fs::read_dir(folder.join("fd")) else {
+                // One that has ended in the meantime is no secret.
+                owners.hidden += usize::from(folder.exists());
+                continue;
+            };
+            // A socket that several processes share is the first one's.
+            let held = descriptors
+                .flatten()
+                .filter_map(|entry| socket_inode(&std::fs::read_link(entry.path()).ok()?))
+                .filter(|inode| inodes.remove(inode))
+                .count();
+            if held > 0 {
+                let name = name(&folder);
+                let owner = by_name.entry(name.clone()).or_insert(Owner {
+                    name,
+                    pids: Vec::new(),
+                    sockets: 0,
+                });
+                owner.sockets += held;
+                if owner.pids.len() < MOST_PIDS {
+                    owner.pids.push(pid);
+                }
+            }
+        }
+        owners.list = by_name.into_values().collect();
+        owners
+            .list
+            .sort_by_key(|owner| std::cmp::Reverse(owner.sockets));
+        Ok(owners)
+    }
+
+    /// In words, as in `nginx (processes 7, 8) 120, curl (process 99) 1`; and what is missing.
+    pub fn words(&self) -> String {
+        let mut parts: Vec<_> = self
+            .list
+            .iter()
+            .take(10)
+            .map(|owner| {
+                let pids: Vec<_> = owner.pids.iter().map(u32::to_string).collect();
+                let plural = if pids.len() == 1 {
+                    "process"
+                } else {
+                    "processes"
+                };
+                format!(
+                    "{} of {} live sockets: {} ({plural} {})",
+                    owner.sockets,
+                    self.wanted,
+                    owner.name,
+                    pids.join(", ")
+                )
+            })
+            .collect();
+        let known: usize = self.list.iter().map(|owner| owner.sockets).sum();
+        let unknown = self.wanted.saturating_sub(known);
+        if unknown > 0 {
+            let why = if self.incomplete {
+                "the search took too long".to_owned()
+            } else if self.hidden > 0 {
+                format!(
+                    "{} processes may not be looked at: that needs root with CAP_SYS_PTRACE",
+                    self.hidden
+                )
+            } else {
+                "no process here has them: they are the kernel's, or of another pid namespace"
+                    .to_owned()
+            };
+            parts.push(format!("{unknown} of unknown owners ({why})"));
+        }
+        if parts.is_empty() {
+            "no live sockets".to_owned()
+        } else {
+            parts.join("; ")
+        }
+    }
+}
+
+fn name(folder: &Path) -> String {
+    read_small(&folder.join("comm"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// `socket:[4711]`.
+fn socket_inode(link: &Path) -> Option<u32> {
+    let text = link.to_str()?.strip_prefix("socket:[")?;
+    text.strip_suffix(']')?.parse().ok()
+}
+
+/// The open files of the proxy's process that is nearest to its own limit (`RLIMIT_NOFILE`), where that may be seen.
+pub fn open_files(proc: &Path) -> Option<Neighbour> {
+    let worst = |pid: u32| -> Option<Neighbour> {
+        let folder = proc.join(pid.to_string());
+        if !PROXIES.contains(&name(&folder).as_str()) {
+            return None;
+        }
+        Some(Neighbour {
+            name: "open_files",
+            used: open_descriptors(&folder.join("fd"))?,
+            limit: file_limit(&read_small(&folder.join("limits")).ok()?)?,
+        })
+    };
+    processes(proc)
+        .ok()?
+        .into_iter()
+        .filter_map(worst)
+        .max_by(|a, b| a.share().total_cmp(&b.share()))
+}
+
+fn open_descriptors(folder: &Path) -> Option<u64> {
+    // From Linux 6.2 on the folder's size is the number of descriptors.
+    match std::fs::metadata(folder).ok()?.len() {
+        0 => Some(std::fs::read_dir(folder).ok()?.count() as u64),
+        size => Some(size),
+    }
+}
+
+/// The soft limit of `Max open files            1024                 524288               files`.
+fn file_limit(limits: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_found_by_their_descriptors() {
+        let root = tempfile::tempdir().unwrap();
+        for (pid, comm, sockets) in [
+            (7, "nginx", &[1, 2][..]),
+            (8, "nginx", &[3]),
+            (9, "curl", &[4, 99]),
+        ] {
+            let folder = root.path().join(pid.to_string());
+            std::fs::create_dir_all(folder.join("fd")).unwrap();
+            std::fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
+            for (at, inode) in sockets.iter().enumerate() {
+                let link = folder.join("fd").join(at.to_string());
+                std::os::unix::fs::symlink(format!("socket:[{inode}]"), link).unwrap();
+            }
+        }
+        std::fs::create_dir(root.path().join("10")).unwrap();
+        let mut owners = Owners::of(root.path(), (1..=5).collect()).unwrap();
+        for owner in &mut owners.list {
+            owner.pids.sort_unstable();
+        }
+        assert_eq!(
+            owners.words(),
+            "3 of 5 live sockets: nginx (processes 7, 8); 1 of 5 live sockets: curl (process 9); 1 of unknown owners (1 \
+             processes may not be looked at: that needs root with CAP_SYS_PTRACE)"
+        );
+        assert_eq!(Owners::default().words(), "no live sockets");
+    }
+
+    #[test]
+    fn the_open_files_of_proxies_are_held_against_their_own_limit() {
+        let root = tempfile::tempdir().unwrap();
+        for (pid, comm, soft) in [(7, "nginx", 10), (8, "nginx", 4), (9, "curl", 1)] {
+            let folder = root.path().join(pid.to_string());
+            std::fs::create_dir_all(folder.join("fd")).unwrap();
+            std::fs::write(folder.join("comm"), comm).unwrap();
+            let text = format!(
+                "Limit   Soft Limit  Hard Limit  Units\nMax open files            {soft}   99   files\n"
+            );
+            std::fs::write(folder.join("limits"), text).unwrap();
+        }
+        assert_eq!(open_files(root.path()).unwrap().limit, 4);
+        assert_eq!(
+            file_limit("Max open files  unlimited unlimited files"),
+            None
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! What is kept of the looks at each network namespace: the one with the worst share, and all evidence.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
+
+use super::evidence::Memory;
+use super::headroom::Headroom;
+use super::limits::{self, Counters, Neighbour};
+use super::look::Look;
+use super::memory::{Kept, Store};
+use super::netns::{self, Namespace, Refused, Target, Unopened};
+use super::plan::Plan;
+use super::report::leader;
+use super::verdict::Verdict;
+use crate::plugin::{Finding, State};
+
+/// A namespace and what was seen of it.
+#[derive(Debug)]
+pub struct Watched {
+    place: Place,
+    memory: Memory,
+    peak: Option<Seen>,
+    /// Of the last run, or else of the first look; and of the last look.
+    counters: Option<(Counters, Counters)>,
+    gone: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// To be looked at from inside.
+    Inside(Namespace),
+    /// That of a process, which may not be opened.
+    Outside(u32),
+}
+
+/// One look and what it means.
+#[derive(Debug)]
+pub struct Seen {
+    /// The look.
+    pub look: Look,
+    /// What is free.
+    pub headroom: Headroom,
+    /// What to make of it.
+    pub verdict: Verdict,
+    /// What the kernel counted since the last run, or since the first look.
+    pub counted: Counters,
+    /// Other limits that are near.
+    pub neighbours: Vec<Finding>,
+}
+
+/// Finds the namespaces. The texts say what of them cannot be seen.
+pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
+    let watched = |place| Watched {
+        place,
+        memory: Memory::default(),
+        peak: None,
+        counters: None,
+        gone: false,
+    };
+    let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
+        Ok((spaces, notes)) => (spaces.into_iter().map(Place::Inside).collect(), notes),
+        Err(error) => match (error.downcast_ref::<Unopened>(), plan.range) {
+            (Some(Unopened(pid)), Some(_)) if plan.netns.len() == 1 => {
+                (vec![Place::Outside(*pid)], Vec::new())
+            }
+            _ => return Err(error),
+        },
+    };
+    if plan.netns.is_empty() {
+        notes.extend(netns::warning_of_own(&plan.proc));
+    }
+    Ok((found.into_iter().map(watched).collect(), notes))
+}
+
+/// Looks at each. One of `--netns all` that cannot be seen is said and left out; one that was named is an error.
+pub fn look(
+    watched: &mut [Watched],
+    plan: &Plan,
+    last: &Last,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let all = plan.netns.contains(&Target::All);
+    let mut seen = false;
+    let mut last_error = None;
+    for space in watched.iter_mut().filter(|space| !space.gone) {
+        match space.look(plan, last) {
+            Ok(()) => seen = true,
+            Err(error) if all || space.peak.is_some() => {
+                space.gone = true;
+                notes.push(format!("not seen: {error:#}"));
+                last_error = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last_error {
+        Some(error) if !seen && watched.iter().all(|space| space.peak.is_none()) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What was seen at the peak of each, with the evidence of all looks, the worst first; and what to keep of it.
+pub fn worst_first(
+    watched: Vec<Watched>,
+    plan: &Plan,
+    open_files: Option<&Neighbour>,
+    now: i64,
+) -> (Vec<Seen>, BTreeMap<String, Kept>) {
+    let mut kept = BTreeMap::new();
+    let mut all = Vec::new();
+    for mut space in watched {
+        let Some(peak) = space.peak else { continue };
+        let mut seen = Seen::of(peak.look, plan, &mut space.memory);
+        if let Some((before, after)) = space.counters {
+            seen.counted = limits::increase(&after, &before);
+            kept.insert(
+                seen.look.number.clone(),
+                Kept::new(after, &space.memory, now),
+            );
+        }
+        seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
+        all.push(seen);
+    }
+    all.sort_by(|a, b| {
+        b.state()
+            .cmp(&a.state())
+            .then(b.verdict.share.total_cmp(&a.verdict.share))
+    });
+    // Processes are the host's: they are shown once.
+    if let (Some(worst), Some(open_files)) = (all.first_mut(), open_files) {
+        let found = limits::judge(
+            std::slice::from_ref(open_files),
+            &Counters::default(),
+            &plan.other_limits,
+        );
+        worst.look.limits.push(open_files.clone());
+        worst.neighbours.extend(found);
+    }
+    (all, kept)
+}
+
+/// What the last run kept, and the time.
+#[derive(Debug)]
+pub struct Last<'a> {
+    /// Where it is kept.
+    pub store: Option<&'a Store>,
+    /// In seconds of the Unix epoch.
+    pub now: i64,
+}
+
+impl Watched {
+    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
+        let look = match &self.place {
+            Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
+                Err(error) => match (may_not_join(&error), space.pid, plan.range) {
+                    (true, Some(pid), Some(range)) => {
+                        Look::at_process(plan, range, pid, &space.label)?
+                    }
+                    _ => return Err(error),
+                },
+                look => look?,
+            },
+            Place::Outside(pid) => {
+                // Without a range, this place is not chosen.
+                let Some(range) = plan.range else {
+                    return Ok(());
+                };
+                Look::at_process(plan, range, *pid, &format!("pid:{pid}"))?
+            }
+        };
+        self.counters = Some(if let Some((first, _)) = self.counters {
+            (first, look.counters)
+        } else {
+            let kept = last.store.and_then(|store| store.of(&look.number));
+            if let Some(kept) = kept {
+                kept.recall(&mut self.memory, last.now);
+            }
+            (
+                kept.map_or(look.counters, |kept| kept.counters),
+                look.counters,
+            )
+        });
+        let seen = Seen::of(look, plan, &mut self.memory);
+        let higher = self
+            .peak
+            .as_ref()
+            .is_none_or(|peak| seen.verdict.share >= peak.verdict.share);
+        if higher {
+            self.peak = Some(seen);
+        }
+        Ok(())
+    }
+}
+
+fn may_not_join(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Refused>()
+        .is_some_and(|refused| refused.0 == ErrorKind::PermissionDenied)
+}
+
+impl Seen {
+    /// The state: that of the ports, or of what looks alike.
+    pub fn state(&self) -> State {
+        let neighbours = self.neighbours.iter().map(|finding| finding.state);
+        neighbours.fold(self.verdict.state, State::max)
+    }
+
+    /// The inodes of the live sockets of the destination that leads.
+    pub fn leaders_inodes(&self) -> HashSet<u32> {
+        let Some((leader, _)) = leader(&self.headroom) else {
+            return HashSet::new();
+        };
+        let census = &self.look.census;
+        let of_leader = |number: usize| {
+            let tuple = &census.tuples()[number].0;
+            (tuple.destination, tuple.port) == (leader.ip(), leader.port())
+        };
+        census
+            .open_ports()
+            .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
+            .map(|port| port.inode)
+            .collect()
+    }
+
+    fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
+        let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
+        let verdict = Verdict::of(&headroom, plan);
+        Self {
+            look,
+            headroom,
+            verdict,
+            counted: Counters::default(),
+            neighbours: Vec::new(),
+        }
+    }
+}
