@@ -24,6 +24,9 @@ use super::unpack::unpack;
 use crate::plugin::State;
 use crate::plugin::metric::plain;
 
+/// How much of a failing reply is kept to be shown.
+const EVIDENCE: usize = 4096;
+
 /// What sends probes: the plan, and what is built once for all of them.
 pub struct Prober {
     plan: Plan,
@@ -129,6 +132,12 @@ impl Prober {
             remote: course.trace.remote,
             request_id,
             page: course.page,
+            received: if self.plan.show.exchange && judgement.kind.is_some() {
+                let received = &course.trace.tape.received;
+                received[..received.len().min(EVIDENCE)].to_vec()
+            } else {
+                Vec::new()
+            },
             chain: course.chain,
         })
     }

@@ -42,6 +42,7 @@ pub async fn exchange(
         return Err(Miss::Server(kind, words));
     }
     // Frames are not what anybody counts: the size is that of headers and page, as with check_curl.
+    trace.tape.received.clone_from(&head);
     trace.tape.size = head.len() as u64 + size;
     let (page, page_cut) = page.into_parts();
     Ok(Received {

@@ -14,7 +14,7 @@
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
-//! | [`summary`], [`verdict`], [`report`], [`details`] | many probes to numbers, a state, a report |
+//! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
 mod args;
@@ -40,6 +40,7 @@ pub mod reply;
 pub mod report;
 pub mod request;
 pub mod secrets;
+mod shown;
 pub mod source;
 pub mod summary;
 pub mod target;

@@ -127,6 +127,8 @@ pub struct Show {
     pub page: bool,
     /// The URL.
     pub url: bool,
+    /// The failing probe with what came, at the end of a loop.
+    pub exchange: bool,
 }
 
 /// What becomes of a page.
@@ -244,6 +246,7 @@ impl TryFrom<&Args> for Plan {
                 phases: args.extended_perfdata,
                 page: args.show_body,
                 url: args.link,
+                exchange: args.common().until.is_some(),
             },
             paths: vec![Path {
                 name: target.address.clone(),

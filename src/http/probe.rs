@@ -39,6 +39,8 @@ pub struct Probe {
     pub request_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
+    /// The beginning of what the server sent, of a failed probe, where it is to be shown.
+    pub received: Vec<u8>,
     /// The certificates that the server showed, its own first, where they are looked at.
     pub chain: Vec<Link>,
 }

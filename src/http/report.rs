@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use super::shown::{chain, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
 use crate::plugin::clean::clean_cut;
 use crate::plugin::metric::plain;
 use crate::plugin::report::local_time;
-use crate::plugin::{Finding, Metric, Report, State, Unit};
+use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
 
 /// How much of a server's words is shown: a status line may be as long as a header block.
@@ -28,6 +29,15 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
+    if plan.show.exchange {
+        evidence(&mut report, summary);
+    }
+    report.progress = Some(Progress {
+        noun: "probes",
+        tried: summary.attempts,
+        failed: summary.failed,
+        last: summary.last.clone(),
+    });
     lines(&mut report, summary);
     report
 }
@@ -295,41 +305,6 @@ fn advice(summary: &Summary) -> &'static str {
     }
 }
 
-/// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
-fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
-    if plan.show.url {
-        for path in &plan.paths {
-            report.line(0, path.target.url());
-        }
-    }
-    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
-    for line in page.split(|b| *b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if plan.show.page {
-            report.line(0, clean_cut(line, 1000));
-        }
-    }
-}
-
-/// The certificates of the probe that the first line speaks of.
-fn chain(report: &mut Report, summary: &Summary) {
-    let chain = summary.shown().map_or(&[][..], |probe| &probe.chain);
-    for (at, link) in chain.iter().enumerate() {
-        report.line(
-            1,
-            format!(
-                "certificate {} of {}: '{}' by '{}', {} days left, until {}",
-                at + 1,
-                chain.len(),
-                clean_cut(&link.name, 100),
-                clean_cut(&link.issuer, 100),
-                link.days,
-                link.until()
-            ),
-        );
-    }
-}
-
 fn lines(report: &mut Report, summary: &Summary) {
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
@@ -394,7 +369,7 @@ fn millis(seconds: f64) -> String {
 }
 
 /// `2026-01-02T03:04:05.678+00:00 http-5xx HTTP/1.1 500 Oops - from 192.0.2.4:51236 to … 4.21 ms (dns 0.21, …)`
-fn failure_line(probe: &Probe) -> String {
+pub(super) fn failure_line(probe: &Probe) -> String {
     let mut line = format!(
         "{} {} {}",
         local_time(probe.at),

@@ -39,6 +39,8 @@ pub struct Summary {
     pub worst: Option<Probe>,
     /// The slowest of the good ones.
     pub slowest_good: Option<Probe>,
+    /// What the last probe came to, in a few words.
+    pub last: String,
     /// The first failed probes and the last ones; see `left_out`.
     pub failures: Vec<Probe>,
     /// How many failed probes between them are not kept.
@@ -92,6 +94,8 @@ pub struct Tally {
     phases: [Sample; 5],
     last_failures: VecDeque<Probe>,
     percentile: Option<f64>,
+    /// Status and kind of the last probe.
+    last: (Option<u16>, Option<Kind>),
 }
 
 impl Tally {
@@ -112,6 +116,7 @@ impl Tally {
                 paths: vec![(0, 0); plan.paths.len()],
                 worst: None,
                 slowest_good: None,
+                last: String::new(),
                 failures: Vec::new(),
                 left_out: 0,
                 trouble: None,
@@ -122,6 +127,7 @@ impl Tally {
             phases: Default::default(),
             last_failures: VecDeque::new(),
             percentile: plan.percentile,
+            last: (None, None),
         }
     }
 
@@ -130,6 +136,7 @@ impl Tally {
         let summary = &mut self.summary;
         let failed = probe.kind.is_some();
         summary.attempts += 1;
+        self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
         let (attempts, failures) = &mut summary.paths[probe.path];
         *attempts += 1;
@@ -177,7 +184,11 @@ impl Tally {
     }
 
     /// The summary.
-    pub fn close(self, end: Option<End>, cut_off: u64) -> Summary {
+    pub fn close(mut self, end: Option<End>, cut_off: u64) -> Summary {
+        self.summary.last = self.last.0.map_or_else(
+            || self.last.1.map_or("nothing yet", Kind::name).to_owned(),
+            |status| status.to_string(),
+        );
         let percentiles = self
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);

@@ -35,7 +35,7 @@ pub use metric::{Metric, Unit};
 pub use nagiosplugin::ServiceState as State;
 pub use options::{Arguments, Common};
 pub use range::{Limit, Limits, Range};
-pub use report::{Finding, Report};
+pub use report::{Finding, Progress, Report};
 pub use run::{End, Run};
 
 /// What [`run()`] needs to know of a plugin.

@@ -59,7 +59,9 @@ pub fn terminal_width() -> Option<usize> {
         return None;
     }
     let size = rustix::termios::tcgetwinsize(&stdout).ok();
-    Some(size.map_or(80, |size| usize::from(size.ws_col)).max(20))
+    // A terminal that does not know its width says 0.
+    let width = size.map_or(0, |size| usize::from(size.ws_col));
+    Some(if width == 0 { 80 } else { width.max(20) })
 }
 
 /// Makes a panic, in any thread, one UNKNOWN line and exit code 3.

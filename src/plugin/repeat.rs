@@ -98,6 +98,9 @@ struct Tale<'a> {
     begun: Instant,
     rounds: u64,
     states: [u64; 4],
+    /// What was tried in all, and how much of it failed.
+    tried: u64,
+    failed: u64,
     last: Option<State>,
 }
 
@@ -108,12 +111,18 @@ impl<'a> Tale<'a> {
             begun: Instant::now(),
             rounds: 0,
             states: [0; 4],
+            tried: 0,
+            failed: 0,
             last: None,
         }
     }
 
     fn count(&mut self, report: &Report) {
         self.rounds += 1;
+        if let Some(progress) = &report.progress {
+            self.tried += progress.tried;
+            self.failed += progress.failed;
+        }
         self.states[usize::try_from(report.state.exit_code())
             .unwrap_or(3)
             .min(3)] += 1;
@@ -134,13 +143,25 @@ impl<'a> Tale<'a> {
             output::say(&format!("{} {headline}\n", local_time(Timestamp::now())));
         }
         if let Some(width) = output::terminal_width() {
-            let line = format!(
-                "[run {}, {} s] {headline}",
-                self.rounds,
-                self.begun.elapsed().as_secs()
-            );
+            let line = self.live_line(report, &headline);
             output::say(&format!("\r\x1b[K{}", clean::cut(line, width - 1)));
         }
+    }
+
+    /// Time, count, rate, failures and what came last; of a plugin that does not count, its first line.
+    fn live_line(&self, report: &Report, headline: &str) -> String {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let Some(progress) = &report.progress else {
+            return format!("[run {}, {seconds:.0} s] {headline}", self.rounds);
+        };
+        format!(
+            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed, last: {}",
+            self.tried,
+            progress.noun,
+            self.tried as f64 / seconds.max(0.001),
+            self.failed,
+            clean::clean(&progress.last)
+        )
     }
 
     /// Takes the live line away.

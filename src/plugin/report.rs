@@ -29,6 +29,19 @@ pub struct Finding {
     pub advice: String,
 }
 
+/// What one round of a loop tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What is counted, as in "probes".
+    pub noun: &'static str,
+    /// How many.
+    pub tried: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// What came last, in a few words.
+    pub last: String,
+}
+
 /// What a plugin has to say. Any text in it is cleaned when it is printed; nothing has to be cleaned before.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -42,6 +55,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Further lines, each with the number of `-v` from which on it is shown.
     pub lines: Vec<(u8, String)>,
+    /// What a live line adds up over the rounds of a loop, where the plugin counts.
+    pub progress: Option<Progress>,
     /// What the plugin's page in the documentation names under `details`.
     pub details: Value,
 }
@@ -55,6 +70,7 @@ impl Report {
             metrics: Vec::new(),
             findings: Vec::new(),
             lines: Vec::new(),
+            progress: None,
             details: json!({}),
         }
     }

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::{Act, BAD, FaultServer, GOOD, always, command, every, outcome, page, plugin, run};
+use super::{
+    Act, BAD, FaultServer, GOOD, always, command, every, outcome, page, page_with, plugin, run,
+};
 use crate::support::netns::Netns;
 use crate::support::plugin::check_output;
 
@@ -256,4 +258,124 @@ fn a_long_run_takes_no_more_memory_than_a_short_one() {
     assert!(failed > 100, "{failed}");
     assert_eq!(details["failures"].as_array().unwrap().len(), 100);
     assert_eq!(details["failures_left_out"], failed - 100);
+}
+
+#[test]
+fn until_ends_with_the_failing_probe_and_what_the_server_sent() {
+    let server = FaultServer::start(|seen| {
+        let bad = seen.number == 7;
+        let headers = "X-Backend: intra1|x=1\r\n";
+        Act::Send(page_with(
+            if bad { BAD } else { GOOD },
+            headers,
+            "a page\nof two lines",
+        ))
+    });
+    let outcome = run(&server, "--attempts 3 --until critical --every 10ms");
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    let lines: Vec<_> = outcome.text.lines().collect();
+    assert!(
+        lines[0].contains(" HTTP OK: HTTP/1.1 200 OK"),
+        "one dated line for the change: {}",
+        outcome.text
+    );
+    assert!(
+        lines[1].starts_with("HTTP CRITICAL: HTTP/1.1 500"),
+        "{}",
+        outcome.text
+    );
+    let failed = &server.seen()[7];
+    let id = failed.header("x-request-id").unwrap();
+    for words in [
+        format!("from {} to {}", failed.peer, server.address),
+        format!("request id {id}"),
+        "first_byte ".to_owned(),
+    ] {
+        assert!(
+            outcome.text.contains(&words),
+            "no {words}: {}",
+            outcome.text
+        );
+    }
+    let from = lines
+        .iter()
+        .position(|line| *line == "< HTTP/1.1 500 Internal Server Error")
+        .unwrap();
+    assert!(
+        lines[from..].contains(&"< X-Backend: intra1!x=1"),
+        "{}",
+        outcome.text
+    );
+    assert!(
+        lines[from..].ends_with(&["< a page", "< of two lines", lines[lines.len() - 1]]),
+        "{}",
+        outcome.text
+    );
+    assert!(
+        lines[lines.len() - 1].starts_with("reached after 3 runs"),
+        "{}",
+        outcome.text
+    );
+}
+
+#[test]
+fn a_loop_without_an_end_takes_no_more_memory_with_time() {
+    let server = FaultServer::start(every(3));
+    let mut command = command(
+        &server,
+        "--forever --attempts 200 --concurrency 4 --every 0 --format json",
+    );
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let memory = || {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap()
+            .to_owned();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let mut documents =
+        std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    for _ in 0..5 {
+        documents.next().unwrap().unwrap();
+    }
+    let early = memory();
+    for _ in 0..20 {
+        documents.next().unwrap().unwrap();
+    }
+    let late = memory();
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    documents.for_each(drop);
+    child.wait().unwrap();
+    assert!(
+        late < early + 2048,
+        "{early} kB after 1000 probes, {late} kB after 5000"
+    );
+}
+
+#[test]
+fn a_terminal_sees_a_live_line_that_counts_on() {
+    let server =
+        FaultServer::start(|seen| Act::Send(page(if seen.number == 5 { BAD } else { GOOD }, "")));
+    let probe = command(&server, "--attempts 2 --until critical --every 10ms");
+    let words: Vec<_> = [probe.get_program()]
+        .into_iter()
+        .chain(probe.get_args())
+        .collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+    // script, of Debian's essential bsdutils, gives it a terminal.
+    let mut terminal = std::process::Command::new("script");
+    terminal
+        .args(["-qec", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::null());
+    let output = terminal.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for count in ["2 probes, ", "4 probes, "] {
+        assert!(text.contains(count), "{text:?}");
+    }
+    assert!(text.contains("/s, 0 failed, last: 200"), "{text:?}");
+    assert_eq!(output.status.code(), Some(2), "{text:?}");
 }

@@ -1,0 +1,58 @@
+//! What a report shows of one exchange: URL, page, certificates, the beginning of a reply. No I/O.
+
+use super::plan::Plan;
+use super::report::failure_line;
+use super::summary::Summary;
+use crate::plugin::Report;
+use crate::plugin::clean::clean_cut;
+
+/// How many lines of a failing reply `--until` shows.
+const EVIDENCE_LINES: usize = 40;
+
+/// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
+pub(super) fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
+    if plan.show.url {
+        for path in &plan.paths {
+            report.line(0, path.target.url());
+        }
+    }
+    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
+    for line in page.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if plan.show.page {
+            report.line(0, clean_cut(line, 1000));
+        }
+    }
+}
+
+/// The failing probe that the first line speaks of, with the beginning of what the server sent: nobody was there to
+/// look when `--until` caught it.
+pub(super) fn evidence(report: &mut Report, summary: &Summary) {
+    let Some(probe) = &summary.worst else {
+        return;
+    };
+    report.line(0, failure_line(probe));
+    for line in probe.received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        report.line(0, format!("< {}", clean_cut(line, 300)));
+    }
+}
+
+/// The certificates of the probe that the first line speaks of.
+pub(super) fn chain(report: &mut Report, summary: &Summary) {
+    let chain = summary.shown().map_or(&[][..], |probe| &probe.chain);
+    for (at, link) in chain.iter().enumerate() {
+        report.line(
+            1,
+            format!(
+                "certificate {} of {}: '{}' by '{}', {} days left, until {}",
+                at + 1,
+                chain.len(),
+                clean_cut(&link.name, 100),
+                clean_cut(&link.issuer, 100),
+                link.days,
+                link.until()
+            ),
+        );
+    }
+}
