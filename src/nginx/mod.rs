@@ -10,10 +10,11 @@
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `generation` | the earlier files of a log, found by their names |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `owner` | who may read a log that we may not |
-//! | `verdict`, `report` | counts and limits to a state, and to words |
+//! | `verdict`, `report`, `details` | counts and limits to a state, to words, to the JSON document |
 
 mod args;
 mod bisect;
@@ -22,9 +23,11 @@ mod clock;
 mod compressed;
 mod correlate;
 mod cursor;
+mod details;
 mod fields;
 mod follow;
 mod forged;
+mod generation;
 #[cfg(test)]
 mod histories;
 mod journal;
@@ -348,7 +351,7 @@ fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     paths.sort();
     paths.dedup();
     let all = paths.clone();
-    paths.retain(|path| !all.iter().any(|log| follow::is_generation(log, path)));
+    paths.retain(|path| !all.iter().any(|log| generation::is_generation(log, path)));
     if paths.len() > LOGS {
         bail!("more than {LOGS} logs: give a narrower pattern, or several checks");
     }
