@@ -32,7 +32,11 @@ pub(super) fn evidence(report: &mut Report, summary: &Summary) {
         return;
     };
     report.line(0, failure_line(probe));
-    for line in probe.received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
+    let received = probe.received.trim_ascii_end();
+    if received.is_empty() {
+        return;
+    }
+    for line in received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         report.line(0, format!("< {}", clean_cut(line, 300)));
     }

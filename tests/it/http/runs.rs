@@ -319,6 +319,15 @@ fn until_ends_with_the_failing_probe_and_what_the_server_sent() {
 }
 
 #[test]
+fn until_shows_nothing_of_a_server_that_sent_nothing() {
+    let server = FaultServer::start(|_| Act::SendAndReset(Vec::new()));
+    let outcome = run(&server, "--attempts 1 --until critical");
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    let shown = outcome.text.lines().filter(|line| line.starts_with('<'));
+    assert_eq!(shown.count(), 0, "{}", outcome.text);
+}
+
+#[test]
 fn a_loop_without_an_end_takes_no_more_memory_with_time() {
     let server = FaultServer::start(every(3));
     let mut command = command(
