@@ -25,7 +25,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 const ABOUT: &str = "Asks a web server again and again until it fails: check_http for failures that come and go
 
-Takes the options of check_http and answers in its words, but sends 10 probes instead of one, each on a new
+Takes the options of check_http and answers in its words, but sends 10 probes instead of one, each on a new \
 connection, and says how many failed, at which rate, in which phase and from which client port.";
 
 const EXAMPLES: &str = "Examples:

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::side_by_side::{CHECK_HTTP, must_be_there};
 use super::{FaultServer, GOOD, always, every, outcome, page, plugin};
 
 #[test]
@@ -80,10 +81,7 @@ fn options_come_from_a_section_of_a_file() {
 
 #[test]
 fn the_same_file_means_the_same_to_check_http() {
-    const CHECK_HTTP: &str = "/usr/lib/nagios/plugins/check_http";
-    if !std::path::Path::new(CHECK_HTTP).exists() {
-        return;
-    }
+    must_be_there(CHECK_HTTP);
     let server = always(page(GOOD, "hello"));
     let port = server.port();
     let folder = tempfile::tempdir().unwrap();

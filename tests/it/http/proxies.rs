@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::side_by_side::{CHECK_HTTP, compare};
+use super::side_by_side::{CHECK_HTTP, compare, must_be_there};
 use super::{Act, FaultServer, GOOD, Outcome, Seen, always, every, outcome, page, plugin};
 use crate::support::proxy::{Speech, TestProxy};
 
@@ -347,10 +347,7 @@ fn a_header_of_the_proxy_protocol_names_the_clients_end() {
 
 #[test]
 fn through_a_proxy_it_says_and_does_what_check_http_does() {
-    if !std::path::Path::new(CHECK_HTTP).exists() {
-        // Debian's monitoring-plugins-basic has it; `make test` installs it.
-        return;
-    }
+    must_be_there(CHECK_HTTP);
     let answer = |seen: &Seen| {
         let status = if seen.path().ends_with("/500") {
             "500 Oops"

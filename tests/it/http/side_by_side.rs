@@ -27,14 +27,17 @@ pub fn words(line: &str) -> String {
     }
 }
 
-#[test]
-#[allow(clippy::too_many_lines)] // a table
-fn one_attempt_says_and_does_what_check_http_does() {
-    let there = std::path::Path::new(CHECK_HTTP).exists();
+/// A comparison with a tool that is missing would hold for everything.
+pub fn must_be_there(tool: &str) {
     assert!(
-        there,
-        "there is no {CHECK_HTTP}: scripts/needs --install test"
+        std::path::Path::new(tool).exists(),
+        "there is no {tool}: scripts/needs --install test"
     );
+}
+
+#[test]
+fn one_attempt_says_and_does_what_check_http_does() {
+    must_be_there(CHECK_HTTP);
     let answer = |seen: &Seen| {
         let to = |location: &str| {
             Act::Send(page_with(

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::side_by_side::{CHECK_HTTP, expected, words};
+use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
 use super::{Act, FaultServer, GOOD, Seen, outcome, page, page_with, plugin};
 use crate::support::identity::{DAY, Identity};
 use crate::support::netns::Netns;
@@ -66,10 +66,7 @@ const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x48\xcd\xc9
 #[test]
 fn every_case_of_the_transcript_is_answered_as_by_check_http_and_check_curl() {
     for tool in [CHECK_HTTP, CHECK_CURL] {
-        assert!(
-            Path::new(tool).exists(),
-            "there is no {tool}: scripts/needs --install test"
-        );
+        must_be_there(tool);
     }
     let folder = tempfile::tempdir().unwrap();
     let netns = Netns::new("words");
