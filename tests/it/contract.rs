@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::plugin::{Outcome, check_output, example, outcome, plugin};
+use crate::support::plugin::{Outcome, check_output, example, outcome, plugin, project};
 
 const PLUGINS: [&str; 3] = [
     "check_http_retry",
@@ -184,6 +184,64 @@ fn nobody_reading_does_not_change_the_exit_code() {
     }
 }
 
+/// Each plugin with arguments that make it measure something, here and at once.
+fn at_work() -> [Command; 3] {
+    let [mut http, ports, mut nginx] = PLUGINS.map(plugin);
+    http.args(["-I", "127.0.0.1", "-p", "1", "--attempts", "2"]);
+    nginx.args([
+        "-f",
+        "tests/fixtures/nginx_error.log",
+        "--since",
+        "1970-01-01 00:00",
+    ]);
+    nginx.current_dir(project());
+    [http, ports, nginx]
+}
+
+#[test]
+fn a_real_run_keeps_its_code_when_nobody_reads_it() {
+    for mut command in at_work() {
+        let code = outcome(&mut command).code;
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        drop(reader);
+        assert_eq!(
+            command.stdout(writer).status().unwrap().code(),
+            code,
+            "{command:?}"
+        );
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(
+            command.stdout(full).status().unwrap().code(),
+            code,
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn every_plugin_has_the_documents_fields_and_repeats_until_its_state_comes() {
+    for mut command in at_work() {
+        let text = outcome(&mut command);
+        let state =
+            ["OK", "WARNING", "CRITICAL", "UNKNOWN"][usize::try_from(text.code.unwrap()).unwrap()];
+        assert!(text.headline().contains(&format!(" {state}: ")), "{text:?}");
+        assert!(text.first_line().contains('|'), "{text:?}");
+        let document = outcome(command.args(["--format", "json", "--until", state])).json();
+        assert_eq!(document["state"], state);
+        assert_eq!(document["exit_code"], text.code.unwrap());
+        for field in [
+            "plugin", "version", "summary", "started", "finished", "perfdata", "findings",
+        ] {
+            assert!(!document[field].is_null(), "{field}: {document}");
+        }
+        assert!(
+            document["details"]
+                .as_object()
+                .is_some_and(|details| !details.is_empty())
+        );
+    }
+}
+
 /// Runs it with file descriptor 1 closed, as a careless parent may leave it.
 fn closed_stdout(args: &[&str]) -> Option<i32> {
     let program = minimal(&[]).get_program().to_owned();
@@ -321,6 +379,17 @@ fn a_signal_ends_a_run_with_a_complete_report() {
                 .ends_with(&format!("\nended early by {name}\n")),
             "{outcome:?}"
         );
+    }
+}
+
+#[test]
+fn a_signal_ends_each_plugins_loop_with_a_report() {
+    for mut command in at_work() {
+        command.args(["--forever", "--every", "1h"]);
+        let outcome = signalled(command, Signal::TERM);
+        assert!(outcome.code.is_some_and(|code| code <= 3), "{outcome:?}");
+        let last = outcome.text.lines().last().unwrap();
+        assert!(last.starts_with("ended by SIGTERM after "), "{outcome:?}");
     }
 }
 
