@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
+use super::early::Early;
 use super::pace::Pace;
 use super::plan::{Plan, run_number};
 use super::summary::{Summary, Tally};
@@ -43,6 +44,7 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
     let mut tally = Tally::new(prober.plan());
     let mut schedule = Schedule::new(prober.plan().pace);
     let mut flying = JoinSet::new();
+    let mut early = Early::new(run);
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));
@@ -61,7 +63,11 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
             () = &mut deadline => break Some(End::Deadline),
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
-                    Ok(probe) => tally.add(probe),
+                    Ok(probe) => {
+                        let more = !(flying.is_empty() && schedule.is_over());
+                        early.hear(prober.plan(), &tally, &probe, more);
+                        tally.add(probe);
+                    }
                     Err(error) => {
                         tally.trouble(format!("{error:#}"));
                         break None;

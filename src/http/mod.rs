@@ -13,7 +13,7 @@
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`pace`], [`burst`], `early` | how many probes and how fast, the loop, and the word ahead of its result |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -25,6 +25,7 @@ pub mod certificate;
 pub mod checks;
 pub mod connect;
 pub mod details;
+mod early;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;

@@ -16,6 +16,7 @@
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
 //! | [`state_file`] | what a plugin remembers between two runs |
+//! | [`submit`] | `--submit`: results to Icinga's API |
 
 pub mod clean;
 pub mod metric;
@@ -28,6 +29,7 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod state_file;
+pub mod submit;
 
 use std::process::ExitCode;
 
