@@ -64,8 +64,7 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
                     Ok(probe) => {
-                        let more = !(flying.is_empty() && schedule.is_over());
-                        early.hear(prober.plan(), &tally, &probe, more);
+                        early.hear(prober.plan(), &tally, &probe);
                         tally.add(probe);
                     }
                     Err(error) => {

@@ -1,5 +1,7 @@
 //! The word ahead of the result: a run that probes for most of a minute has nothing to hide until its end.
 
+use std::time::{Duration, Instant};
+
 use super::pace::Pace;
 use super::plan::Plan;
 use super::probe::Probe;
@@ -8,9 +10,13 @@ use super::summary::Tally;
 use crate::plugin::clean::clean_cut;
 use crate::plugin::{Report, Run, State};
 
+/// A result that comes within this time needs no word ahead.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Says once in a run that it went bad, where somebody listens (`--submit`).
 pub struct Early<'a> {
     run: &'a Run,
+    began: Instant,
     over: bool,
 }
 
@@ -19,19 +25,20 @@ impl<'a> Early<'a> {
     pub fn new(run: &'a Run) -> Self {
         Self {
             run,
+            began: Instant::now(),
             over: !run.is_heard(),
         }
     }
 
-    /// Looks at a probe that was not counted yet. With the last one of a run the result comes anyway.
-    pub fn hear(&mut self, plan: &Plan, before: &Tally, probe: &Probe, more: bool) {
-        if self.over || !more || probe.kind.is_none() {
+    /// Looks at a probe that was not counted yet.
+    pub fn hear(&mut self, plan: &Plan, before: &Tally, probe: &Probe) {
+        if self.over || probe.kind.is_none() {
             return;
         }
         let (attempts, failed) = before.so_far();
         let (attempts, failed) = (attempts + 1, failed + 1);
         let state = state(plan, failed, probe);
-        if state == State::Ok {
+        if state == State::Ok || left(&plan.pace, attempts, self.began.elapsed()) < SOON {
             return;
         }
         self.over = true;
@@ -55,6 +62,17 @@ fn state(plan: &Plan, failed: u64, probe: &Probe) -> State {
     }
 }
 
+/// How long a run will go on, as far as can be told.
+fn left(pace: &Pace, attempts: u64, elapsed: Duration) -> Duration {
+    let by_time = pace.duration.map(|whole| whole.saturating_sub(elapsed));
+    let by_count = pace.attempts.map(|whole| {
+        let each = elapsed.div_f64(attempts.max(1) as f64).max(pace.interval);
+        let left = u32::try_from(whole.saturating_sub(attempts)).unwrap_or(u32::MAX);
+        each.saturating_mul(left)
+    });
+    by_time.or(by_count).unwrap_or_default()
+}
+
 /// How many probes a run has at the most.
 fn planned(pace: &Pace) -> Option<f64> {
     let by_time = || {
@@ -76,4 +94,33 @@ fn word(state: State, attempts: u64, failed: u64, probe: &Probe) -> Report {
     );
     report.line(0, failure_line(probe));
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_run_is_told_from_its_pace() {
+        let pace = |attempts, duration, interval| Pace {
+            attempts,
+            duration,
+            interval: Duration::from_millis(interval),
+            concurrency: 1,
+        };
+        let seconds = Duration::from_secs;
+        for (pace, attempts, elapsed, expected) in [
+            (pace(Some(30), None, 1000), 4, 3, seconds(26)),
+            (pace(Some(10), None, 0), 5, 50, seconds(50)),
+            (pace(Some(10), None, 0), 10, 50, seconds(0)),
+            (pace(None, Some(seconds(45)), 1000), 4, 4, seconds(41)),
+            (pace(None, Some(seconds(45)), 0), 4, 50, seconds(0)),
+        ] {
+            assert_eq!(
+                left(&pace, attempts, seconds(elapsed)),
+                expected,
+                "{pace:?}"
+            );
+        }
+    }
 }

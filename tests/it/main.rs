@@ -16,3 +16,4 @@ mod openmetrics;
 mod perfdata;
 mod ports;
 mod privileges;
+mod submit;
