@@ -26,7 +26,7 @@ fn a_single_result_arrives_with_all_that_belongs_to_it() {
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
     assert!(
         outcome.text.contains(&format!(
-            "\nsubmitted to https://icinga.test:5665 as {SERVICE}: 1 results\n"
+            "\nsubmitted to https://icinga.test:5665 as {SERVICE}: 1 result\n"
         )),
         "{outcome:?}"
     );

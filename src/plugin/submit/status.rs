@@ -140,15 +140,22 @@ impl Status {
         };
         if let Some(trouble) = &self.trouble {
             let text = format!(
-                "not submitted to {target}: {} ({waiting} results wait in {place})",
-                trouble.text
+                "not submitted to {target}: {} ({} in {place})",
+                trouble.text,
+                wait(waiting)
             );
             found(NOT_SUBMITTED, text, &trouble.advice);
         } else if self.elsewhere {
-            let text = format!("another process sends what is in {place} ({waiting} results wait)");
+            let text = format!(
+                "another process sends what is in {place} ({})",
+                wait(waiting)
+            );
             found(NOT_SUBMITTED, text, "");
         } else if waiting > 0 && self.hurry {
-            let text = format!("not submitted to {target} yet: {waiting} results wait in {place}");
+            let text = format!(
+                "not submitted to {target} yet: {} in {place}",
+                wait(waiting)
+            );
             found(NOT_SUBMITTED, text, "");
         }
         if self.dropped > 0 {
@@ -178,7 +185,19 @@ impl Status {
             );
         }
         if self.trouble.is_none() && self.taken > 0 {
-            report.line(1, format!("{SUBMITTED}{target}: {} results", self.taken));
+            report.line(1, format!("{SUBMITTED}{target}: {}", results(self.taken)));
         }
     }
+}
+
+fn results(count: u64) -> String {
+    format!("{count} result{}", if count == 1 { "" } else { "s" })
+}
+
+fn wait(count: usize) -> String {
+    format!(
+        "{} wait{}",
+        results(count as u64),
+        if count == 1 { "s" } else { "" }
+    )
 }
