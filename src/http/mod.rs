@@ -23,6 +23,7 @@ pub mod attempt;
 pub mod burst;
 pub mod certificate;
 pub mod checks;
+mod compare;
 pub mod connect;
 pub mod details;
 pub mod exchange;
