@@ -12,6 +12,7 @@ use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
+use super::paths::PathArgs;
 use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
@@ -336,6 +337,10 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     pub critical: Option<Range>,
+
+    /// The ways to the server.
+    #[command(flatten)]
+    pub paths: PathArgs,
 
     /// How many probes, and how fast.
     #[command(flatten)]

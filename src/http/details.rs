@@ -40,7 +40,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         .map(|(path, (attempts, failed))| {
             json!({
                 "name": path.name,
-                "address": path.target.address,
+                "address": path.address,
                 "attempts": attempts,
                 "failed": failed,
                 "p_value": Value::Null,

@@ -13,6 +13,7 @@
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
+//! | [`paths`], `compare` | the ways to the server, and whether one fails more than the others |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
@@ -32,6 +33,7 @@ mod extra_opts;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+pub mod paths;
 pub mod pattern;
 pub mod plan;
 pub mod probe;

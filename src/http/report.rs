@@ -53,7 +53,7 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
         }
         return parts.join(" - ");
     }
-    let single = plan.pace.attempts == Some(1) && summary.attempts == 1;
+    let single = plan.probes() == Some(1) && summary.attempts == 1;
     let forgiven = verdict.failures == State::Ok && summary.failed > 0;
     let shown = if forgiven {
         summary.slowest_good.as_ref().or(summary.worst.as_ref())

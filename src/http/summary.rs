@@ -105,7 +105,7 @@ impl Tally {
             summary: Summary {
                 attempts: 0,
                 failed: 0,
-                planned: plan.pace.attempts,
+                planned: plan.probes(),
                 kinds: BTreeMap::new(),
                 statuses: BTreeMap::new(),
                 rate: None,

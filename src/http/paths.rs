@@ -1,0 +1,266 @@
+//! The ways to one server: which there are, which one a probe takes, and that redirects stay on it.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, bail, ensure};
+use tokio::net::{UnixStream, lookup_host};
+use tokio::time::timeout;
+
+use super::connect::fits;
+use super::plan::Plan;
+use super::proxy::{Proxy, ProxyKind};
+use super::target::{Target, bracketed, host_and_port};
+use crate::plugin::Run;
+
+/// The most paths of one run.
+const MOST: usize = 64;
+
+/// The longest name of a path.
+const NAME_LIMIT: usize = 60;
+
+/// Their options.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Paths")]
+pub struct PathArgs {
+    /// Send the request by this way, too (repeat): to an address, with a port of its own or not; NAME alone is the usual way
+    #[arg(long, value_name = "NAME=ADDRESS[:PORT]")]
+    pub via: Vec<String>,
+
+    /// Send the request to every address of the server's name in turn, looked up anew for each run
+    #[arg(long, conflicts_with = "via")]
+    pub all_addresses: bool,
+}
+
+/// What the paths of a run are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ways {
+    /// The usual way alone.
+    One,
+    /// Those that `--via` names.
+    Named,
+    /// All addresses of a name: [`look_up`] finds them.
+    Addresses,
+}
+
+/// A named way to the server.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// Its name, as in the report.
+    pub name: String,
+    /// Where it leads, as in the report: an address or a name, with the port where it has one of its own.
+    pub address: String,
+    /// Where the first request goes.
+    pub target: Target,
+    /// Whether redirects to the same server stay at this address.
+    pinned: bool,
+}
+
+impl Path {
+    /// The usual way.
+    pub fn usual(name: &str, target: &Target) -> Self {
+        Self {
+            name: name.to_owned(),
+            address: target.address.clone(),
+            target: target.clone(),
+            pinned: false,
+        }
+    }
+
+    /// To an address in the place of the usual one.
+    fn to(name: String, address: &str, port: Option<u16>, usual: &Target) -> Self {
+        let target = Target {
+            address: address.to_owned(),
+            port: port.unwrap_or(usual.port),
+            name: Some(usual.address.clone()),
+            ..usual.clone()
+        };
+        Self {
+            name,
+            address: match port {
+                Some(port) => format!("{}:{port}", bracketed(address)),
+                None => address.to_owned(),
+            },
+            target,
+            pinned: true,
+        }
+    }
+
+    /// Keeps a redirect on this path where it leads to the same server: at the path's address, and at its port where the
+    /// server's is the same as before.
+    pub fn keep(&self, next: Target) -> Target {
+        let server = self.target.server_name();
+        let same = next
+            .host
+            .as_ref()
+            .is_some_and(|host| host.eq_ignore_ascii_case(server));
+        if !self.pinned || !same {
+            return next;
+        }
+        Target {
+            address: self.target.address.clone(),
+            name: self.target.name.clone(),
+            port: if next.host_port == self.target.host_port {
+                self.target.port
+            } else {
+                next.host_port
+            },
+            ..next
+        }
+    }
+}
+
+impl PathArgs {
+    /// The paths to a server, as far as they are known without asking for addresses.
+    pub fn paths(
+        &self,
+        usual: &Target,
+        proxy: Option<&Proxy>,
+        fitting: impl Fn(&IpAddr) -> bool,
+    ) -> anyhow::Result<(Ways, Vec<Path>)> {
+        // Icinga passes a macro that is empty as an empty argument.
+        let via: Vec<_> = self.via.iter().filter(|text| !text.is_empty()).collect();
+        let option = if via.is_empty() {
+            "--all-addresses"
+        } else {
+            "--via"
+        };
+        ensure!(
+            !usual.is_file() || (via.is_empty() && !self.all_addresses),
+            "{option}: -I {} is a socket in the file system, there is one way to it",
+            usual.address
+        );
+        if self.all_addresses {
+            of_addresses(usual, proxy)?;
+            return Ok((Ways::Addresses, vec![Path::usual(&usual.address, usual)]));
+        }
+        if via.is_empty() {
+            return Ok((Ways::One, vec![Path::usual(&usual.address, usual)]));
+        }
+        ensure!(
+            via.len() <= MOST,
+            "--via: {} paths are more than the {MOST} that can be compared",
+            via.len()
+        );
+        let mut paths: Vec<Path> = Vec::new();
+        for text in via {
+            let path = named(text, usual, &fitting)?;
+            ensure!(
+                paths.iter().all(|other| other.name != path.name),
+                "--via {text}: there is a path of this name already"
+            );
+            paths.push(path);
+        }
+        Ok((Ways::Named, paths))
+    }
+}
+
+/// Reads a `--via`.
+fn named(text: &str, usual: &Target, fitting: impl Fn(&IpAddr) -> bool) -> anyhow::Result<Path> {
+    let (name, place) = match text.split_once('=') {
+        Some((name, place)) => (name.trim(), Some(place.trim())),
+        None => (text.trim(), None),
+    };
+    ensure!(
+        !name.is_empty() && name.chars().count() <= NAME_LIMIT,
+        "--via {text}: a path has a name of 1 to {NAME_LIMIT} characters, as in proxy1=192.0.2.9"
+    );
+    let Some(place) = place else {
+        return Ok(Path::usual(name, usual));
+    };
+    ensure!(
+        !place.starts_with('/'),
+        "--via {text}: a socket in the file system cannot be a path, give an address"
+    );
+    let (address, port) = host_and_port(place)
+        .with_context(|| format!("--via {text}: '{place}' is no ADDRESS, nor ADDRESS:PORT"))?;
+    ensure!(port != Some(0), "--via {text}: there is no port 0");
+    if let Ok(literal) = address.parse() {
+        ensure!(
+            fitting(&literal),
+            "--via {text}: -4, -6 or --local-address do not allow this kind of address"
+        );
+    }
+    Ok(Path::to(name.to_owned(), &address, port, usual))
+}
+
+/// Whether there are addresses to find.
+fn of_addresses(usual: &Target, proxy: Option<&Proxy>) -> anyhow::Result<()> {
+    let address = &usual.address;
+    if address.parse::<IpAddr>().is_ok() {
+        bail!(
+            "--all-addresses: {address} is one address: give the server's name with -H, and no -I"
+        );
+    }
+    let asked = proxy.filter(|proxy| proxy.serves(usual) && proxy.kind != ProxyKind::Socks5);
+    if let Some(proxy) = asked {
+        bail!(
+            "--all-addresses: {} looks up {address} by itself: name the addresses with --via",
+            proxy.name()
+        );
+    }
+    Ok(())
+}
+
+/// Puts all addresses that the server's name has now in the place of the usual way. A name without any, or that nobody
+/// tells in time, stays as it is: then the probes say so.
+pub async fn look_up(plan: &mut Plan, run: &Run, signal: &UnixStream) {
+    let usual = plan.paths[0].target.clone();
+    let limit = plan.timeout.unwrap_or(run.remaining()).min(run.remaining());
+    let found = tokio::select! {
+        _ = signal.readable() => return,
+        found = timeout(limit, lookup_host((&*usual.address, usual.port))) => found,
+    };
+    let Ok(Ok(found)) = found else { return };
+    let found = found.map(|address| address.ip());
+    plan.set_addresses(found.collect());
+}
+
+impl Plan {
+    /// Makes a path of each of these addresses that fits.
+    fn set_addresses(&mut self, found: Vec<IpAddr>) {
+        let fitting = |address: &IpAddr| fits(self.family, &self.source, address);
+        let mut found: Vec<IpAddr> = found.into_iter().filter(fitting).collect();
+        // The order of the answer changes from one to the next.
+        found.sort_unstable();
+        found.dedup();
+        self.left_out = found.len().saturating_sub(MOST);
+        found.truncate(MOST);
+        if found.is_empty() {
+            return;
+        }
+        let usual = self.paths[0].target.clone();
+        let path = |address: IpAddr| {
+            let text = address.to_string();
+            Path::to(text.clone(), &text, None, &usual)
+        };
+        self.paths = found.into_iter().map(path).collect();
+    }
+
+    /// The path of a probe. Each round of probes takes each path once, so that a burst of failures hits all alike, and in
+    /// an order of its own: a server that fails every second request, or a proxy that takes its backends in turn, must
+    /// not fall into step with it.
+    pub fn path_of(&self, number: u64, run_number: u64) -> usize {
+        let count = self.paths.len();
+        if count < 2 {
+            return 0;
+        }
+        let (round, turn) = (number / count as u64, number % count as u64);
+        let mut order: Vec<usize> = (0..count).collect();
+        let mut state = run_number ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for last in (1..count).rev() {
+            state = mixed(state);
+            // The remainder is no larger than `last`.
+            let chosen = usize::try_from(state % (last as u64 + 1)).unwrap_or(0);
+            order.swap(chosen, last);
+        }
+        usize::try_from(turn).map_or(0, |turn| order[turn])
+    }
+}
+
+/// The next number of `SplitMix64`, which looks like chance whatever it begins with.
+fn mixed(state: u64) -> u64 {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
