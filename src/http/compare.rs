@@ -3,9 +3,11 @@
 //! Two groups of paths are held against each other with Fisher's exact test: the ones that fail most against the rest,
 //! for each number of them, and the division that shows most counts. That many divisions were looked at is made up for
 //! (Bonferroni): each size of the smaller group gets the same part of the chance to err, and each choice of as many
-//! paths the same part of that. Two paths are one division, and three paths are three. Unlike a test of all paths at
-//! once (Freeman and Halton's) it says which ones differ, two bad paths of four do not hide each other, and it takes no
-//! longer for millions of probes.
+//! paths the same part of that. Two paths are one division, and three paths are three. Once a division has told, the rest
+//! is looked at by itself: a dead path must not hide one that fails now and then.
+//!
+//! Unlike a test of all paths at once (Freeman and Halton's) this says which ones differ, and it takes no longer for
+//! millions of probes.
 
 use std::cmp::Ordering;
 
@@ -14,18 +16,27 @@ use crate::stats::{SIGNIFICANT, fisher, trials_to_tell};
 /// What the paths' failures say of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// How likely chance alone sets any paths as far apart as these.
-    pub p_value: f64,
-    /// The paths that fail more than the others, most first; none where all fail alike.
-    pub worse: Vec<usize>,
-    /// The same for each path against those that it is divided from; `None` for one without probes.
+    /// The paths that fail more than all behind them, step by step; only the last step may leave it open. None where all
+    /// fail alike.
+    pub steps: Vec<Step>,
+    /// How likely chance alone sets each path as far apart from those that it is divided from; `None` for one without
+    /// probes.
     pub each: Vec<Option<f64>>,
+}
+
+/// Paths that fail more than the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Which ones, most first.
+    pub worse: Vec<usize>,
+    /// How likely chance alone sets any paths as far apart.
+    pub p_value: f64,
     /// How many probes over each path would tell, four times in five, where these do not and their shares are the true
     /// ones.
     pub enough: Option<u64>,
 }
 
-impl Comparison {
+impl Step {
     /// Whether it is more than chance.
     pub fn tells(&self) -> bool {
         self.p_value < SIGNIFICANT
@@ -39,61 +50,65 @@ pub fn compare(paths: &[(u64, u64)]) -> Option<Comparison> {
         return None;
     }
     order.sort_by(|one, other| by_share(paths[*other], paths[*one]));
-    let sum = |group: &[usize]| {
-        group.iter().fold((0, 0), |(failed, attempts), at| {
-            (failed + paths[*at].1, attempts + paths[*at].0)
-        })
-    };
-    let division = (1..order.len())
+    let mut each: Vec<_> = paths
+        .iter()
+        .map(|path| (path.0 > 0).then_some(1.0))
+        .collect();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut left = &order[..];
+    while steps.last().is_none_or(Step::tells)
+        && let Some(step) = divide(paths, left)
+    {
+        let (worse, rest) = left.split_at(step.worse.len());
+        // No path differs where no division does.
+        let alone = |at: usize, others| fisher(sum(paths, &[at]), sum(paths, others));
+        for at in worse {
+            each[*at] = Some(alone(*at, rest).max(step.p_value));
+        }
+        for at in rest.iter().filter(|_| steps.is_empty()) {
+            each[*at] = Some(alone(*at, worse).max(step.p_value));
+        }
+        left = rest;
+        steps.push(step);
+    }
+    Some(Comparison { steps, each })
+}
+
+/// The division of these paths, those first that fail most, that shows most. `None` where all fail alike.
+fn divide(paths: &[(u64, u64)], order: &[usize]) -> Option<Step> {
+    let (p_value, cut, factor) = (1..order.len())
         // Paths that fail alike are not torn apart.
         .filter(|cut| by_share(paths[order[cut - 1]], paths[order[*cut]]).is_gt())
         .map(|cut| {
             let (worse, rest) = order.split_at(cut);
             let factor = divisions(order.len(), cut);
-            let p_value = (fisher(sum(worse), sum(rest)) * factor).min(1.0);
-            (p_value, cut, factor)
+            let p_value = fisher(sum(paths, worse), sum(paths, rest)) * factor;
+            (p_value.min(1.0), cut, factor)
         })
-        .min_by(|one, other| one.0.total_cmp(&other.0));
-    let Some((p_value, cut, factor)) = division else {
-        return Some(Comparison {
-            p_value: 1.0,
-            worse: Vec::new(),
-            each: paths
-                .iter()
-                .map(|path| (path.0 > 0).then_some(1.0))
-                .collect(),
-            enough: None,
-        });
-    };
+        .min_by(|one, other| one.0.total_cmp(&other.0))?;
     let (worse, rest) = order.split_at(cut);
-    let mut each = vec![None; paths.len()];
-    for (group, others) in [(worse, rest), (rest, worse)] {
-        for at in group {
-            // No path differs where no division does.
-            let alone = fisher(sum(&[*at]), sum(others));
-            each[*at] = Some(alone.max(p_value));
-        }
-    }
     let enough = if p_value < SIGNIFICANT {
         None
     } else {
         let share = |group| {
-            let (failed, attempts) = sum(group);
+            let (failed, attempts) = sum(paths, group);
             failed as f64 / attempts as f64
         };
         let most = order.iter().map(|at| paths[*at].0).max().unwrap_or(0);
-        trials_to_tell(
-            [share(worse), share(rest)],
-            [worse.len() as u64, rest.len() as u64],
-            factor,
-            most,
-        )
+        let parts = [worse.len() as u64, rest.len() as u64];
+        trials_to_tell([share(worse), share(rest)], parts, factor, most)
     };
-    Some(Comparison {
-        p_value,
+    Some(Step {
         worse: worse.to_vec(),
-        each,
+        p_value,
         enough,
+    })
+}
+
+/// Failures and attempts of a group.
+fn sum(paths: &[(u64, u64)], group: &[usize]) -> (u64, u64) {
+    group.iter().fold((0, 0), |(failed, attempts), at| {
+        (failed + paths[*at].1, attempts + paths[*at].0)
     })
 }
 
@@ -170,20 +185,16 @@ mod tests {
                 6.944e-6,
                 None,
             ),
-            // All alike, all good, all dead.
-            (&[(100, 5), (100, 5)], &[], 1.0, None),
-            (&[(100, 0), (99, 0)], &[], 1.0, None),
-            (&[(10, 10), (9, 9)], &[], 1.0, None),
             // One without probes says nothing.
             (&[(10, 10), (0, 0), (10, 0)], &[0], 1.083e-5, None),
         ] {
             let found = compare(paths).unwrap();
-            assert_eq!(found.worse, worse, "{paths:?}");
-            assert!(
-                (found.p_value / p - 1.0).abs() < 2e-3,
-                "{paths:?}: {found:?}"
-            );
-            match (found.enough, enough) {
+            let [step] = &found.steps[..] else {
+                panic!("{paths:?}: {found:?}");
+            };
+            assert_eq!(step.worse, worse, "{paths:?}");
+            assert!((step.p_value / p - 1.0).abs() < 2e-3, "{paths:?}: {step:?}");
+            match (step.enough, enough) {
                 (Some(found), Some(enough)) => {
                     assert!(found.abs_diff(enough) <= enough / 20, "{paths:?}: {found}");
                 }
@@ -191,20 +202,38 @@ mod tests {
             }
             for (each, (attempts, _)) in found.each.iter().zip(paths) {
                 assert_eq!(each.is_some(), *attempts > 0);
-                assert!(each.is_none_or(|each| each >= found.p_value));
+                assert!(each.is_none_or(|each| each >= step.p_value));
             }
         }
-        assert_eq!(compare(&[]), None);
-        assert_eq!(compare(&[(10, 3)]), None);
-        assert_eq!(compare(&[(10, 3), (0, 0)]), None);
+        for alike in [
+            &[(100, 5), (100, 5)][..],
+            &[(100, 0), (99, 0), (100, 0)],
+            &[(10, 10), (9, 9)],
+        ] {
+            let found = compare(alike).unwrap();
+            assert_eq!(found.steps, [], "{alike:?}");
+            assert_eq!(found.each, vec![Some(1.0); alike.len()]);
+        }
+        for alone in [&[][..], &[(10, 3)], &[(10, 3), (0, 0)]] {
+            assert_eq!(compare(alone), None);
+        }
     }
 
     #[test]
-    fn a_path_is_told_apart_by_those_that_it_is_divided_from() {
-        let found = compare(&[(100, 10), (100, 10), (100, 1), (100, 0)]).unwrap();
-        assert_eq!(found.worse, [0, 1]);
-        let each: Vec<f64> = found.each.iter().flatten().copied().collect();
-        assert!(found.tells() && each.iter().all(|p| *p < 0.05), "{found:?}");
+    fn a_dead_path_does_not_hide_one_that_fails_now_and_then() {
+        let found = compare(&[(100, 0), (100, 12), (100, 100), (100, 0)]).unwrap();
+        let steps: Vec<_> = found.steps.iter().map(|step| &step.worse[..]).collect();
+        assert_eq!(steps, [&[2][..], &[1]]);
+        assert!(found.steps.iter().all(Step::tells), "{found:?}");
+        let few = compare(&[(10, 0), (10, 1), (10, 10), (10, 0)]).unwrap();
+        assert_eq!(few.steps.len(), 2);
+        assert!(few.steps[0].tells() && !few.steps[1].tells());
+        assert!(few.steps[1].enough > Some(20), "{few:?}");
+        // What chance may have done to a path is not read as its own fault.
+        assert!(
+            few.each[1] > Some(0.5) && few.each[2] < Some(0.001),
+            "{few:?}"
+        );
     }
 
     #[test]
@@ -222,7 +251,8 @@ mod tests {
                 .filter(|_| {
                     let path = |_| (60, (0..60).filter(|_| chance() < 0.2).count() as u64);
                     let paths: Vec<_> = (0..paths).map(path).collect();
-                    compare(&paths).is_some_and(|found| found.tells())
+                    let found = compare(&paths).unwrap();
+                    found.steps.first().is_some_and(Step::tells)
                 })
                 .count();
             assert!(alarms <= 28, "{paths}: {alarms} of 400");

@@ -13,7 +13,7 @@
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`paths`], `compare` | the ways to the server, and whether one fails more than the others |
+//! | [`paths`], [`path_summary`], [`compare`], `by_path` | the ways to the server, what came over each, and whether one fails more than the others |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
@@ -22,9 +22,10 @@ mod args;
 mod argv;
 pub mod attempt;
 pub mod burst;
+mod by_path;
 pub mod certificate;
 pub mod checks;
-mod compare;
+pub mod compare;
 pub mod connect;
 pub mod details;
 pub mod exchange;
@@ -33,6 +34,7 @@ mod extra_opts;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+pub mod path_summary;
 pub mod paths;
 pub mod pattern;
 pub mod plan;
