@@ -62,6 +62,14 @@ pub fn headline(plan: &Plan, summary: &Summary) -> String {
     format!("{}: {verdict}", parts.join(", "))
 }
 
+/// The one path, where it was named: ` via proxy1 (192.0.2.9)`.
+pub fn only(plan: &Plan) -> String {
+    match &plan.paths[..] {
+        [path] if plan.ways != Ways::One => format!(" via {}", full_name(path)),
+        _ => String::new(),
+    }
+}
+
 /// `0 of 150 via proxy0 and direct`
 fn good(plan: &Plan, summary: &Summary) -> Option<String> {
     let (names, attempts): (Vec<_>, Vec<_>) = both(plan, summary)

@@ -172,6 +172,7 @@ fn named(text: &str, usual: &Target, fitting: impl Fn(&IpAddr) -> bool) -> anyho
         "--via {text}: a socket in the file system cannot be a path, give an address"
     );
     let (address, port) = host_and_port(place)
+        .filter(|(address, _)| !address.contains(':') || address.parse::<IpAddr>().is_ok())
         .with_context(|| format!("--via {text}: '{place}' is no ADDRESS, nor ADDRESS:PORT"))?;
     ensure!(port != Some(0), "--via {text}: there is no port 0");
     if let Ok(literal) = address.parse() {
@@ -263,4 +264,139 @@ fn mixed(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Args, OnRedirect};
+    use super::*;
+    use crate::plugin::options;
+
+    fn plan(line: &str) -> Plan {
+        let words = ["check_http_retry"].into_iter().chain(line.split(' '));
+        let args: Args = options::parse("HTTP", words.map(Into::into)).unwrap();
+        Plan::try_from(&args).unwrap()
+    }
+
+    #[test]
+    fn a_path_has_its_address_and_port_and_the_servers_name() {
+        for (line, address, port, host, server, shown) in [
+            (
+                "-H a.test --via p=192.0.2.9",
+                "192.0.2.9",
+                80,
+                Some("a.test"),
+                "a.test",
+                "192.0.2.9",
+            ),
+            (
+                "-H a.test -S --via p=[::1]:8443",
+                "::1",
+                8443,
+                Some("a.test"),
+                "a.test",
+                "[::1]:8443",
+            ),
+            (
+                "-I a.test -p 81 --via p=::1",
+                "::1",
+                81,
+                None,
+                "a.test",
+                "::1",
+            ),
+            (
+                "-H a.test:8080 --via p=b.test:81",
+                "b.test",
+                81,
+                Some("a.test:8080"),
+                "a.test",
+                "b.test:81",
+            ),
+            (
+                "-H a.test -I 192.0.2.1 --via p",
+                "192.0.2.1",
+                80,
+                Some("a.test"),
+                "a.test",
+                "192.0.2.1",
+            ),
+        ] {
+            let plan = plan(line);
+            let [path] = &plan.paths[..] else {
+                panic!("{line}");
+            };
+            let target = &path.target;
+            assert_eq!((&*path.name, &*path.address), ("p", shown), "{line}");
+            assert_eq!((&*target.address, target.port), (address, port), "{line}");
+            assert_eq!(target.host_header().as_deref(), host, "{line}");
+            assert_eq!(target.server_name(), server, "{line}");
+        }
+    }
+
+    #[test]
+    fn redirects_to_the_server_stay_on_the_path_and_others_leave_it() {
+        let plan = plan("-H a.test --via p=192.0.2.9:8080 --via usual");
+        let go = |at: usize, location| {
+            let path: &Path = &plan.paths[at];
+            let next = path.target.redirected(location, OnRedirect::Follow);
+            let next = path.keep(next.unwrap());
+            format!("{}:{} {}", next.address, next.port, next.url())
+        };
+        for (location, there) in [
+            ("/x", "192.0.2.9:8080 http://a.test:8080/x"),
+            ("http://a.test/x", "192.0.2.9:8080 http://a.test:8080/x"),
+            ("http://A.TEST:81/x", "192.0.2.9:81 http://A.TEST:81/x"),
+            ("https://a.test/x", "192.0.2.9:443 https://a.test:443/x"),
+            ("http://b.test/x", "b.test:80 http://b.test:80/x"),
+        ] {
+            assert_eq!(go(0, location), there, "{location}");
+        }
+        let usual = go(1, "https://a.test/x");
+        assert_eq!(usual, "a.test:443 https://a.test:443/x");
+    }
+
+    #[test]
+    fn rounds_are_whole_and_no_order_is_preferred() {
+        let plan = plan("-H a --via p --via q --via r");
+        let mut first = [0; 3];
+        let mut pairs = [[0; 3]; 3];
+        for round in 0..3000_u64 {
+            let order = [0, 1, 2].map(|turn| plan.path_of(3 * round + turn, 7));
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+            first[order[0]] += 1;
+            pairs[order[0]][order[1]] += 1;
+        }
+        assert!(first.iter().all(|n| (900..1100).contains(n)), "{first:?}");
+        for (one, others) in pairs.iter().enumerate() {
+            for (other, n) in others.iter().enumerate() {
+                let expected = if one == other { 0..1 } else { 420..580 };
+                assert!(expected.contains(n), "{pairs:?}");
+            }
+        }
+        // Another run has another order.
+        let order = |run| (0..30).map(|n| plan.path_of(n, run)).collect::<Vec<_>>();
+        assert_ne!(order(1), order(2));
+    }
+
+    #[test]
+    fn addresses_are_sorted_and_neither_doubled_nor_without_end() {
+        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let mut few = plan("-H a.test --all-addresses");
+        few.set_addresses(vec![ip(9), "::1".parse().unwrap(), ip(3), ip(9)]);
+        let names: Vec<_> = few.paths.iter().map(|path| &*path.name).collect();
+        assert_eq!(names, ["192.0.2.3", "192.0.2.9", "::1"]);
+        assert_eq!(few.paths[2].target.server_name(), "a.test");
+        assert_eq!((few.probes(), few.left_out), (Some(30), 0));
+
+        let mut many = plan("-H a.test --all-addresses");
+        many.set_addresses((0..100).map(ip).collect());
+        assert_eq!((many.paths.len(), many.left_out), (64, 36));
+
+        let mut other = plan("-H a.test --all-addresses -6");
+        other.set_addresses(vec![ip(1)]);
+        assert_eq!((&*other.paths[0].name, other.paths.len()), ("a.test", 1));
+    }
 }

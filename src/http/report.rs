@@ -84,7 +84,13 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
         let _ = match summary.failed {
             0 => write!(line, ", {}", good(plan, summary)),
             _ if plan.paths.len() > 1 => write!(line, " - {}", by_path::headline(plan, summary)),
-            _ => write!(line, " - {}, {}", failed_of(summary), summary.verdict()),
+            _ => write!(
+                line,
+                " - {}{}, {}",
+                failed_of(summary),
+                by_path::only(plan),
+                summary.verdict()
+            ),
         };
     }
     if let Some(end) = summary.end {
