@@ -13,8 +13,9 @@ use tokio::time::{sleep, sleep_until};
 use super::attempt::Prober;
 use super::pace::Pace;
 use super::paths::{self, Ways};
-use super::plan::{Plan, run_number};
+use super::plan::Plan;
 use super::summary::{Summary, Tally};
+use super::turns::run_number;
 use crate::plugin::{End, Run};
 
 /// The most threads that ask for addresses at the same time: the system's resolver blocks.

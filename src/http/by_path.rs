@@ -7,10 +7,9 @@ use super::path_summary::PathSummary;
 use super::paths::{Path, Ways};
 use super::plan::Plan;
 use super::probe::{Kind, Probe};
-use super::report::{millis, percent, rate_text};
+use super::report::{percent, rate_text};
 use super::summary::Summary;
-use crate::plugin::clean::label;
-use crate::plugin::{Finding, Metric, Report};
+use crate::plugin::Finding;
 use crate::stats::wilson;
 
 /// How many names, or groups of paths, stand in one line.
@@ -20,7 +19,7 @@ const LISTED: usize = 4;
 const FINDINGS: usize = 8;
 
 /// The paths of a run with what came over them.
-fn both<'a>(
+pub(super) fn both<'a>(
     plan: &'a Plan,
     summary: &'a Summary,
 ) -> impl Iterator<Item = (&'a Path, &'a PathSummary)> {
@@ -28,7 +27,7 @@ fn both<'a>(
 }
 
 /// `3 of 150 via proxy1 (192.0.2.9), 0 of 150 via proxy0 and direct: proxy1 intermittent, but it may be chance (p 0.11): …`
-pub fn headline(plan: &Plan, summary: &Summary) -> String {
+pub(super) fn headline(plan: &Plan, summary: &Summary) -> String {
     let mut failing: Vec<_> = both(plan, summary).filter(|(_, s)| s.failed > 0).collect();
     failing.sort_by(|(_, one), (_, other)| {
         let share = |s: &PathSummary| s.failed as f64 / s.attempts as f64;
@@ -63,7 +62,7 @@ pub fn headline(plan: &Plan, summary: &Summary) -> String {
 }
 
 /// The one path, where it was named: ` via proxy1 (192.0.2.9)`.
-pub fn only(plan: &Plan) -> String {
+pub(super) fn only(plan: &Plan) -> String {
     match &plan.paths[..] {
         [path] if plan.ways != Ways::One => format!(" via {}", full_name(path)),
         _ => String::new(),
@@ -153,7 +152,7 @@ fn full_name(path: &Path) -> String {
 }
 
 /// `a, b and c`
-fn list(names: &[String]) -> String {
+pub(super) fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [one] => one.clone(),
@@ -169,7 +168,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// `p 0.0012`, with two digits that say something.
-pub fn p_text(p: f64) -> String {
+pub(super) fn p_text(p: f64) -> String {
     if p < 0.001 {
         return "p < 0.001".to_owned();
     }
@@ -200,7 +199,7 @@ fn rounded(number: u64) -> String {
 }
 
 /// A finding for each path that fails, those that are down first.
-pub fn findings(plan: &Plan, summary: &Summary) -> Vec<Finding> {
+pub(super) fn findings(plan: &Plan, summary: &Summary) -> Vec<Finding> {
     let mut failing: Vec<_> = both(plan, summary).filter(|(_, s)| s.failed > 0).collect();
     failing.sort_by_key(|(_, s)| !s.is_down());
     failing
@@ -238,7 +237,7 @@ fn finding_text(summary: &Summary, path: &Path, s: &PathSummary) -> String {
     )
 }
 
-fn kinds(s: &PathSummary) -> String {
+pub(super) fn kinds(s: &PathSummary) -> String {
     let kinds = s.kinds.iter();
     let kinds: Vec<_> = kinds
         .map(|(kind, count)| format!("{count} {}", kind.name()))
@@ -268,133 +267,8 @@ fn advice(plan: &Plan, s: &PathSummary) -> &'static str {
     }
 }
 
-/// The numbers of the paths.
-pub fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
-    if plan.ways == Ways::One {
-        return Vec::new();
-    }
-    let count = |wanted: &str| {
-        let paths = summary.paths.iter();
-        paths.filter(|s| s.verdict() == wanted).count() as u64
-    };
-    let mut metrics = vec![
-        Metric::count("paths", plan.paths.len() as u64),
-        Metric::count("paths_down", count("down")),
-        Metric::count("paths_intermittent", count("intermittent")),
-    ];
-    let names = plan.paths.iter().map(|path| &*path.name);
-    for (label, s) in labels(names).into_iter().zip(&summary.paths) {
-        let attempts = s.attempts as f64;
-        let limit = |limit: Option<crate::plugin::Limit>| limit.map(|l| l.as_count(attempts));
-        metrics.push(
-            Metric::count(label, s.failed)
-                .limits(limit(plan.failures.warning), limit(plan.failures.critical))
-                .max(attempts),
-        );
-    }
-    metrics
-}
-
-/// A label for each name: what it may not hold is replaced, and what is the same then gets a number.
-fn labels<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let plain: Vec<_> = names
-        .map(|name| format!("failed_{}", label(name)))
-        .collect();
-    let mut taken: BTreeSet<String> = plain.iter().cloned().collect();
-    let mut given = BTreeSet::new();
-    let unique = |plain: &String| {
-        if given.insert(plain.clone()) {
-            return plain.clone();
-        }
-        let numbered = (2_usize..).map(|number| format!("{plain}_{number}"));
-        // There are endlessly many numbers, and few names.
-        let free = numbered.into_iter().find(|label| !taken.contains(label));
-        let free = free.unwrap_or_default();
-        taken.insert(free.clone());
-        free
-    };
-    plain.iter().map(unique).collect()
-}
-
-/// The table of paths, and what there is to say on how they were found.
-pub fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
-    if plan.ways == Ways::One {
-        return;
-    }
-    if plan.left_out > 0 {
-        let text = format!("{} more addresses are left out", plan.left_out);
-        report.line(0, text);
-    }
-    if plan.ways == Ways::Addresses && plan.paths.len() == 1 {
-        report.line(1, "there is one address alone: nothing to compare it with");
-    }
-    for line in table(plan, summary) {
-        report.line(1, line);
-    }
-    for step in summary.comparison.iter().flat_map(|found| &found.steps) {
-        report.line(1, comparison(plan, step));
-    }
-}
-
-fn table(plan: &Plan, summary: &Summary) -> Vec<String> {
-    let head = [
-        "path",
-        "address",
-        "probes",
-        "failed",
-        "rate (95 %)",
-        "p50 ms",
-        "kinds",
-    ];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(both(plan, summary).map(|(path, s)| {
-        [
-            path.name.clone(),
-            path.address.clone(),
-            s.attempts.to_string(),
-            s.failed.to_string(),
-            s.rate.as_ref().map_or(String::new(), |rate| {
-                let [estimate, low, high] = [rate.estimate, rate.low, rate.high].map(percent);
-                format!("{estimate} % ({low}-{high})")
-            }),
-            s.p50.map_or(String::new(), millis),
-            kinds(s),
-        ]
-    }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<_> = (0..head.len())
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    let line = |row: &[String; 7]| {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(column, (cell, width))| match column {
-                2 | 3 | 5 => format!("{cell:>width$}"),
-                _ => format!("{cell:<width$}"),
-            })
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
-fn comparison(plan: &Plan, step: &Step) -> String {
-    let names: Vec<_> = step
-        .worse
-        .iter()
-        .map(|at| plan.paths[*at].name.clone())
-        .collect();
-    let p = p_text(step.p_value);
-    format!(
-        "{} against those that fail less: {p} (Fisher's exact test, corrected for the ways to divide the paths)",
-        list(&names)
-    )
-}
-
 /// A line on a probe, with the path that it took.
-pub fn with_path(plan: &Plan, probe: &Probe, line: String) -> String {
+pub(super) fn with_path(plan: &Plan, probe: &Probe, line: String) -> String {
     if plan.paths.len() > 1 {
         format!("{line} via {}", plan.paths[probe.path].name)
     } else {
@@ -403,7 +277,7 @@ pub fn with_path(plan: &Plan, probe: &Probe, line: String) -> String {
 }
 
 /// What each path alone rules out, where none has failed.
-pub fn ruled_out(plan: &Plan, summary: &Summary) -> String {
+pub(super) fn ruled_out(plan: &Plan, summary: &Summary) -> String {
     let attempts = summary.paths.iter().map(|s| s.attempts).min().unwrap_or(0);
     match wilson(0, attempts).filter(|_| plan.paths.len() > 1) {
         Some(rate) => format!(", over {} alone above {} %", each(plan), percent(rate.high)),
@@ -414,26 +288,6 @@ pub fn ruled_out(plan: &Plan, summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_stay_apart_when_names_do_not() {
-        for (names, expected) in [
-            (
-                &["proxy0", "proxy1", "direct"][..],
-                &["proxy0", "proxy1", "direct"][..],
-            ),
-            (
-                &["a.b", "a_b", "a b", "a_b_2"],
-                &["a_b", "a_b_3", "a_b_4", "a_b_2"],
-            ),
-            (&["192.0.2.9", "2001:db8::1"], &["192_0_2_9", "2001_db8__1"]),
-            (&["ä", "ö"], &["_", "__2"]),
-            (&["x|y=1;'z'", "rate"], &["x_y_1__z_", "rate"]),
-        ] {
-            let expected: Vec<_> = expected.iter().map(|end| format!("failed_{end}")).collect();
-            assert_eq!(labels(names.iter().copied()), expected);
-        }
-    }
 
     #[test]
     fn chance_has_the_digits_that_say_something() {

@@ -1,4 +1,4 @@
-//! The ways to one server: which there are, which one a probe takes, and that redirects stay on it.
+//! The ways to one server: which there are, and that redirects stay on them.
 
 use std::net::IpAddr;
 
@@ -237,33 +237,11 @@ impl Plan {
         self.paths = found.into_iter().map(path).collect();
     }
 
-    /// The path of a probe. Each round of probes takes each path once, so that a burst of failures hits all alike, and in
-    /// an order of its own: a server that fails every second request, or a proxy that takes its backends in turn, must
-    /// not fall into step with it.
-    pub fn path_of(&self, number: u64, run_number: u64) -> usize {
-        let count = self.paths.len();
-        if count < 2 {
-            return 0;
-        }
-        let (round, turn) = (number / count as u64, number % count as u64);
-        let mut order: Vec<usize> = (0..count).collect();
-        let mut state = run_number ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for last in (1..count).rev() {
-            state = mixed(state);
-            // The remainder is no larger than `last`.
-            let chosen = usize::try_from(state % (last as u64 + 1)).unwrap_or(0);
-            order.swap(chosen, last);
-        }
-        usize::try_from(turn).map_or(0, |turn| order[turn])
+    /// How many probes there are at most, over all paths.
+    pub fn probes(&self) -> Option<u64> {
+        let paths = self.paths.len() as u64;
+        Some(self.pace.attempts?.saturating_mul(paths))
     }
-}
-
-/// The next number of `SplitMix64`, which looks like chance whatever it begins with.
-fn mixed(state: u64) -> u64 {
-    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
 }
 
 #[cfg(test)]
@@ -354,31 +332,6 @@ mod tests {
         }
         let usual = go(1, "https://a.test/x");
         assert_eq!(usual, "a.test:443 https://a.test:443/x");
-    }
-
-    #[test]
-    fn rounds_are_whole_and_no_order_is_preferred() {
-        let plan = plan("-H a --via p --via q --via r");
-        let mut first = [0; 3];
-        let mut pairs = [[0; 3]; 3];
-        for round in 0..3000_u64 {
-            let order = [0, 1, 2].map(|turn| plan.path_of(3 * round + turn, 7));
-            let mut sorted = order;
-            sorted.sort_unstable();
-            assert_eq!(sorted, [0, 1, 2]);
-            first[order[0]] += 1;
-            pairs[order[0]][order[1]] += 1;
-        }
-        assert!(first.iter().all(|n| (900..1100).contains(n)), "{first:?}");
-        for (one, others) in pairs.iter().enumerate() {
-            for (other, n) in others.iter().enumerate() {
-                let expected = if one == other { 0..1 } else { 420..580 };
-                assert!(expected.contains(n), "{pairs:?}");
-            }
-        }
-        // Another run has another order.
-        let order = |run| (0..30).map(|n| plan.path_of(n, run)).collect::<Vec<_>>();
-        assert_ne!(order(1), order(2));
     }
 
     #[test]

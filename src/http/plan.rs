@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hyper::header::HeaderValue;
-use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
@@ -153,12 +152,6 @@ impl Plan {
     /// Whether the certificates that a server shows matter.
     pub fn shows_chain(&self) -> bool {
         self.certificate.is_some() || self.tls.trust.is_some()
-    }
-
-    /// How many probes there are at most, over all paths.
-    pub fn probes(&self) -> Option<u64> {
-        let paths = self.paths.len() as u64;
-        Some(self.pace.attempts?.saturating_mul(paths))
     }
 }
 
@@ -408,16 +401,6 @@ fn tls_versions(text: &str) -> anyhow::Result<Vec<&'static SupportedProtocolVers
         }
         _ => bail!("-S{text}: give 1.2 or 1.3, with + to allow newer versions as well"),
     }
-}
-
-/// A number for this run that no other has, to begin its request ids with.
-pub fn run_number() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds its hashing from the kernel's random numbers, once for each process; the time tells
-    // the rounds of a loop apart.
-    let mut hasher = std::hash::RandomState::new().build_hasher();
-    hasher.write_i128(Timestamp::now().as_nanosecond());
-    hasher.finish()
 }
 
 #[cfg(test)]

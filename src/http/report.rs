@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::by_path;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use super::shown::{chain, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
+use super::{by_path, path_numbers};
 use crate::plugin::clean::clean_cut;
 use crate::plugin::metric::plain;
 use crate::plugin::report::local_time;
@@ -193,7 +193,7 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
         let metric = seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95));
         metrics.push(metric.limits(limits.warning, limits.critical));
     }
-    metrics.extend(by_path::metrics(plan, summary));
+    metrics.extend(path_numbers::metrics(plan, summary));
     metrics
 }
 
@@ -344,7 +344,7 @@ fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
             ),
         );
     }
-    by_path::lines(report, plan, summary);
+    path_numbers::lines(report, plan, summary);
     if let Some(l) = &summary.latency {
         report.line(
             1,
