@@ -346,7 +346,7 @@ pub struct Args {
     #[command(flatten)]
     pub pace: PaceArgs,
 
-    /// The failed probes, a count or a share with %, above which the state is WARNING
+    /// The failed probes, in all or over any path, a count or a share with %, above which the state is WARNING
     #[arg(
         long,
         value_name = "RANGE",

@@ -16,7 +16,7 @@ use crate::stats::wilson;
 const LISTED: usize = 4;
 
 /// How many paths have a finding of their own.
-const FINDINGS: usize = 8;
+pub(super) const FINDINGS: usize = 8;
 
 /// The paths of a run with what came over them.
 pub(super) fn both<'a>(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::by_path::{both, kinds, list, p_text};
+use super::by_path::{FINDINGS, both, kinds, list, p_text};
 use super::compare::Step;
 use super::paths::Ways;
 use super::plan::Plan;
@@ -66,6 +66,11 @@ pub(super) fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
     }
     if plan.left_out > 0 {
         let text = format!("{} more addresses are left out", plan.left_out);
+        report.line(0, text);
+    }
+    let failing = summary.paths.iter().filter(|s| s.failed > 0).count();
+    if failing > FINDINGS {
+        let text = format!("{} more paths fail: -v lists them", failing - FINDINGS);
         report.line(0, text);
     }
     if plan.ways == Ways::Addresses && plan.paths.len() == 1 {

@@ -27,6 +27,7 @@ struct Shared {
     addresses: Mutex<Vec<IpAddr>>,
     /// Questions for A records so far: one for each look-up.
     asked: AtomicU32,
+    silent: AtomicBool,
     over: AtomicBool,
 }
 
@@ -49,6 +50,7 @@ impl Names {
         let shared = Arc::new(Shared {
             addresses: Mutex::new(addresses.to_vec()),
             asked: AtomicU32::new(0),
+            silent: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
         let thread = std::thread::spawn({
@@ -66,6 +68,11 @@ impl Names {
     pub fn change(&self, addresses: &[IpAddr]) {
         let known = self.shared.addresses.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+    }
+
+    /// From now on no question is answered.
+    pub fn fall_silent(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
     }
 
     /// How often the name was looked up.
@@ -90,6 +97,9 @@ fn serve(socket: &UdpSocket, name: &str, shared: &Shared) {
         let Ok((length, client)) = socket.recv_from(&mut question) else {
             continue;
         };
+        if shared.silent.load(Ordering::SeqCst) {
+            continue;
+        }
         let answer = answer(&question[..length], name, shared);
         let _: io::Result<usize> = socket.send_to(&answer.unwrap_or_default(), client);
     }

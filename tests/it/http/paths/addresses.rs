@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -99,10 +99,34 @@ fn a_name_that_cannot_be_looked_up_is_a_failure_as_ever() {
     }
     names.change(&[]);
     assert_eq!(run(NAME, "")["details"]["kinds"]["dns"], 2);
-    // More than can be compared.
-    let many: Vec<IpAddr> = (1..=70).map(|n| ip(&format!("127.0.2.{n}"))).collect();
-    names.change(&many[..20]);
-    assert_eq!(names_of(&run(NAME, "")).len(), 20);
+    names.fall_silent();
+    let begun = Instant::now();
+    let document = run(NAME, "-t 500ms");
+    assert_eq!(document["details"]["kinds"]["dns"], 2, "{document}");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn all_of_many_addresses_are_paths() {
+    let netns = Netns::new("many");
+    let many: Vec<IpAddr> = (1..=20).map(|n| ip(&format!("127.0.2.{n}"))).collect();
+    let _names = Names::start(&netns, NAME, &many);
+    let line = format!("-H {NAME} --all-addresses --attempts 1 --format json");
+    let document = outcome(&mut command(&netns, &line)).json();
+    let expected: Vec<_> = many.iter().map(ToString::to_string).collect();
+    assert_eq!(names_of(&document), expected);
+    // Nobody is there: all alike.
+    let summary = document["summary"].as_str().unwrap();
+    let end = "1 of 1 via 127.0.2.1, 127.0.2.2, 127.0.2.3 and 17 more: all 20 down";
+    assert!(summary.ends_with(end), "{summary}");
+    assert_eq!(document["findings"].as_array().unwrap().len(), 9);
+    let line = line.replace(" --format json", "");
+    let text = outcome(&mut command(&netns, &line)).text;
+    assert!(
+        text.contains("\n12 more paths fail: -v lists them\n"),
+        "{text}"
+    );
 }
 
 #[test]
