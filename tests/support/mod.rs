@@ -12,6 +12,7 @@ pub mod icinga;
 pub mod identity;
 pub mod incident;
 pub mod nagios;
+pub mod names;
 pub mod netns;
 pub mod nginx;
 pub mod oracle;

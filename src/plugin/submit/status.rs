@@ -98,8 +98,8 @@ impl Status {
         self.idle = true;
         if had_trouble {
             self.tell(format!(
-                "submitted to {target} again: {} results",
-                self.caught_up
+                "submitted to {target} again: {}",
+                results(self.caught_up)
             ));
         }
     }
