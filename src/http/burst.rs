@@ -51,12 +51,13 @@ pub fn run(mut plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> 
 async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
-    let mut schedule = Schedule::new(Pace {
+    let pace = Pace {
         attempts: prober.plan().probes(),
         ..prober.plan().pace
-    });
+    };
+    let mut schedule = Schedule::new(pace);
+    let mut early = Early::new(run, pace);
     let mut flying = JoinSet::new();
-    let mut early = Early::new(run);
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));

@@ -16,15 +16,17 @@ const SOON: Duration = Duration::from_secs(1);
 /// Says once in a run that it went bad, where somebody listens (`--submit`).
 pub struct Early<'a> {
     run: &'a Run,
+    pace: Pace,
     began: Instant,
     over: bool,
 }
 
 impl<'a> Early<'a> {
-    /// For this run.
-    pub fn new(run: &'a Run) -> Self {
+    /// For a run at this pace.
+    pub fn new(run: &'a Run, pace: Pace) -> Self {
         Self {
             run,
+            pace,
             began: Instant::now(),
             over: !run.is_heard(),
         }
@@ -37,24 +39,35 @@ impl<'a> Early<'a> {
         }
         let (attempts, failed) = before.so_far();
         let (attempts, failed) = (attempts + 1, failed + 1);
-        let state = state(plan, failed, probe);
-        if state == State::Ok || left(&plan.pace, attempts, self.began.elapsed()) < SOON {
+        let state = state(plan, &self.pace, failed, probe);
+        if state == State::Ok || left(&self.pace, attempts, self.began.elapsed()) < SOON {
             return;
         }
         self.over = true;
-        self.run.tell_early(&word(state, attempts, failed, probe));
+        let via = match &plan.paths[..] {
+            [_] => String::new(),
+            paths => format!(" via {}", paths[probe.path].name),
+        };
+        let words = clean_cut(probe.headline(), WORDS_LIMIT);
+        let words = words.trim_end_matches('.');
+        let summary =
+            format!("{words}{via} - {failed} of {attempts} probes failed so far, the run goes on");
+        // Performance data is that of whole runs.
+        let mut report = Report::new(state, summary);
+        report.line(0, failure_line(probe));
+        self.run.tell_early(&report);
     }
 }
 
 /// What the run comes to even if all probes that are to come are good. A share of a number that is not known yet comes
 /// to nothing.
-fn state(plan: &Plan, failed: u64, probe: &Probe) -> State {
+fn state(plan: &Plan, pace: &Pace, failed: u64, probe: &Probe) -> State {
     if !plan.failures.any() {
         return probe.state;
     }
     let limits = [plan.failures.warning, plan.failures.critical];
     let by_share = limits.into_iter().flatten().any(|limit| limit.percent);
-    match planned(&plan.pace) {
+    match planned(pace) {
         None if by_share => State::Ok,
         planned => plan
             .failures
@@ -70,7 +83,11 @@ fn left(pace: &Pace, attempts: u64, elapsed: Duration) -> Duration {
         let left = u32::try_from(whole.saturating_sub(attempts)).unwrap_or(u32::MAX);
         each.saturating_mul(left)
     });
-    by_time.or(by_count).unwrap_or_default()
+    by_time
+        .into_iter()
+        .chain(by_count)
+        .min()
+        .unwrap_or_default()
 }
 
 /// How many probes a run has at the most.
@@ -82,18 +99,6 @@ fn planned(pace: &Pace) -> Option<f64> {
     pace.attempts
         .map(|attempts| attempts as f64)
         .or_else(by_time)
-}
-
-/// Performance data is that of whole runs: none here.
-fn word(state: State, attempts: u64, failed: u64, probe: &Probe) -> Report {
-    let words = clean_cut(probe.headline(), WORDS_LIMIT);
-    let words = words.trim_end_matches('.');
-    let mut report = Report::new(
-        state,
-        format!("{words} - {failed} of {attempts} probes failed so far, the run goes on"),
-    );
-    report.line(0, failure_line(probe));
-    report
 }
 
 #[cfg(test)]
@@ -115,6 +120,7 @@ mod tests {
             (pace(Some(10), None, 0), 10, 50, seconds(0)),
             (pace(None, Some(seconds(45)), 1000), 4, 4, seconds(41)),
             (pace(None, Some(seconds(45)), 0), 4, 50, seconds(0)),
+            (pace(Some(5), Some(seconds(45)), 0), 4, 4, seconds(1)),
         ] {
             assert_eq!(
                 left(&pace, attempts, seconds(elapsed)),

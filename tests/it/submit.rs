@@ -1,6 +1,7 @@
 //! `--submit` against a real Icinga 2: the shipped passive service, a user with the rights that the docs name, and
 //! everything that can go wrong on the way.
 
+mod examples;
 mod lab;
 mod refusals;
 
@@ -284,7 +285,6 @@ fn a_loop_ends_in_time_with_an_icinga_that_is_silent_and_leaves_the_rest_in_the_
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(
         outcome
             .text

@@ -7,7 +7,7 @@ use crate::plugin::options::parse_positive_duration;
 
 /// Where results go as passive check results, and how. They are for command lines: a check that Icinga itself starts
 /// has its result there already.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Passive results (Icinga 2 API)")]
 pub struct SubmitArgs {
     /// Send each result to this Icinga 2, as in https://icinga.example.org:5665

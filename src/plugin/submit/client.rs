@@ -1,4 +1,4 @@
-//! The two requests to the Icinga 2 API: a passive check result, and what Icinga's last result of the service is.
+//! The two requests to the Icinga 2 API: a passive check result, and what Icinga has of the service.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -24,8 +24,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Icinga closes idle connections after ten seconds.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// The most that is read of a reply: the last result of a service with its output is the longest.
-const REPLY_LIMIT: usize = 1 << 20;
+/// The most that is read of a reply: what is wanted is shorter than a kibibyte.
+const REPLY_LIMIT: usize = 64 * 1024;
 
 /// Times closer than this are the same one: they went through decimals and back.
 const SAME: i64 = 500;
@@ -54,26 +54,32 @@ pub enum Answer {
     TooOld,
 }
 
-/// Icinga's last result of the service.
+/// What Icinga keeps of the service's results: when the last one of each state was over, in microseconds since 1970, 0
+/// for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Last {
-    /// When it began, in microseconds since 1970; 0 for none yet.
-    pub start: i64,
-    /// When the last result of each state was over.
-    ends: [i64; 4],
-}
+pub struct Last([i64; 4]);
 
 impl Last {
-    /// Whether this result arrived; `None` if there is no telling.
+    /// Whether this result arrived; `None` if there is no telling. No two results of ours are over at the same time.
     pub fn has(&self, result: &Passive) -> Option<bool> {
-        let same = |one: i64, other: i64| (one - other).abs() < SAME;
-        let end = self.ends[usize::from(result.state).min(3)];
-        if same(self.start, result.start) || same(end, result.end) {
+        let end = self.0[usize::from(result.state).min(3)];
+        if same(end, result.end) {
             return Some(true);
         }
-        // Another one with the same state has taken its place, if it had one.
-        (end < result.end || self.start < result.start).then_some(false)
+        // A later one with the same state has taken its place, if it had one.
+        (end < result.end).then_some(false)
     }
+
+    /// When the last result was over: it began no later. Of our own it is known better, by their ends and beginnings.
+    pub fn began_by(&self, ours: [(i64, i64); 2]) -> i64 {
+        let latest = self.0.into_iter().max().unwrap_or_default();
+        let known = ours.into_iter().find(|(end, _)| same(*end, latest));
+        known.map_or(latest, |(_, start)| start)
+    }
+}
+
+fn same(one: i64, other: i64) -> bool {
+    (one - other).abs() < SAME
 }
 
 /// The way to the API.
@@ -119,10 +125,10 @@ impl Client {
             .push(&plan.service);
         let attributes =
             ["critical", "ok", "unknown", "warning"].map(|state| format!("last_state_{state}"));
+        // Not the result itself: a reply of more than a kibibyte leaves Icinga in two parts, the second one 40 ms later.
         object
             .query_pairs_mut()
-            .extend_pairs(attributes.iter().map(|name| ("attrs", name.as_str())))
-            .append_pair("attrs", "last_check_result");
+            .extend_pairs(attributes.iter().map(|name| ("attrs", name.as_str())));
         Ok(Self {
             http: builder
                 .build()
@@ -163,7 +169,7 @@ impl Client {
         }
     }
 
-    /// Asks for Icinga's last result.
+    /// Asks what Icinga has.
     pub async fn last(&self) -> Result<Last, Trouble> {
         let (status, reply) = self.talk(self.http.get(self.object.clone())).await?;
         let attributes = &reply["results"][0]["attrs"];
@@ -171,12 +177,8 @@ impl Client {
             let (code, words) = said(status, &reply);
             return Err(self.refused(code, &words));
         }
-        let ends = ["ok", "warning", "critical", "unknown"]
-            .map(|state| micros(&attributes[format!("last_state_{state}")]));
-        Ok(Last {
-            start: micros(&attributes["last_check_result"]["execution_start"]),
-            ends,
-        })
+        let end = |state: &str| micros(&attributes[format!("last_state_{state}")]);
+        Ok(Last(["ok", "warning", "critical", "unknown"].map(end)))
     }
 
     /// One request and its reply, of which no more than a limit is read.
@@ -197,7 +199,7 @@ impl Client {
             reply.extend_from_slice(&chunk);
             if reply.len() > REPLY_LIMIT {
                 return Err(Trouble {
-                    text: format!("the reply is longer than {} MiB", REPLY_LIMIT >> 20),
+                    text: format!("the reply is longer than {} KiB", REPLY_LIMIT >> 10),
                     advice: "look what answers there: it is no Icinga 2".to_owned(),
                     lasting: true,
                     ambiguous: true,
@@ -414,20 +416,24 @@ mod tests {
 
     #[test]
     fn a_result_is_known_by_its_times_even_behind_one_of_somebody_else() {
-        const S: i64 = 1_000_000;
-        let ours = result(2, 100 * S, 102 * S);
-        for (start, ends, has) in [
-            (0, [0; 4], Some(false)),
-            (100 * S, [0, 0, 102 * S, 0], Some(true)),
-            (100 * S + 1, [0, 0, 102 * S - 1, 0], Some(true)),
-            (90 * S, [0, 0, 91 * S, 0], Some(false)),
+        let ours = result(2, 100, 102_000_000);
+        for (ends, has, began) in [
+            ([50, 0, 0, 0], Some(false), 7),
+            ([0, 0, 102_000_000, 0], Some(true), 100),
+            ([0, 0, 102_000_001, 0], Some(true), 100),
+            ([0, 0, 91_000_000, 0], Some(false), 91_000_000),
             // A check of Icinga's own came later and found another state.
-            (200 * S, [0, 0, 102 * S, 200 * S], Some(true)),
-            (200 * S, [0, 0, 91 * S, 200 * S], Some(false)),
+            ([0, 0, 102_000_000, 200_000_000], Some(true), 200_000_000),
+            ([0, 0, 91_000_000, 200_000_000], Some(false), 200_000_000),
             // It found the same one: there is no telling.
-            (200 * S, [0, 0, 200 * S, 0], None),
+            ([0, 0, 200_000_000, 0], None, 200_000_000),
         ] {
-            assert_eq!(Last { start, ends }.has(&ours), has, "{start} {ends:?}");
+            assert_eq!(Last(ends).has(&ours), has, "{ends:?}");
+            assert_eq!(
+                Last(ends).began_by([(50, 7), (ours.end, ours.start)]),
+                began,
+                "{ends:?}"
+            );
         }
     }
 

@@ -138,9 +138,12 @@ impl Shared {
         let mut status = self.status();
         // An early word on a run and its result begin at the same time, and clocks are set back: Icinga throws away
         // what began earlier than what it has.
-        let start = started.as_microsecond().max(status.latest + APART);
-        let end = ended.as_microsecond().max(start);
-        status.latest = start;
+        let start = started.as_microsecond().max(status.latest.0 + APART);
+        let end = ended
+            .as_microsecond()
+            .max(start)
+            .max(status.latest.1 + APART);
+        status.latest = (start, end);
         status.idle = false;
         drop(status);
         let kept = self.queue.push(Passive {

@@ -44,10 +44,10 @@ pub struct Sender {
     doubt: Option<Name>,
     /// Sent, but they could not be removed.
     done: BTreeSet<Name>,
-    /// When Icinga's last result began, as far as is known, and since when.
+    /// By when Icinga's last result had begun, as far as is known, and since when.
     last: Option<(i64, Instant)>,
-    /// When the last one that was sent was over.
-    last_end: i64,
+    /// When the last one that was sent was over, and when it began.
+    ours: (i64, i64),
     /// Icinga does not let this user ask.
     mute: bool,
 }
@@ -63,7 +63,7 @@ impl Sender {
             doubt,
             done: BTreeSet::new(),
             last: None,
-            last_end: 0,
+            ours: (0, 0),
             mute: false,
         }
     }
@@ -164,16 +164,18 @@ impl Sender {
             let note = self.shared.status().note();
             match runtime.block_on(self.client.send(&result, &note)) {
                 Ok(Answer::Taken) => {
-                    if !note.is_empty() {
-                        self.shared.status().untold = 0;
+                    if self.confirm(runtime, name, &result)? {
+                        if !note.is_empty() {
+                            self.shared.status().untold = 0;
+                        }
+                        self.taken(name, &result);
+                        return Ok(());
                     }
-                    self.taken(name, &result);
-                    return Ok(());
                 }
                 Ok(Answer::TooOld) => {
                     // Without asking there is only a guess: that it began before now.
                     let began = match self.ask(runtime)? {
-                        Some(last) => last.start,
+                        Some(last) => self.learn(last, &result),
                         None => Timestamp::now().as_microsecond(),
                     };
                     self.last = Some((began, Instant::now()));
@@ -189,6 +191,32 @@ impl Sender {
         Err(own_trouble(
             "Icinga keeps having a newer result of the service".to_owned(),
         ))
+    }
+
+    /// Makes sure that Icinga has what it said it took: up to 2.14 it says so while it shuts down, too, and of what
+    /// began too early. Returns whether it has; if not, it has one that began later.
+    fn confirm(
+        &mut self,
+        runtime: &Runtime,
+        name: &Name,
+        result: &Passive,
+    ) -> Result<bool, Trouble> {
+        let last = match self.ask(runtime) {
+            Ok(Some(last)) => last,
+            Ok(None) => return Ok(true),
+            Err(trouble) => {
+                self.doubt = Some(name.clone());
+                return Err(trouble);
+            }
+        };
+        let began = self.learn(last, result);
+        match last.has(result) {
+            Some(false) if began > result.start => Ok(false),
+            Some(false) => Err(own_trouble(
+                "it took a result and has not got it: it may be shutting down".to_owned(),
+            )),
+            _ => Ok(true),
+        }
     }
 
     /// Finds out whether a result has arrived already, where there is doubt, and when Icinga's last one began.
@@ -214,7 +242,7 @@ impl Sender {
             std::thread::sleep(UNDER_WAY);
             last = self.ask(runtime)?.unwrap_or(last);
         }
-        self.last = Some((last.start, Instant::now()));
+        self.learn(last, result);
         let has = last.has(result);
         if doubtful && has.is_none() {
             self.shared.status().doubtful += 1;
@@ -223,6 +251,13 @@ impl Sender {
             self.doubt = None;
         }
         Ok(doubtful && has == Some(true))
+    }
+
+    /// Keeps by when Icinga's last result had begun, which may be this one.
+    fn learn(&mut self, last: Last, result: &Passive) -> i64 {
+        let began = last.began_by([self.ours, (result.end, result.start)]);
+        self.last = Some((began, Instant::now()));
+        began
     }
 
     /// Whether a result of somebody else's may have begun since this one did.
@@ -254,14 +289,14 @@ impl Sender {
             .last
             .map_or(0, |(start, _)| start.saturating_add(APART));
         let measured = result.start;
-        if measured >= earliest && result.end > self.last_end {
+        if measured >= earliest && result.end >= self.ours.0 + APART {
             return;
         }
         result.start = measured.max(earliest);
         result.end = result
             .end
             .max(result.start)
-            .max(self.last_end.saturating_add(APART));
+            .max(self.ours.0.saturating_add(APART));
         if result.start - measured > 1_000_000
             && let Ok(time) = Timestamp::from_microsecond(measured)
         {
@@ -275,9 +310,9 @@ impl Sender {
     }
 
     fn taken(&mut self, name: &Name, result: &Passive) {
-        let start = self.last.map_or(0, |(start, _)| start).max(result.start);
-        self.last = Some((start, Instant::now()));
-        self.last_end = self.last_end.max(result.end);
+        let began = self.last.map_or(0, |(began, _)| began);
+        self.last = Some((began.max(result.start), Instant::now()));
+        self.ours = (result.end, result.start);
         if self.doubt.as_ref() == Some(name) {
             self.doubt = None;
         }

@@ -23,8 +23,8 @@ const SUBMITTED: &str = "submitted to ";
 pub struct Status {
     /// How many results came in.
     pub arrived: u64,
-    /// When the last of them began, in microseconds since 1970.
-    pub latest: i64,
+    /// When the last of them began and was over, in microseconds since 1970.
+    pub latest: (i64, i64),
     /// Nothing waits.
     pub idle: bool,
     /// The process is about to end.

@@ -150,7 +150,7 @@ impl<'a> Lab<'a> {
     pub fn plugin(&self, site: &Site, words: &[&str]) -> Command {
         let mut command = self.submitting("check_http_retry");
         command
-            .args(["-I", "127.0.0.1", "-p", &site.server.port()])
+            .args(["-I", "127.0.0.1", "-p", &site.port()])
             .args(words);
         command
     }
@@ -237,6 +237,11 @@ impl Site {
     /// One whose status lines are numbered.
     pub fn numbered(netns: &Netns) -> Self {
         Self::start(netns, |number| page(&format!("200 n{number}"), "fine"))
+    }
+
+    /// Its port.
+    pub fn port(&self) -> String {
+        self.server.port()
     }
 
     /// How many requests came.

@@ -341,11 +341,11 @@ fn a_server_that_is_no_icinga_steers_nothing() {
     for (act, text) in [
         (
             Act::Send(page("200 OK", &"x".repeat(3 << 20))),
-            "the reply is longer than 1 MiB",
+            "the reply is longer than 64 KiB",
         ),
         (
             Act::SendForever(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b' '; 1 << 16]),
-            "the reply is longer than 1 MiB",
+            "the reply is longer than 64 KiB",
         ),
         (
             Act::SendForever(b"HTTP/1.1 200 OK\r\n".to_vec(), b"X-Y: z\r\n".to_vec()),
