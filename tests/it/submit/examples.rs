@@ -41,7 +41,8 @@ fn of_container(put_in: &[(&str, &str)]) -> Vec<String> {
     let mut words: Vec<_> = words.map(|word| format!("--{word}")).collect();
     for (start, value) in put_in {
         let word = words.iter_mut().find(|word| word.starts_with(start));
-        *word.unwrap_or_else(|| panic!("{start}")) = (*value).to_owned();
+        let word = word.unwrap_or_else(|| panic!("{start}"));
+        (*value).clone_into(word);
     }
     words
 }
