@@ -190,7 +190,7 @@ fn a_packed_page_is_looked_into_where_that_is_asked_for() {
     assert_eq!(with.metric("size"), Some(size));
     assert_eq!(
         server.seen()[0].header("accept-encoding"),
-        Some("deflate, gzip, br")
+        Some("deflate, gzip, br, zstd")
     );
     let without = run(&server, "-s world --attempts 1");
     assert_eq!(without.code, Some(2), "{}", without.text);
