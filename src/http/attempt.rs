@@ -13,6 +13,7 @@ use super::args::OnRedirect;
 use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
+use super::cookie_file::Cookies;
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
@@ -153,6 +154,7 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         let mut by_get = false;
+        let jar = plan.cookies.as_ref().map(Cookies::begin);
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
@@ -187,7 +189,11 @@ impl Prober {
                 request::make_get(&mut request);
             }
             plan.protocol.shape(&mut request, &target);
+            let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
             let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            if let (Some(jar), Some(server)) = (&jar, &server) {
+                jar.take(&received.reply, server, &target);
+            }
             let packed = if plan.protocol.enable_automatic_decompression {
                 unpack(&mut received.reply, plan.page.limit()).err()
             } else {

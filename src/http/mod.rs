@@ -10,6 +10,7 @@
 //! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
+//! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -24,6 +25,8 @@ pub mod burst;
 pub mod certificate;
 pub mod checks;
 pub mod connect;
+pub mod cookie_file;
+pub mod cookies;
 pub mod details;
 pub mod exchange;
 pub mod expect;
@@ -55,6 +58,7 @@ pub mod wire;
 pub use args::{Args, OnRedirect};
 
 use crate::plugin::{Plugin, Report, Run};
+use cookie_file::Cookies;
 use plan::Plan;
 
 /// The plugin.
@@ -67,6 +71,11 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let plan = Plan::try_from(args)?;
     let (prober, summary) = burst::run(plan, run)?;
-    let verdict = verdict::judge(prober.plan(), &summary);
-    Ok(report::render(prober.plan(), &summary, verdict))
+    let plan = prober.plan();
+    let verdict = verdict::judge(plan, &summary);
+    let mut report = report::render(plan, &summary, verdict);
+    if let Some(Err(error)) = plan.cookies.as_ref().map(Cookies::store) {
+        report.line(0, format!("{error:#}"));
+    }
+    Ok(report)
 }

@@ -12,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::cookie_file::Cookies;
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
@@ -55,6 +56,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How HTTP is spoken.
     pub protocol: ProtocolArgs,
+    /// The cookies that go with it.
+    pub cookies: Option<Cookies>,
     /// How bad it is to reach it.
     pub timeout_result: State,
     /// The proxy that requests go through.
@@ -213,6 +216,7 @@ impl TryFrom<&Args> for Plan {
             max_redirects: args.max_redirs,
             timeout,
             protocol: args.protocol.clone(),
+            cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
             proxy,
             proxy_authorization,

@@ -17,7 +17,7 @@ use crate::support::identity::{DAY, Identity};
 use crate::support::netns::Netns;
 use crate::support::plugin::project;
 
-const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
+pub const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
