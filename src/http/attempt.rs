@@ -17,6 +17,7 @@ use super::cookie_file::Cookies;
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
+use super::proxy::ProxyKind;
 use super::request;
 use super::target::Target;
 use super::tls;
@@ -34,6 +35,8 @@ pub struct Prober {
     run_number: u64,
     /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
+    /// The same for proxies that are spoken to over TLS.
+    proxy_tls: OnceLock<Result<TlsConnector, String>>,
 }
 
 /// What is known of a probe on its way, over all its exchanges.
@@ -65,6 +68,7 @@ impl Prober {
             plan,
             run_number,
             tls,
+            proxy_tls: OnceLock::new(),
         })
     }
 
@@ -158,7 +162,7 @@ impl Prober {
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
-            if plan.shows_chain() && course.chain.is_empty() {
+            if target.https && plan.shows_chain() && course.chain.is_empty() {
                 course.chain = certificate::chain(stream.certificates(), Timestamp::now());
             }
             if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
@@ -241,31 +245,28 @@ impl Prober {
     }
 
     fn means<'a>(&'a self, target: &'a Target, until: Option<Instant>) -> Result<Means<'a>, Miss> {
+        let tls = &self.plan.tls;
+        let proxy = self.plan.proxies.serving(target);
         Ok(Means {
             target,
             family: self.plan.family,
             source: &self.plan.source,
-            proxy: self
-                .plan
-                .proxy
-                .as_ref()
-                .filter(|proxy| proxy.serves(target)),
+            proxy,
             announce: self.plan.announce,
             tls: if target.https {
-                Some(self.tls()?)
+                Some(built(&self.tls, || tls::connector(tls))?)
             } else {
                 None
             },
+            proxy_tls: if proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Https) {
+                Some(built(&self.proxy_tls, || tls::to_proxy(tls))?)
+            } else {
+                None
+            },
+            trust: tls.trust.as_ref(),
             page: self.plan.page,
             until,
         })
-    }
-
-    fn tls(&self) -> Result<&TlsConnector, Miss> {
-        self.tls
-            .get_or_init(|| tls::connector(&self.plan.tls).map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| Miss::Host(error.clone()))
     }
 
     /// Where a redirect leads. An error is that it leads nowhere.
@@ -320,4 +321,14 @@ impl Prober {
         let words = format!("Socket timeout after {seconds} seconds");
         Judgement::final_word(self.plan.timeout_result, kind, words)
     }
+}
+
+/// What is built when it is first needed.
+fn built(
+    cell: &OnceLock<Result<TlsConnector, String>>,
+    build: impl FnOnce() -> anyhow::Result<TlsConnector>,
+) -> Result<&TlsConnector, Miss> {
+    cell.get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| Miss::Host(error.clone()))
 }

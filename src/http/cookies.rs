@@ -112,14 +112,13 @@ impl Cookie {
     /// Whether it can stand in a file and in a request.
     pub fn is_sound(&self) -> bool {
         let texts = [&self.domain, &self.path, &self.name, &self.value];
-        let control = |c: char| c.is_ascii_control();
-        !texts
+        let steers = texts
             .iter()
-            .any(|text| text.contains(control) || text.contains(';'))
-            && !self.domain.is_empty()
-            && !(self.name.is_empty() || self.name.contains('='))
-            && self.name.len() + self.value.len() <= LONGEST
-            && self.path.len() <= LONGEST_PATH
+            .any(|text| text.contains(|c: char| c.is_ascii_control()));
+        let divides = self.name.contains(['=', ';']) || self.value.contains(';');
+        let empty = self.domain.is_empty() || self.name.is_empty();
+        let long = self.name.len() + self.value.len() > LONGEST || self.path.len() > LONGEST_PATH;
+        !(steers || divides || empty || long)
     }
 
     /// Whether it is what its name promises.

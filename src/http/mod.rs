@@ -7,7 +7,7 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
-//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
+//! | [`proxy`], [`exempt`], [`tunnel`], [`socks`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
@@ -29,6 +29,7 @@ pub mod cookie_file;
 pub mod cookies;
 pub mod details;
 pub mod exchange;
+pub mod exempt;
 pub mod expect;
 mod extra_opts;
 pub mod http2;
@@ -44,6 +45,7 @@ pub mod report;
 pub mod request;
 pub mod secrets;
 mod shown;
+pub mod socks;
 pub mod source;
 pub mod summary;
 pub mod target;

@@ -18,7 +18,7 @@ use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
 use super::pattern;
 use super::protocol::ProtocolArgs;
-use super::proxy::{Proxy, is_connect};
+use super::proxy::{Proxies, is_connect};
 use super::request::Template;
 use super::secrets;
 use super::source::Source;
@@ -60,8 +60,8 @@ pub struct Plan {
     pub cookies: Option<Cookies>,
     /// How bad it is to reach it.
     pub timeout_result: State,
-    /// The proxy that requests go through.
-    pub proxy: Option<Proxy>,
+    /// The proxies that requests go through.
+    pub proxies: Proxies,
     /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
     pub proxy_authorization: Option<HeaderValue>,
     /// Whether connections begin with a header of the PROXY protocol.
@@ -171,18 +171,19 @@ impl TryFrom<&Args> for Plan {
             "--extra-opts cannot be abbreviated"
         );
         let request = Template::try_from(args)?;
-        let proxy = Proxy::from_args(args)?;
+        let proxies = Proxies::from_args(args)?;
         let target = target(args)?;
         anyhow::ensure!(
-            proxy.is_none() || !target.is_file(),
+            args.route.proxy_from_environment || proxies.is_empty() || !target.is_file(),
             "-I {}: a socket in the file system is not behind a proxy",
             target.address
         );
-        let proxy_authorization = match &proxy {
-            None => secrets::proxy_pair(args)?
+        let proxy_authorization = if proxies.is_empty() {
+            secrets::proxy_pair(args)?
                 .map(|pair| secrets::basic("-b", &pair))
-                .transpose()?,
-            Some(_) => None,
+                .transpose()?
+        } else {
+            None
         };
         request.build(&target, None)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
@@ -218,7 +219,7 @@ impl TryFrom<&Args> for Plan {
             protocol: args.protocol.clone(),
             cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
-            proxy,
+            proxies,
             proxy_authorization,
             announce: args.route.haproxy_protocol,
             source: Source::try_from(&args.source)?,

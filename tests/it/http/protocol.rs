@@ -1,7 +1,7 @@
 //! Versions of HTTP, and pages that come packed or in chunks.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 
 use super::{Act, FaultServer, GOOD, always, command, every, outcome, page, run};
 use crate::support::identity::Identity;
+use crate::support::proxy::{Speech, TestProxy, TlsFront};
 
 #[test]
 fn the_version_of_http_is_the_one_that_is_asked_for() {
@@ -163,6 +164,50 @@ fn http_2_is_spoken_where_the_server_has_it() {
         "{}",
         reset.text
     );
+}
+
+#[test]
+fn http_2_goes_through_a_tunnel() {
+    let server = SocketAddr::from(([127, 0, 0, 1], http2_server()));
+    let proxy = TestProxy::start(Speech::Connect, server);
+    let front = TlsFront::start(
+        Identity::self_signed("localhost").server(&[], None),
+        proxy.address,
+    );
+    let socks = TestProxy::start(Speech::Socks5(None), server);
+    for way in [
+        format!("-x http://{}", proxy.address),
+        format!("-x https://{}", front.address),
+        format!("-x socks5h://{}", socks.address),
+        format!("-I 127.0.0.1 -p {} -j CONNECT", proxy.address.port()),
+    ] {
+        let mut command = crate::support::plugin::plugin("check_http_retry");
+        command.args([
+            "-H",
+            "www.test",
+            "-S",
+            "--http-version",
+            "2",
+            "-k",
+            "X-One: 1",
+        ]);
+        command.args(["-b", "pu:pp", "-u", "/x", "-B", "--attempts", "2"]);
+        let outcome = outcome(command.args(way.split(' ')));
+        assert_eq!(outcome.code, Some(0), "{way}: {}", outcome.text);
+        for text in [
+            "HTTP OK: HTTP/2 200",
+            "\nGET https://www.test/x\n",
+            "\nx-one: 1\n",
+        ] {
+            assert!(outcome.text.contains(text), "{way}: {}", outcome.text);
+        }
+        assert!(
+            !outcome.text.contains("proxy-authorization"),
+            "{way}: {}",
+            outcome.text
+        );
+    }
+    assert!(proxy.asked()[0].starts_with("CONNECT www.test:443 HTTP/1.1\r\n"));
 }
 
 #[test]
