@@ -68,12 +68,11 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
             None => Ok(Stream::Unix(stream)),
         };
     }
-    let near = match means.proxy {
-        Some(proxy) => connect_through(proxy, means, trace).await?,
-        None => {
-            let target = means.target;
-            Near::Clear(connect(means, &target.address, target.port, trace).await?)
-        }
+    let near = if let Some(proxy) = means.proxy {
+        connect_through(proxy, means, trace).await?
+    } else {
+        let target = means.target;
+        Near::Clear(connect(means, &target.address, target.port, trace).await?)
     };
     match near {
         Near::Clear(mut stream) => {
