@@ -144,8 +144,7 @@ impl Tally {
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
-        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        if probe.kind.is_none() || probe.replied || probe.status.is_some() || waited {
+        if probe.kind.is_none() || probe.is_timed() {
             self.latency.add(probe.elapsed);
         }
         for (sample, phase) in self.phases.iter_mut().zip(probe.phases.in_order()) {

@@ -1,5 +1,6 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod beside;
 mod certificates;
 mod cookies;
 mod expectations;
