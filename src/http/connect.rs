@@ -18,7 +18,7 @@ use super::source::Source;
 use super::target::Target;
 use super::trace::{Stage, Trace};
 use super::tunnel::{self, Near};
-use super::verify::Trust;
+use super::verify::{self, Trust};
 use super::wire::{Stream, connect_tcp, tcp_socket};
 
 /// What an exchange needs beside its request.
@@ -142,7 +142,7 @@ async fn reach(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Nea
     let session = connector
         .connect(server_name(&itself, trace.remote), stream)
         .await
-        .map_err(|error| Miss::Server(Kind::Tls, no_session(&error)))?;
+        .map_err(|error| no_session(&error))?;
     if let Some(trust) = means.trust {
         let shown = session.get_ref().1.peer_certificates();
         trust.judge(shown.unwrap_or_default(), &itself)?;
@@ -308,7 +308,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
             trace.secured = Some(Instant::now());
             Ok(Box::new(stream))
         }
-        Err(error) => Err(Miss::Server(Kind::Tls, no_session(&error))),
+        Err(error) => Err(no_session(&error)),
     }
 }
 
@@ -321,12 +321,15 @@ fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'stati
     })
 }
 
-fn no_session(error: &io::Error) -> String {
+fn no_session(error: &io::Error) -> Miss {
+    if let Some(miss) = verify::beyond_us(error) {
+        return miss;
+    }
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
         _ => without_number(error),
     };
-    format!("Cannot make SSL connection. {why}")
+    Miss::Server(Kind::Tls, format!("Cannot make SSL connection. {why}"))
 }
 
 /// An error's text without the "(os error 111)" that the standard library adds.

@@ -240,6 +240,28 @@ fn a_packed_page_is_looked_into_where_that_is_asked_for() {
     let without = run(&server, "-s world --attempts 1");
     assert_eq!(without.code, Some(2), "{}", without.text);
 
+    let mut json = br#"{"status": "up", "queue": 7}"#.to_vec();
+    json.resize(100_000, b' ');
+    let server = always(reply("gzip", &pack(&json)));
+    for (arguments, code, words) in [
+        (
+            "--json-path $.status=up --json-critical $.queue=10",
+            0,
+            "HTTP OK",
+        ),
+        (
+            "--json-path $.status=down",
+            2,
+            "JSON $.status is \"up\", not down",
+        ),
+        ("--json-warning $.queue=5", 1, "JSON $.queue is 7"),
+    ] {
+        let arguments = format!("--enable-automatic-decompression {arguments} --attempts 1");
+        let outcome = run(&server, &arguments);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.text);
+        assert!(outcome.headline().contains(words), "{}", outcome.text);
+    }
+
     let broken = always(reply("gzip", b"hello"));
     let outcome = run(
         &broken,
