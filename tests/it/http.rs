@@ -7,6 +7,7 @@ mod expectations;
 mod extra_opts;
 mod json;
 mod kinds;
+mod names;
 mod protocol;
 mod proxies;
 mod replies;
