@@ -254,16 +254,8 @@ async fn resolve(
     port: u16,
     trace: &mut Trace,
 ) -> Result<Vec<IpAddr>, Miss> {
-    let ours = means.source.address;
-    let fits = |address: &IpAddr| {
-        let family = match means.family {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-        };
-        family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
-    };
-    let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
+    let literal = name.parse().ok();
+    let addresses: Vec<IpAddr> = if let Some(address) = literal {
         vec![address]
     } else {
         let found = tokio::net::lookup_host((name, port)).await;
@@ -273,14 +265,29 @@ async fn resolve(
             .map(|address| address.ip())
             .collect()
     };
-    let fitting: Vec<_> = addresses.into_iter().filter(fits).collect();
+    let fitting: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| fits(means.family, means.source, address))
+        .collect();
     if fitting.is_empty() {
-        return Err(Miss::Server(
-            Kind::Dns,
-            "Address family for hostname not supported".to_owned(),
-        ));
+        let words = match literal {
+            Some(_) => "Address family for hostname not supported".to_owned(),
+            None => format!("{name}: No address associated with hostname"),
+        };
+        return Err(Miss::Server(Kind::Dns, words));
     }
     Ok(fitting)
+}
+
+/// Whether an address is of the family to keep to, and of that of this host's end.
+pub fn fits(family: Family, source: &Source, address: &IpAddr) -> bool {
+    let family = match family {
+        Family::Any => true,
+        Family::V4 => address.is_ipv4(),
+        Family::V6 => address.is_ipv6(),
+    };
+    let ours = source.address;
+    family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
 }
 
 fn no_address(name: &str, error: &io::Error) -> Miss {
@@ -314,8 +321,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What a handshake calls a server. What cannot be a name is not sent as one; it has no other use there.
 fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'static> {
-    let host = target.host.as_ref().unwrap_or(&target.address);
-    ServerName::try_from(host.clone()).unwrap_or_else(|_| {
+    ServerName::try_from(target.server_name().to_owned()).unwrap_or_else(|_| {
         let address = remote.map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
         ServerName::IpAddress(address.into())
     })

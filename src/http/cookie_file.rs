@@ -125,7 +125,7 @@ fn host(headers: &HeaderMap, target: &Target) -> String {
     headers
         .get(HOST)
         .and_then(|value| Some(host_and_port(value.to_str().ok()?)?.0))
-        .unwrap_or_else(|| target.address.clone())
+        .unwrap_or_else(|| target.server_name().to_owned())
 }
 
 fn site<'a>(host: &'a str, target: &'a Target) -> Site<'a> {

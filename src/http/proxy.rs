@@ -252,7 +252,11 @@ impl Proxy {
 
     /// Whether requests to this server go through it.
     pub fn serves(&self, target: &Target) -> bool {
-        let names = [Some(&target.address), target.host.as_ref()];
+        let names = [
+            Some(&target.address),
+            target.host.as_ref(),
+            target.name.as_ref(),
+        ];
         !target.is_file()
             && !names
                 .into_iter()
@@ -275,6 +279,7 @@ impl Proxy {
         Target {
             https: self.kind == ProxyKind::Https,
             address: self.host.clone(),
+            name: None,
             port: self.port,
             host: Some(self.host.clone()),
             host_port: self.port,

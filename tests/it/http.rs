@@ -8,6 +8,7 @@ mod extra_opts;
 mod json;
 mod kinds;
 mod names;
+mod paths;
 mod protocol;
 mod proxies;
 mod replies;
