@@ -31,7 +31,7 @@ pub fn wilson(hits: u64, trials: u64) -> Option<Rate> {
     let z2 = Z95 * Z95;
     let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    let ruled_out = 1.0 - 0.05_f64.powf(1.0 / n);
+    let ruled_out = 1.0 - libm::pow(0.05, 1.0 / n);
     let low = if hits == 0 {
         0.0
     } else if hits == trials {
@@ -66,23 +66,23 @@ pub fn hypergeometric_tail(population: u64, marked: u64, drawn: u64, at_least: u
     let ln_choose = |n: u64, k: u64| ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k);
     let all = ln_choose(population, drawn);
     let chance =
-        |k: u64| (ln_choose(marked, k) + ln_choose(population - marked, drawn - k) - all).exp();
+        |k: u64| libm::exp(ln_choose(marked, k) + ln_choose(population - marked, drawn - k) - all);
     (at_least..=most).map(chance).sum::<f64>().min(1.0)
 }
 
 /// The logarithm of a factorial: exact for small numbers, then Stirling's series, whose error is below 1e-10 there.
 fn ln_factorial(n: u64) -> f64 {
     if n < 32 {
-        return (2..=n).map(|k| (k as f64).ln()).sum();
+        return (2..=n).map(|k| libm::log(k as f64)).sum();
     }
     let n = n as f64;
-    n * n.ln() - n + 0.5 * (2.0 * std::f64::consts::PI * n).ln() + 1.0 / (12.0 * n)
-        - 1.0 / (360.0 * n.powi(3))
+    n * libm::log(n) - n + 0.5 * libm::log(2.0 * std::f64::consts::PI * n) + 1.0 / (12.0 * n)
+        - 1.0 / (360.0 * n * n * n)
 }
 
 /// How many trials it takes to see at least one hit of a rate (0 to 1, exclusive) with 95 % confidence.
 pub fn trials_to_detect(rate: f64) -> u64 {
-    let trials = (0.05_f64.ln() / (-rate).ln_1p()).ceil();
+    let trials = (libm::log(0.05) / libm::log1p(-rate)).ceil();
     // Rates are checked before; a cast of a finite positive number saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let trials = trials as u64;
@@ -231,7 +231,7 @@ mod tests {
                 "{population} {marked} {drawn} {at_least}: {found}"
             );
         }
-        let sum: f64 = (2..=100_u64).map(|k| (k as f64).ln()).sum();
+        let sum: f64 = (2..=100_u64).map(|k| libm::log(k as f64)).sum();
         assert!((ln_factorial(100) - sum).abs() < 1e-9);
     }
 
