@@ -16,8 +16,10 @@
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
 //! | [`state_file`] | what a plugin remembers between two runs |
+//! | [`journal`] | what runs append to a file as they measure |
 
 pub mod clean;
+pub mod journal;
 pub mod metric;
 pub mod munin;
 pub mod openmetrics;
