@@ -17,6 +17,7 @@ use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -410,6 +411,10 @@ pub struct Args {
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
 
     #[command(flatten)]
     common: Common,

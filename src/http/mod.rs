@@ -14,6 +14,7 @@
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`record`] | one probe as a line of the journal |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -36,6 +37,7 @@ pub mod plan;
 pub mod probe;
 pub mod protocol;
 pub mod proxy;
+pub mod record;
 pub mod reply;
 pub mod report;
 pub mod request;
@@ -54,8 +56,9 @@ pub mod wire;
 
 pub use args::{Args, OnRedirect};
 
-use crate::plugin::{Plugin, Report, Run};
+use crate::plugin::{Arguments, Plugin, Report, Run};
 use plan::Plan;
+use record::Recorder;
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -66,7 +69,14 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let plan = Plan::try_from(args)?;
-    let (prober, summary) = burst::run(plan, run)?;
+    let series = args.common().series.clone();
+    let journal = args.journal.open();
+    let mut recorder = journal.map(|journal| Recorder::new(journal, series));
+    let (prober, summary) = burst::run(plan, run, recorder.as_mut())?;
     let verdict = verdict::judge(prober.plan(), &summary);
-    Ok(report::render(prober.plan(), &summary, verdict))
+    let mut report = report::render(prober.plan(), &summary, verdict);
+    if let Some(recorder) = &recorder {
+        recorder.journal().tell(&mut report);
+    }
+    Ok(report)
 }
