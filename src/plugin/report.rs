@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::clean::{clean, cut};
 use super::options::{Common, Format};
+use super::window::Ticks;
 use super::{Metric, Names, Run, State, munin, openmetrics};
 
 /// The longest line of text. Icinga Web shows 1000 characters of an output in its lists.
@@ -40,6 +41,8 @@ pub struct Progress {
     pub failed: u64,
     /// What came last, in a few words.
     pub last: String,
+    /// When the results came.
+    pub ticks: Ticks,
 }
 
 /// What a plugin has to say. Any text in it is cleaned when it is printed; nothing has to be cleaned before.
