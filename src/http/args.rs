@@ -10,6 +10,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use super::argv;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
 use super::protocol::ProtocolArgs;
@@ -415,6 +416,10 @@ pub struct Args {
     /// Where probes are written down.
     #[command(flatten)]
     pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

@@ -14,7 +14,7 @@
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
-//! | [`record`] | one probe as a line of the journal |
+//! | [`record`], [`find`] | one probe as a line of the journal, and in the proxy's log |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -29,6 +29,7 @@ pub mod details;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;
+pub mod find;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
@@ -57,6 +58,7 @@ pub mod wire;
 pub use args::{Args, OnRedirect};
 
 use crate::plugin::{Arguments, Plugin, Report, Run};
+use find::Logs;
 use plan::Plan;
 use record::Recorder;
 
@@ -68,13 +70,21 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
+    if !args.find.failures_from.is_empty() {
+        return find::find_again(&args.find, run);
+    }
     let plan = Plan::try_from(args)?;
+    let logs = Logs::mark(&args.find, run);
     let series = args.common().series.clone();
     let journal = args.journal.open();
     let mut recorder = journal.map(|journal| Recorder::new(journal, series));
     let (prober, summary) = burst::run(plan, run, recorder.as_mut())?;
     let verdict = verdict::judge(prober.plan(), &summary);
     let mut report = report::render(prober.plan(), &summary, verdict);
+    if let Some(logs) = logs {
+        let findings = logs.find(&summary.failures, run);
+        findings.tell(summary.left_out, &mut report);
+    }
     if let Some(recorder) = &recorder {
         recorder.journal().tell(&mut report);
     }

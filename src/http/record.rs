@@ -17,7 +17,7 @@ use crate::plugin::report::local_time;
 pub const RECORD: &str = "probe";
 
 /// The kind of a record that says why this host had to stop: it is no probe, and nothing about the server.
-const OWN_HOST: &str = "own-host";
+pub const OWN_HOST: &str = "own-host";
 
 /// How much of a URL is written down.
 const URL_LIMIT: usize = 500;

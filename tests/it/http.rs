@@ -3,6 +3,8 @@
 mod certificates;
 mod expectations;
 mod extra_opts;
+mod find;
+mod journal;
 mod json;
 mod kinds;
 mod protocol;
