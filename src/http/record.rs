@@ -32,7 +32,7 @@ pub struct Recorder {
 
 /// One line. What is not known is null, a phase that was not reached is not there.
 #[derive(Debug, Serialize)]
-struct Record<'a> {
+struct Entry<'a> {
     record: &'static str,
     at: String,
     service: Option<&'a str>,
@@ -61,7 +61,7 @@ impl Recorder {
 
     /// Writes down a probe.
     pub fn probe(&mut self, plan: &Plan, probe: &Probe) {
-        let record = Record {
+        let record = Entry {
             kind: probe.kind.map(Kind::name),
             status: probe.status,
             state: probe.state.to_string(),
@@ -73,7 +73,7 @@ impl Recorder {
             seconds: number(probe.elapsed.as_secs_f64()),
             bytes: Some(probe.size),
             phases: probe.phases,
-            ..Record::begin(self.service.as_deref(), &plan.paths[probe.path], probe.at)
+            ..Entry::begin(self.service.as_deref(), &plan.paths[probe.path], probe.at)
         };
         self.journal.append(&record);
     }
@@ -83,10 +83,10 @@ impl Recorder {
         let Some(path) = plan.paths.first() else {
             return;
         };
-        let record = Record {
+        let record = Entry {
             kind: Some(OWN_HOST),
             text: clean_cut(why, WORDS_LIMIT),
-            ..Record::begin(self.service.as_deref(), path, Timestamp::now())
+            ..Entry::begin(self.service.as_deref(), path, Timestamp::now())
         };
         self.journal.append(&record);
     }
@@ -97,7 +97,7 @@ impl Recorder {
     }
 }
 
-impl<'a> Record<'a> {
+impl<'a> Entry<'a> {
     /// Where and when, and nothing known of how it went.
     fn begin(service: Option<&'a str>, path: &'a Path, at: Timestamp) -> Self {
         let target = &path.target;

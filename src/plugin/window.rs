@@ -58,7 +58,7 @@ impl Ticks {
 pub struct Windows {
     begun: Instant,
     noun: &'static str,
-    windows: [Window; WIDTHS.len()],
+    all: [Window; WIDTHS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Windows {
         Self {
             begun: now,
             noun: "runs",
-            windows: Default::default(),
+            all: Default::default(),
         }
     }
 
@@ -98,14 +98,14 @@ impl Windows {
     }
 
     fn add(&mut self, slot: Slot) {
-        for window in &mut self.windows {
+        for window in &mut self.all {
             window.add(slot);
         }
         self.forget(slot.second);
     }
 
     fn forget(&mut self, now: u64) {
-        for (window, (_, _, width)) in self.windows.iter_mut().zip(WIDTHS) {
+        for (window, (_, _, width)) in self.all.iter_mut().zip(WIDTHS) {
             window.forget_before((now + 1).saturating_sub(width));
         }
     }
@@ -114,7 +114,7 @@ impl Windows {
     pub fn tell(&self, report: &mut Report, now: Instant) {
         let elapsed = now.saturating_duration_since(self.begun).as_secs_f64();
         let mut list = Vec::with_capacity(WIDTHS.len());
-        for (window, (name, words, width)) in self.windows.iter().zip(WIDTHS) {
+        for (window, (name, words, width)) in self.all.iter().zip(WIDTHS) {
             let Window { tried, failed, .. } = *window;
             let seconds = elapsed.min(width as f64);
             let rate = wilson(failed, tried);
@@ -163,7 +163,7 @@ impl Windows {
     pub fn last_hour(&self, now: Instant) -> Option<u64> {
         let (_, _, width) = WIDTHS[0];
         let old = now.saturating_duration_since(self.begun) >= Duration::from_secs(width);
-        old.then(|| self.windows[0].failed)
+        old.then(|| self.all[0].failed)
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
             }
         }
         assert_eq!(told(&windows, now), [(72_000, 72), (1_728_000, 1728)]);
-        let [hour, day] = &windows.windows;
+        let [hour, day] = &windows.all;
         assert_eq!((hour.slots.len(), day.slots.len()), (3600, 86_400));
     }
 

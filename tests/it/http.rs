@@ -15,6 +15,7 @@ mod runs;
 mod secrets;
 mod side_by_side;
 mod transcript;
+mod windows;
 
 use std::process::Command;
 

@@ -22,7 +22,7 @@ const TEXT_LIMIT: usize = 100;
 
 /// What of a record matters here. Fields that are not known are of a later version.
 #[derive(Debug, Deserialize)]
-struct Record {
+struct Entry {
     record: String,
     at: String,
     kind: Option<String>,
@@ -73,7 +73,7 @@ pub fn read(paths: &[PathBuf], search: &mut Search) -> anyhow::Result<Journalled
 
 impl Journalled {
     fn take(&mut self, line: &[u8]) {
-        let Ok(record) = serde_json::from_slice::<Record>(line) else {
+        let Ok(record) = serde_json::from_slice::<Entry>(line) else {
             // Records of another plugin are none of ours, and no damage.
             let other = serde_json::from_slice::<serde_json::Value>(line);
             let known = other.is_ok_and(|value| value["record"].is_string());
@@ -101,7 +101,7 @@ impl Journalled {
     }
 }
 
-impl Record {
+impl Entry {
     fn sought(self, at: Timestamp, kind: String) -> Sought {
         let began = at.as_second();
         // What is no time of a probe is none at all.

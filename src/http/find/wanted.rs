@@ -273,7 +273,7 @@ fn names(line: &[u8], text: &str) -> bool {
         let (before, behind) = (&line[..at], &line[at + text.len()..]);
         // `1.192.0.2.4` and `192.0.2.4.1` are none of it; `::ffff:192.0.2.4` and `192.0.2.4:80` are.
         let goes_on = |rest: &mut dyn Iterator<Item = &u8>| match rest.next() {
-            Some(b'.') => rest.next().is_some_and(|b| b.is_ascii_digit()),
+            Some(b'.') => rest.next().is_some_and(u8::is_ascii_digit),
             Some(b) => is_part(b),
             None => false,
         };
@@ -315,7 +315,7 @@ mod tests {
     fn a_line_is_known_by_its_request_id_wherever_it_stands() {
         for (line, found) in [
             (format!("x {ID}"), true),
-            (format!("{ID}"), true),
+            (ID.to_owned(), true),
             (format!("x=\"{ID}\",y"), true),
             (format!("x {ID}0"), false),
             (format!("x {}", &ID[..31]), false),

@@ -110,7 +110,7 @@ fn each_failed_probe_is_found_by_its_request_id() {
             line.contains(id) && line.contains(&format!(" {port} ")),
             "{line}"
         );
-        assert!(line.contains("\"GET /mixed HTTP/1.1\" 500 "), "{line}");
+        assert!(line.contains("\"GET /mixed HTTP/1.0\" 500 "), "{line}");
     }
     let find = &document["details"]["find"];
     assert_eq!((&find["wanted"], &find["found"]), (&3.into(), &3.into()));
