@@ -30,6 +30,9 @@ const SLACK: i64 = 600;
 /// What tells how lines are wrapped.
 const HEAD: u64 = 16 * 1024;
 
+/// So much of a file is read even where the run has to end: it takes no longer than what the run keeps for its report.
+const AT_ONCE: u64 = 16 << 20;
+
 /// What is done with a line, its line feed taken off, and whether to go on.
 pub type Each<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
 
@@ -64,9 +67,9 @@ pub struct Search<'a> {
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
-    file: File,
-    /// How far it was read, or is not to be read.
-    offset: u64,
+    /// The file that has the name, and before it the one that had it: a worker of nginx' may go on writing to that for a
+    /// moment. With each how far it was read, or is not to be read.
+    files: Vec<(File, u64)>,
     /// When it was marked, in seconds since 1970.
     since: i64,
     /// The files of earlier generations that were read, by device and inode.
@@ -80,8 +83,7 @@ impl Tail {
         let offset = file.metadata()?.len();
         Ok(Self {
             path: path.to_owned(),
-            file,
-            offset,
+            files: vec![(file, offset)],
             since: run.started().as_second(),
             read: BTreeSet::new(),
         })
@@ -106,37 +108,43 @@ impl<'a> Search<'a> {
 
     /// Reads what was written to a log since it was marked, or since it was read the last time; rotated meanwhile or not.
     pub fn read_new(&mut self, tail: &mut Tail, each: &mut Each) -> io::Result<()> {
-        let size = tail.file.metadata()?.len();
-        if size < tail.offset {
-            // It was copied and emptied.
-            tail.offset = 0;
-        }
-        if self.read_file(&tail.file, tail.offset..size, &mut tail.offset, each)? {
-            return Ok(());
+        for (file, offset) in &mut tail.files {
+            let size = file.metadata()?.len();
+            if size < *offset {
+                // It was copied and emptied.
+                *offset = 0;
+            }
+            let (end, stop) = self.read_plain(file, *offset..size, i64::MAX, each)?;
+            *offset = end;
+            if stop {
+                return Ok(());
+            }
         }
         let Ok(now) = open_quietly(&tail.path) else {
             return Ok(()); // it is just being rotated
         };
-        let (metadata, ours) = (now.metadata()?, tail.file.metadata()?);
-        if (metadata.dev(), metadata.ino()) == (ours.dev(), ours.ino()) {
+        let number = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+        for (file, _) in &tail.files {
+            tail.read.insert(number(file)?);
+        }
+        if !tail.read.insert(number(&now)?) {
             return Ok(());
         }
-        tail.read.insert((ours.dev(), ours.ino()));
         for generation in generations(&tail.path, &now)? {
-            let metadata = generation.file.metadata()?;
-            let is_new = tail.read.insert((metadata.dev(), metadata.ino()));
+            let is_new = tail.read.insert(number(&generation.file)?);
             if !is_new || generation.modified < tail.since {
                 continue;
             }
-            let from = tail.since;
-            if self.read_part(&generation.file, (from, i64::MAX), each)? {
+            if self.read_part(&generation.file, (tail.since, i64::MAX), each)? {
                 return Ok(());
             }
         }
-        tail.file = now;
-        tail.offset = 0;
-        let size = metadata.len();
-        self.read_file(&tail.file, 0..size, &mut tail.offset, each)?;
+        let size = now.metadata()?.len();
+        let (end, _) = self.read_plain(&now, 0..size, i64::MAX, each)?;
+        tail.files.push((now, end));
+        if tail.files.len() > 2 {
+            tail.files.remove(0);
+        }
         Ok(())
     }
 
@@ -211,19 +219,7 @@ impl<'a> Search<'a> {
             .map(|(_, stop)| stop)
     }
 
-    /// What lies between two places of a file. Returns whether that was enough, and leaves in `offset` how far it came.
-    fn read_file(
-        &mut self,
-        file: &File,
-        range: std::ops::Range<u64>,
-        offset: &mut u64,
-        each: &mut Each,
-    ) -> io::Result<bool> {
-        let (end, stop) = self.read_plain(file, range, i64::MAX, each)?;
-        *offset = end;
-        Ok(stop)
-    }
-
+    /// What lies between two places of a file. Returns where it stopped, and whether that was enough.
     fn read_plain(
         &mut self,
         file: &File,
@@ -274,7 +270,8 @@ impl<'a> Search<'a> {
             if stop || (to < i64::MAX && is_late()) {
                 break;
             }
-            if self.run.ended().is_some() {
+            let read = reader.offset() - begun;
+            if read > AT_ONCE && self.run.ended().is_some() {
                 self.cut_short = true;
                 stop = true;
                 break;
