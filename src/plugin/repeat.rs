@@ -62,11 +62,11 @@ fn repeat<A: Arguments>(
         let watch = Watch::start(signals, limit + Duration::from_secs(1))?;
         let run = Run::new(signals, limit);
         let mut report = measure(plugin, args, &run);
-        drop(watch);
         let ended = Instant::now();
         windows.take(&report, ended);
         windows.tell(&mut report, ended);
         tale.last_hour = windows.last_hour(ended);
+        drop(watch);
         let reached = common.until == Some(report.state);
         let stopped = whole.ended();
         if reached || stopped.is_some() {
