@@ -93,7 +93,10 @@ pub struct Wanted {
     keys: HashMap<Vec<u8>, Vec<usize>>,
     /// The lengths of these words.
     lengths: [bool; KEY_LIMIT + 1],
+    shortest: usize,
     ports: HashMap<u16, Vec<usize>>,
+    /// The addresses that these ports are of.
+    addresses: Vec<String>,
     missing: usize,
 }
 
@@ -136,7 +139,9 @@ impl Wanted {
             all: Vec::new(),
             keys: HashMap::new(),
             lengths: [false; KEY_LIMIT + 1],
+            shortest: KEY_LIMIT,
             ports: HashMap::new(),
+            addresses: Vec::new(),
             missing: 0,
         }
     }
@@ -151,11 +156,16 @@ impl Wanted {
             };
             if (1..=KEY_LIMIT).contains(&key.len()) {
                 self.lengths[key.len()] = true;
+                self.shortest = self.shortest.min(key.len());
                 self.keys.entry(key.to_vec()).or_default().push(number);
             }
         }
         if let Some(client) = sought.client {
             self.ports.entry(client.port()).or_default().push(number);
+            let address = client.ip().to_canonical().to_string();
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
         }
         self.missing += usize::from(sought.was_sent());
         self.all.push((sought, Vec::new()));
@@ -178,19 +188,36 @@ impl Wanted {
 
     /// Looks whether a line belongs to any. `fresh` says that it was written just now, whatever its time.
     pub fn look_at(&mut self, line: &[u8], log: &str, fresh: bool) {
-        let mut start = 0;
-        // One step more than the line has bytes ends its last word.
-        for at in 0..=line.len() {
-            if line.get(at).is_some_and(u8::is_ascii_alphanumeric) {
-                continue;
+        self.look_for_ids(line, log);
+        // Most lines are of other clients: this is sooner seen than what numbers they hold.
+        let mut addresses = self.addresses.iter();
+        if addresses.any(|address| memmem::find(line, address.as_bytes()).is_some()) {
+            self.look_for_ports(line, log, fresh);
+        }
+    }
+
+    /// A word is at least as long as the shortest that is sought, and so it has a byte at one of the places looked at.
+    fn look_for_ids(&mut self, line: &[u8], log: &str) {
+        let is_part = |b: &u8| b.is_ascii_alphanumeric();
+        let mut at = self.shortest - 1;
+        while !self.keys.is_empty() && at < line.len() {
+            if is_part(&line[at]) {
+                let before = line[..at].iter().rev().take_while(|b| is_part(b)).count();
+                let behind = line[at..].iter().take_while(|b| is_part(b)).count();
+                let word = &line[at - before..at + behind];
+                if word.len() <= KEY_LIMIT && self.lengths[word.len()] {
+                    self.try_id(line, word, log);
+                }
+                at += behind;
             }
-            let word = start..at;
-            start = at + 1;
-            if word.len() <= KEY_LIMIT && self.lengths[word.len()] {
-                self.try_id(line, &line[word.clone()], log);
-            }
-            if (1..=5).contains(&word.len()) {
-                self.try_port(line, &line[word], log, fresh);
+            at += self.shortest;
+        }
+    }
+
+    fn look_for_ports(&mut self, line: &[u8], log: &str, fresh: bool) {
+        for word in line.split(|b| !b.is_ascii_alphanumeric()) {
+            if (1..=5).contains(&word.len()) && word.iter().all(u8::is_ascii_digit) {
+                self.try_port(line, word, log, fresh);
             }
         }
     }
@@ -209,9 +236,6 @@ impl Wanted {
     }
 
     fn try_port(&mut self, line: &[u8], word: &[u8], log: &str, fresh: bool) {
-        if self.ports.is_empty() || !word.iter().all(u8::is_ascii_digit) {
-            return;
-        }
         let port: Option<u16> = std::str::from_utf8(word).ok().and_then(|w| w.parse().ok());
         let Some(numbers) = port.and_then(|port| self.ports.get(&port)) else {
             return;
@@ -397,6 +421,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_id_is_found_at_any_place(
+            before in "[ -~]{0,80}", behind in "[ -~]{0,80}", ids in prop::collection::vec("[0-9a-f]{9,40}", 1..4),
+        ) {
+            let mut wanted = begin();
+            for id in &ids {
+                wanted.add(sought("", &[id]));
+            }
+            for id in &ids {
+                wanted.look_at(format!("{before} {id}\"{behind}").as_bytes(), "log", true);
+            }
+            prop_assert_eq!(wanted.missing(), 0);
+        }
+
         #[test]
         fn no_line_makes_it_stumble(line: Vec<u8>) {
             let mut wanted = begin();
