@@ -12,9 +12,11 @@ use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
 use super::pace::Pace;
-use super::plan::{Plan, run_number};
+use super::paths::{self, Ways};
+use super::plan::Plan;
 use super::record::Recorder;
 use super::summary::{Summary, Tally};
+use super::turns::run_number;
 use crate::plugin::{End, Run};
 
 /// The most threads that ask for addresses at the same time: the system's resolver blocks.
@@ -27,7 +29,7 @@ const PULSE: Duration = Duration::from_secs(1);
 /// Sends the probes of a plan and sums them up; writes down each as it ends, where there is something to write to.
 /// Returns the plan, too: the probes have borrowed it.
 pub fn run(
-    plan: Plan,
+    mut plan: Plan,
     run: &Run,
     recorder: Option<&mut Recorder>,
 ) -> anyhow::Result<(Arc<Prober>, Summary)> {
@@ -37,6 +39,13 @@ pub fn run(
         .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
         .build()
         .context("cannot start the executor")?;
+    if plan.ways == Ways::Addresses {
+        runtime.block_on(async {
+            let signal = signal_of(run).context("cannot wait for signals")?;
+            paths::look_up(&mut plan, run, &signal).await;
+            anyhow::Ok(())
+        })?;
+    }
     let prober = Arc::new(Prober::new(plan, run_number())?);
     let summary = runtime.block_on(burst(&prober, run, recorder));
     // A resolver that still waits for its answer is left behind, not waited for.
@@ -51,7 +60,10 @@ async fn burst(
 ) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
-    let mut schedule = Schedule::new(prober.plan().pace);
+    let mut schedule = Schedule::new(Pace {
+        attempts: prober.plan().probes(),
+        ..prober.plan().pace
+    });
     let mut flying = JoinSet::new();
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::plan::{Path, Plan};
+use super::paths::Path;
+use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use super::report::WORDS_LIMIT;
 use crate::plugin::State;

@@ -7,6 +7,7 @@ mod find;
 mod journal;
 mod json;
 mod kinds;
+mod paths;
 mod protocol;
 mod proxies;
 mod replies;
