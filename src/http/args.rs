@@ -10,6 +10,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use super::argv;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
 use super::paths::PathArgs;
@@ -18,6 +19,7 @@ use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -415,6 +417,14 @@ pub struct Args {
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

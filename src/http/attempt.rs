@@ -50,6 +50,8 @@ struct Course {
     certificate: Option<Judgement>,
     /// The certificates that the first server showed, where they matter.
     chain: Vec<Link>,
+    /// The `X-Request-Id` of the last reply.
+    reply_id: Option<String>,
 }
 
 impl Prober {
@@ -88,6 +90,7 @@ impl Prober {
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
             chain: Vec::new(),
+            reply_id: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -130,6 +133,7 @@ impl Prober {
             local: course.trace.local,
             remote: course.trace.remote,
             request_id,
+            reply_id: course.reply_id,
             page: course.page,
             received: if self.plan.show.exchange && judgement.kind.is_some() {
                 let received = &course.trace.tape.received;
@@ -187,6 +191,7 @@ impl Prober {
             }
             plan.protocol.shape(&mut request, &target);
             let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            course.reply_id = received.reply.request_id();
             let packed = if plan.protocol.enable_automatic_decompression {
                 unpack(&mut received.reply, plan.page.limit()).err()
             } else {

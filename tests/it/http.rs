@@ -3,6 +3,8 @@
 mod certificates;
 mod expectations;
 mod extra_opts;
+mod find;
+mod journal;
 mod json;
 mod kinds;
 mod paths;
@@ -14,6 +16,7 @@ mod runs;
 mod secrets;
 mod side_by_side;
 mod transcript;
+mod windows;
 
 use std::process::Command;
 
