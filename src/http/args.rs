@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::cookie_file::CookieArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::find::FindArgs;
@@ -413,6 +414,10 @@ pub struct Args {
     /// How HTTP is spoken.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
+
+    /// Where cookies are kept.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
 
     /// Whether certificates are verified.
     #[command(flatten)]

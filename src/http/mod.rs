@@ -7,9 +7,10 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
-//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
+//! | [`proxy`], [`exempt`], [`tunnel`], [`socks`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
+//! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -29,8 +30,11 @@ pub mod certificate;
 pub mod checks;
 pub mod compare;
 pub mod connect;
+pub mod cookie_file;
+pub mod cookies;
 pub mod details;
 pub mod exchange;
+pub mod exempt;
 pub mod expect;
 mod extra_opts;
 pub mod find;
@@ -51,6 +55,7 @@ pub mod report;
 pub mod request;
 pub mod secrets;
 mod shown;
+pub mod socks;
 pub mod source;
 pub mod summary;
 pub mod target;
@@ -66,6 +71,7 @@ pub mod wire;
 pub use args::{Args, OnRedirect};
 
 use crate::plugin::{Arguments, Plugin, Report, Run};
+use cookie_file::Cookies;
 use find::Logs;
 use plan::Plan;
 use record::Recorder;
@@ -87,14 +93,18 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let journal = args.journal.open();
     let mut recorder = journal.map(|journal| Recorder::new(journal, series));
     let (prober, summary) = burst::run(plan, run, recorder.as_mut())?;
-    let verdict = verdict::judge(prober.plan(), &summary);
-    let mut report = report::render(prober.plan(), &summary, verdict);
+    let plan = prober.plan();
+    let verdict = verdict::judge(plan, &summary);
+    let mut report = report::render(plan, &summary, verdict);
     if let Some(logs) = logs {
         let findings = logs.find(&summary.failures, run);
         findings.tell(summary.left_out, &mut report);
     }
     if let Some(recorder) = &recorder {
         recorder.journal().tell(&mut report);
+    }
+    if let Some(Err(error)) = plan.cookies.as_ref().map(Cookies::store) {
+        report.line(0, format!("{error:#}"));
     }
     Ok(report)
 }

@@ -49,11 +49,20 @@ impl Reply {
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
         header(self.headers(), name).map(String::from_utf8_lossy)
     }
+
+    /// The values of all headers of that name, as they came.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        all(self.headers(), name)
+    }
 }
 
 /// The value of the first header of that name in a header block.
 fn header<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    block.split(|b| *b == b'\n').find_map(|line| {
+    all(block, name).next()
+}
+
+fn all<'a, 'n>(block: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    block.split(|b| *b == b'\n').filter_map(move |line| {
         let colon = memchr::memchr(b':', line)?;
         line[..colon]
             .trim_ascii()
@@ -132,6 +141,11 @@ mod tests {
         assert_eq!(reply.header("Location").unwrap(), "/x");
         assert_eq!(content_length(&reply.head), Some(12));
         assert_eq!(reply.header("X"), None);
+        let twice = Reply {
+            head: b"HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\na : 3\r\n".to_vec(),
+            ..Reply::default()
+        };
+        assert_eq!(twice.all("A").collect::<Vec<_>>(), [b"1", b"3"]);
         assert!(is_chunked(
             b"HTTP/1.1 200\nTransfer-Encoding: gzip, Chunked\n"
         ));

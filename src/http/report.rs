@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::checks::Size;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
@@ -30,6 +31,9 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     let mut report = Report::new(verdict.state, first_line(plan, summary, verdict));
     report.metrics = metrics(plan, summary);
     report.findings = findings(plan, summary, verdict);
+    // Of a single probe, the first line has said it all.
+    let single = plan.pace.attempts == Some(1) && summary.trouble.is_none();
+    report.findings_from = u8::from(single && !plan.show.exchange);
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
@@ -144,15 +148,18 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
     let probe = summary.shown();
     let seconds =
         |label: String, value: Option<f64>| Metric::seconds(label, value.unwrap_or(f64::NAN));
+    let timed = probe.filter(|probe| probe.is_timed());
     let mut time = seconds(
         "time".to_owned(),
-        probe.map(|probe| probe.elapsed.as_secs_f64()),
+        timed.map(|probe| probe.elapsed.as_secs_f64()),
     );
     if let Some(timeout) = plan.timeout {
         time = time.max(timeout.as_secs_f64());
     }
-    let size = Metric::new("size", probe.map_or(f64::NAN, |probe| probe.size as f64))
+    let bytes = probe.map(|probe| probe.size).filter(|size| *size > 0);
+    let size = Metric::new("size", bytes.map_or(f64::NAN, |size| size as f64))
         .unit(Unit::Bytes)
+        .limits(plan.checks.size.and_then(Size::as_range), None)
         .min(0.0);
     let mut metrics = vec![time.limits(limits.warning, limits.critical), size];
     if plan.show.phases {
@@ -208,7 +215,7 @@ fn extended(plan: &Plan, probe: Option<&Probe>) -> Vec<Metric> {
     .into_iter()
     .map(|(label, duration)| {
         let seconds = duration.map_or(f64::NAN, |duration| duration.as_secs_f64());
-        let metric = Metric::seconds(label, seconds);
+        let metric = Metric::new(label, seconds).unit(Unit::Seconds);
         match plan.timeout {
             Some(timeout) => metric.max(timeout.as_secs_f64()),
             None => metric,

@@ -157,8 +157,7 @@ impl Tally {
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
-        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        let timed = probe.kind.is_none() || probe.replied || probe.status.is_some() || waited;
+        let timed = probe.kind.is_none() || probe.is_timed();
         if timed {
             self.latency.add(probe.elapsed);
         }

@@ -57,6 +57,8 @@ pub struct Report {
     pub metrics: Vec<Metric>,
     /// What was found, worst first. Shown below the first line.
     pub findings: Vec<Finding>,
+    /// The number of `-v` from which on they are shown.
+    pub findings_from: u8,
     /// Further lines, each with the number of `-v` from which on it is shown.
     pub lines: Vec<(u8, String)>,
     /// What a live line adds up over the rounds of a loop, where the plugin counts.
@@ -73,6 +75,7 @@ impl Report {
             summary: summary.into(),
             metrics: Vec::new(),
             findings: Vec::new(),
+            findings_from: 0,
             lines: Vec::new(),
             progress: None,
             details: json!({}),
@@ -128,7 +131,9 @@ impl Report {
     }
 
     fn long_lines(&self, verbosity: u8) -> impl Iterator<Item = String> {
-        let findings = self.findings.iter().flat_map(|finding| {
+        let shown = verbosity >= self.findings_from;
+        let findings = self.findings.iter().filter(move |_| shown);
+        let findings = findings.flat_map(|finding| {
             let advice = (!finding.advice.is_empty()).then(|| format!("  {}", finding.advice));
             [
                 Some(format!("[{}] {}", finding.state, finding.text)),
@@ -242,6 +247,21 @@ mod tests {
             "HTTP WARNING: 3 of 20 probes failed|'time'=0.0123s;0.5;1:;0; 'size'=615B;;;0;\n";
         assert_eq!(report.text("HTTP", 0), format!("{first}always\n"));
         assert_eq!(report.text("HTTP", 2), format!("{first}always\nwith -vv\n"));
+    }
+
+    #[test]
+    fn findings_may_wait_to_be_asked_for() {
+        let mut report = Report::new(State::Critical, "down");
+        report.findings_from = 1;
+        report.findings.push(Finding {
+            cause: "down",
+            state: State::Critical,
+            text: "all of it".to_owned(),
+            advice: "mend it".to_owned(),
+        });
+        assert_eq!(report.text("HTTP", 0), "HTTP CRITICAL: down\n");
+        let long = "HTTP CRITICAL: down\n[CRITICAL] all of it\n  mend it\n";
+        assert_eq!(report.text("HTTP", 1), long);
     }
 
     #[test]

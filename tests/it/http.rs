@@ -1,12 +1,15 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod beside;
 mod certificates;
+mod cookies;
 mod expectations;
 mod extra_opts;
 mod find;
 mod journal;
 mod json;
 mod kinds;
+mod names;
 mod paths;
 mod protocol;
 mod proxies;

@@ -329,6 +329,33 @@ fn until_shows_nothing_of_a_server_that_sent_nothing() {
 }
 
 #[test]
+fn ten_times_the_probes_take_no_more_memory() {
+    let server = FaultServer::start(every(2));
+    let peak = |attempts: u32| {
+        let arguments = format!("--duration 60 --attempts {attempts} --concurrency 4 -s hello");
+        let mut child = command(&server, &arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            // One that has ended and is not buried yet has no memory any more.
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            if let Some(line) = line {
+                peak = line.trim().trim_end_matches(" kB").parse().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        peak
+    };
+    let (few, many): (u64, u64) = (peak(500), peak(5000));
+    assert_eq!(server.seen().len(), 5500);
+    assert!(few > 0 && many < few + 1024, "{few} kB, then {many} kB");
+}
+
+#[test]
 fn a_loop_without_an_end_takes_no_more_memory_with_time() {
     let server = FaultServer::start(every(3));
     let mut command = command(
