@@ -11,6 +11,7 @@ use super::argv;
 use super::cookie_file::CookieArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
 use super::paths::PathArgs;
@@ -19,6 +20,7 @@ use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -429,6 +431,14 @@ pub struct Args {
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

@@ -54,6 +54,8 @@ struct Course {
     certificate: Option<Judgement>,
     /// The certificates that the first server showed, where they matter.
     chain: Vec<Link>,
+    /// The `X-Request-Id` of the last reply.
+    reply_id: Option<String>,
 }
 
 impl Prober {
@@ -93,6 +95,7 @@ impl Prober {
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
             chain: Vec::new(),
+            reply_id: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -135,6 +138,7 @@ impl Prober {
             local: course.trace.local,
             remote: course.trace.remote,
             request_id,
+            reply_id: course.reply_id,
             page: course.page,
             received: if self.plan.show.exchange && judgement.kind.is_some() {
                 let received = &course.trace.tape.received;
@@ -194,6 +198,7 @@ impl Prober {
             plan.protocol.shape(&mut request, &target);
             let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
             let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            course.reply_id = received.reply.request_id();
             if let (Some(jar), Some(server)) = (&jar, &server) {
                 jar.take(&received.reply, server, &target);
             }

@@ -17,6 +17,7 @@
 //! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
 //! | [`path_summary`], [`compare`], `by_path`, `path_numbers` | what came over each of them, and whether one fails more than the others |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`record`], [`find`] | one probe as a line of the journal, and in the proxy's log |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -36,6 +37,7 @@ pub mod exchange;
 pub mod exempt;
 pub mod expect;
 mod extra_opts;
+pub mod find;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
@@ -47,6 +49,7 @@ pub mod plan;
 pub mod probe;
 pub mod protocol;
 pub mod proxy;
+pub mod record;
 pub mod reply;
 pub mod report;
 pub mod request;
@@ -67,9 +70,11 @@ pub mod wire;
 
 pub use args::{Args, OnRedirect};
 
-use crate::plugin::{Plugin, Report, Run};
+use crate::plugin::{Arguments, Plugin, Report, Run};
 use cookie_file::Cookies;
+use find::Logs;
 use plan::Plan;
+use record::Recorder;
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -79,11 +84,25 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
+    if !args.find.failures_from.is_empty() {
+        return find::find_again(&args.find, run);
+    }
     let plan = Plan::try_from(args)?;
-    let (prober, summary) = burst::run(plan, run)?;
+    let logs = Logs::mark(&args.find, run);
+    let series = args.common().series.clone();
+    let journal = args.journal.open();
+    let mut recorder = journal.map(|journal| Recorder::new(journal, series));
+    let (prober, summary) = burst::run(plan, run, recorder.as_mut())?;
     let plan = prober.plan();
     let verdict = verdict::judge(plan, &summary);
     let mut report = report::render(plan, &summary, verdict);
+    if let Some(logs) = logs {
+        let findings = logs.find(&summary.failures, run);
+        findings.tell(summary.left_out, &mut report);
+    }
+    if let Some(recorder) = &recorder {
+        recorder.journal().tell(&mut report);
+    }
     if let Some(Err(error)) = plan.cookies.as_ref().map(Cookies::store) {
         report.line(0, format!("{error:#}"));
     }

@@ -37,6 +37,8 @@ pub struct Probe {
     pub remote: Option<SocketAddr>,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
+    /// The `X-Request-Id` of the reply, where it is one that a log could hold.
+    pub reply_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
     /// The beginning of what the server sent, of a failed probe, where it is to be shown.

@@ -8,6 +8,10 @@ use memchr::memmem;
 /// The longest header block that is looked at.
 pub const HEAD_LIMIT: usize = 256 * 1024;
 
+/// How long the id of a request is: what is shorter says nothing, what is longer is none.
+const REQUEST_ID_MIN: usize = 8;
+const REQUEST_ID_MAX: usize = 64;
+
 /// A reply: its header block and its page.
 #[derive(Debug, Default)]
 pub struct Reply {
@@ -31,6 +35,14 @@ impl Reply {
     /// The headers without the status line.
     pub fn headers(&self) -> &[u8] {
         memchr::memchr(b'\n', &self.head).map_or(&[], |at| &self.head[at + 1..])
+    }
+
+    /// The `X-Request-Id` that the other side gives, where it is one: nginx may say its `$request_id` by it.
+    pub fn request_id(&self) -> Option<String> {
+        let id = header(self.headers(), "x-request-id")?;
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+        let one = (REQUEST_ID_MIN..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(fits);
+        one.then(|| String::from_utf8_lossy(id).into_owned())
     }
 
     /// The value of the first header of that name, whatever its case.

@@ -12,7 +12,7 @@ use super::summary::Summary;
 use super::verdict::{self, Verdict};
 use super::{by_path, path_numbers};
 use crate::plugin::clean::clean_cut;
-use crate::plugin::metric::plain;
+use crate::plugin::metric::{percent, plain};
 use crate::plugin::report::local_time;
 use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
@@ -45,6 +45,7 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
         tried: summary.attempts,
         failed: summary.failed,
         last: summary.last.clone(),
+        ticks: summary.ticks.clone(),
     });
     lines(&mut report, plan, summary);
     report
@@ -140,16 +141,6 @@ fn failed_of(summary: &Summary) -> String {
         "{} of {} probes failed{rate}",
         summary.failed, summary.attempts
     )
-}
-
-/// A share in percent, with one digit, or two that say something.
-pub(super) fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent > 0.0 && percent < 1.0 {
-        plain((percent * 1000.0).round() / 1000.0)
-    } else {
-        plain((percent * 10.0).round() / 10.0)
-    }
 }
 
 fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {

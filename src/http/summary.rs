@@ -1,11 +1,13 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use super::compare::{Comparison, compare};
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
 use crate::stats::{Rate, Sample, wilson};
 
@@ -48,6 +50,8 @@ pub struct Summary {
     pub slowest_good: Option<Probe>,
     /// What the last probe came to, in a few words.
     pub last: String,
+    /// When probes came to their end.
+    pub ticks: Ticks,
     /// The first failed probes and the last ones; see `left_out`.
     pub failures: Vec<Probe>,
     /// How many failed probes between them are not kept.
@@ -126,6 +130,7 @@ impl Tally {
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
+                ticks: Ticks::default(),
                 failures: Vec::new(),
                 left_out: 0,
                 trouble: None,
@@ -148,6 +153,7 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
+        summary.ticks.count(Instant::now(), failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }

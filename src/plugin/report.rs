@@ -1,6 +1,7 @@
 //! A report: state, words and numbers, and how they look as text and as JSON.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::clean::{clean, cut};
 use super::options::{Common, Format};
+use super::window::Ticks;
 use super::{Metric, Names, Run, State, munin, openmetrics};
 
 /// The longest line of text. Icinga Web shows 1000 characters of an output in its lists.
@@ -40,6 +42,8 @@ pub struct Progress {
     pub failed: u64,
     /// What came last, in a few words.
     pub last: String,
+    /// When the results came.
+    pub ticks: Ticks,
 }
 
 /// What a plugin has to say. Any text in it is cleaned when it is printed; nothing has to be cleaned before.
@@ -190,9 +194,24 @@ impl Report {
     }
 }
 
+/// The zone of this host. With a name given in `TZ` the whole database would be looked through for it, and without
+/// one for that of `/etc/localtime`, which takes longer than all else in a short run: that file alone does.
+pub fn local_zone() -> TimeZone {
+    let named = std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty());
+    let file = || {
+        std::fs::read("/etc/localtime")
+            .ok()
+            .filter(|bytes| !bytes.is_empty())
+    };
+    let read = if named { None } else { file() };
+    read.and_then(|bytes| TimeZone::tzif("local", &bytes).ok())
+        .unwrap_or_else(TimeZone::system)
+}
+
 /// RFC 3339 with milliseconds and the offset of the local time zone.
 pub fn local_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system())
+    static ZONE: LazyLock<TimeZone> = LazyLock::new(local_zone);
+    time.to_zoned(ZONE.clone())
         .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
         .to_string()
 }

@@ -5,6 +5,8 @@ mod certificates;
 mod cookies;
 mod expectations;
 mod extra_opts;
+mod find;
+mod journal;
 mod json;
 mod kinds;
 mod names;
@@ -17,6 +19,7 @@ mod runs;
 mod secrets;
 mod side_by_side;
 mod transcript;
+mod windows;
 
 use std::process::Command;
 

@@ -307,12 +307,13 @@ fn until_ends_with_the_failing_probe_and_what_the_server_sent() {
         outcome.text
     );
     assert!(
-        lines[from..].ends_with(&["< a page", "< of two lines", lines[lines.len() - 1]]),
+        lines[..lines.len() - 2].ends_with(&["< a page", "< of two lines"]),
         "{}",
         outcome.text
     );
     assert!(
-        lines[lines.len() - 1].starts_with("reached after 3 runs"),
+        lines[lines.len() - 2].starts_with("last hour: 1 of 9 probes failed (11.1 %")
+            && lines[lines.len() - 1].starts_with("reached after 3 runs"),
         "{}",
         outcome.text
     );
