@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
+use super::evidence::Keeper;
 use super::pace::Pace;
 use super::plan::{Plan, run_number};
 use super::summary::{Summary, Tally};
@@ -28,17 +29,20 @@ pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
+        // One more to write evidence.
+        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
         .build()
         .context("cannot start the executor")?;
-    let prober = Arc::new(Prober::new(plan, run_number())?);
-    let summary = runtime.block_on(burst(&prober, run));
+    let number = run_number();
+    let keeper = Keeper::begin(&plan, number);
+    let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
+    let summary = runtime.block_on(burst(&prober, keeper, run));
     // A resolver that still waits for its answer is left behind, not waited for.
     runtime.shutdown_background();
     Ok((prober, summary?))
 }
 
-async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
+async fn burst(prober: &Arc<Prober>, mut keeper: Keeper, run: &Run) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
     let mut schedule = Schedule::new(prober.plan().pace);
@@ -46,6 +50,7 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));
+    keeper.listen();
     let end = loop {
         while let Some(number) = schedule.due(flying.len()) {
             let prober = Arc::clone(prober);
@@ -61,7 +66,10 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
             () = &mut deadline => break Some(End::Deadline),
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
-                    Ok(probe) => tally.add(probe),
+                    Ok(mut probe) => {
+                        keeper.take(&mut probe);
+                        tally.add(probe);
+                    }
                     Err(error) => {
                         tally.trouble(format!("{error:#}"));
                         break None;
@@ -70,12 +78,15 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
             }
             () = sleep_until(next.unwrap_or(run.deadline()).into()), if next.is_some() => {}
             () = &mut pulse => pulse.set(sleep(PULSE)),
+            () = keeper.progress(), if keeper.is_busy() => {}
         }
     };
     // Those that were cut off say nothing about the server.
     let cut_off = flying.len() as u64;
     flying.abort_all();
-    Ok(tally.close(end, cut_off))
+    let mut summary = tally.close(end, cut_off);
+    summary.evidence = keeper.finish(run.last_moment()).await;
+    Ok(summary)
 }
 
 /// What becomes readable when a signal came; it is never read from. None of its readers blocks, since it has none:

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::evidence::Noted;
 use super::plan::{Family, PageUse};
 use super::probe::Kind;
 use super::proxy::Proxy;
@@ -54,7 +55,7 @@ pub enum Miss {
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
         let mut stream = connect_file(&means.target.address, trace).await?;
-        announce(means, &mut stream, None).await?;
+        announce(means, &mut stream, None, trace).await?;
         return match means.tls {
             Some(connector) => {
                 let session = secure(connector, means, stream, trace).await?;
@@ -68,7 +69,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
         None => connect(means, &means.target.address, means.target.port, trace).await?,
     };
     let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
-    announce(means, &mut stream, ends).await?;
+    announce(means, &mut stream, ends, trace).await?;
     match means.tls {
         Some(connector) => {
             // The end of the handshake and the request are two small writes: the second must not wait for the first's
@@ -101,7 +102,8 @@ async fn connect_through(
         })?;
     if proxy.tunnels(target) {
         trace.stage = Stage::Tunnelling;
-        tunnel::open(proxy, target, address, &mut stream).await?;
+        let mut noted = Noted::new(&mut stream, trace.tape.record.as_deref_mut());
+        tunnel::open(proxy, target, address, &mut noted).await?;
         trace.connected = Some(Instant::now());
     }
     Ok(stream)
@@ -112,6 +114,7 @@ async fn announce(
     means: Means<'_>,
     stream: &mut (impl AsyncWrite + Unpin),
     ends: Option<(SocketAddr, SocketAddr)>,
+    trace: &mut Trace,
 ) -> Result<(), Miss> {
     if means.announce {
         let line = tunnel::announcement(ends);
@@ -119,6 +122,9 @@ async fn announce(
             let words = format!("No data received from host: {}", without_number(&error));
             Miss::Server(Kind::Reset, words)
         })?;
+        if let Some(record) = &mut trace.tape.record {
+            record.sent.take(line.as_bytes());
+        }
     }
     Ok(())
 }
@@ -138,7 +144,7 @@ async fn connect(
         let connected = match tcp_socket(remote) {
             Ok(socket) => {
                 means.source.apply(&socket).map_err(Miss::Host)?;
-                connect_tcp(socket, remote, &mut trace.local).await
+                connect_tcp(socket, remote, trace).await
             }
             Err(error) => Err(error),
         };
@@ -265,6 +271,9 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
             .map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
         ServerName::IpAddress(address.into())
     });
+    let record = trace.tape.record.as_mut();
+    let keyed = record.and_then(|record| record.keyed(connector));
+    let connector = keyed.as_ref().unwrap_or(connector);
     match connector.connect(name, stream).await {
         Ok(stream) => {
             trace.secured = Some(Instant::now());

@@ -64,7 +64,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         })),
         "phases": phases,
         "paths": paths,
-        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
+        "failures": summary.failures.iter().map(|probe| failure(plan, summary, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
         "verdict": summary.verdict(),
         "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
@@ -75,7 +75,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
     })
 }
 
-fn failure(plan: &Plan, probe: &Probe) -> Value {
+fn failure(plan: &Plan, summary: &Summary, probe: &Probe) -> Value {
     json!({
         "at": local_time(probe.at),
         "path": plan.paths[probe.path].name,
@@ -86,6 +86,6 @@ fn failure(plan: &Plan, probe: &Probe) -> Value {
         "remote": probe.remote.map(|address| address.to_string()),
         "request_id": probe.request_id,
         "seconds": number(probe.elapsed.as_secs_f64()),
-        "evidence": Value::Null,
+        "evidence": summary.evidence.of(probe.number).map(|path| path.to_string_lossy()),
     })
 }

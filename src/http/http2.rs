@@ -8,10 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Request, Response, Uri, Version};
 
 use super::connect::{Means, Miss};
+use super::evidence::{LIMIT, Told};
 use super::exchange::{Page, Received, why_broken};
 use super::probe::Kind;
 use super::reply::{HEAD_LIMIT, Reply};
@@ -33,7 +34,11 @@ pub async fn exchange(
     let mut page = Page::new(means.page, false);
     let mut head = Vec::new();
     let mut size = 0;
-    let spoken = speak(&mut wire, request, &mut page, &mut head, &mut size).await;
+    let (request, body) = in_form(request).await;
+    if let Some(record) = wire.record() {
+        record.told = Some(told_request(&request, &body));
+    }
+    let spoken = speak(&mut wire, (request, body), &mut page, &mut head, &mut size).await;
     trace.done = Some(Instant::now());
     let damage = spoken.err().map(|error| what(&error));
     if head.is_empty() {
@@ -45,6 +50,12 @@ pub async fn exchange(
     trace.tape.received.clone_from(&head);
     trace.tape.size = head.len() as u64 + size;
     let (page, page_cut) = page.into_parts();
+    let record = trace.tape.record.as_mut();
+    if let Some(told) = record.and_then(|record| record.told.as_mut()) {
+        told.reply.clone_from(&head);
+        told.page = page[..page.len().min(LIMIT)].to_vec();
+        told.page_size = size;
+    }
     Ok(Received {
         reply: Reply {
             head,
@@ -58,12 +69,11 @@ pub async fn exchange(
 
 async fn speak(
     wire: &mut Wire<'_>,
-    request: Request<Full<Bytes>>,
+    (request, body): (Request<()>, Bytes),
     page: &mut Page,
     head: &mut Vec<u8>,
     size: &mut u64,
 ) -> Result<(), h2::Error> {
-    let (request, body) = in_form(request).await;
     let (sender, connection) = client::Builder::new()
         .enable_push(false)
         .initial_window_size(WINDOW)
@@ -144,8 +154,28 @@ async fn in_form(request: Request<Full<Bytes>>) -> (Request<()>, Bytes) {
 }
 
 fn told(response: &Response<h2::RecvStream>) -> Vec<u8> {
-    let mut head = format!("HTTP/2 {} \r\n", response.status().as_u16()).into_bytes();
-    for (name, value) in response.headers() {
+    let line = format!("HTTP/2 {} \r\n", response.status().as_u16());
+    told_headers(line, response.headers())
+}
+
+fn told_request(request: &Request<()>, body: &Bytes) -> Told {
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    let authority = request.uri().authority().map_or("", |a| a.as_str());
+    let line = format!(
+        "{} {path} HTTP/2\r\n:authority: {authority}\r\n",
+        request.method()
+    );
+    let mut told = Told {
+        request: told_headers(line, request.headers()),
+        ..Told::default()
+    };
+    told.body.take(body);
+    told
+}
+
+fn told_headers(line: String, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = line.into_bytes();
+    for (name, value) in headers {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());

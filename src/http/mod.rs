@@ -25,6 +25,7 @@ pub mod certificate;
 pub mod checks;
 pub mod connect;
 pub mod details;
+pub mod evidence;
 pub mod exchange;
 pub mod expect;
 mod extra_opts;

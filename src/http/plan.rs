@@ -12,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
@@ -81,6 +82,8 @@ pub struct Plan {
     pub percentile: Option<f64>,
     /// What is shown beside the result.
     pub show: Show,
+    /// What is kept of failing probes.
+    pub evidence: Evidence,
 }
 
 /// A named way to the server.
@@ -193,7 +196,13 @@ impl TryFrom<&Args> for Plan {
         let timeout = args.common().timeout.map_or(Some(timeout), |given| {
             (given > Duration::ZERO).then_some(timeout)
         });
+        let given = request.secrets().chain(&proxy_authorization);
+        let mut given: Vec<_> = given.map(|value| value.as_bytes().to_vec()).collect();
+        if let Some((user, password)) = proxy.as_ref().and_then(|proxy| proxy.pair.as_ref()) {
+            given.push(format!("{user}:{password}").into_bytes());
+        }
         Ok(Self {
+            evidence: Evidence::new(&args.evidence, given, args.common().verbose > 0),
             family: match (args.ipv4, args.ipv6) {
                 (true, _) => Family::V4,
                 (_, true) => Family::V6,
@@ -233,6 +242,9 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
+            } else if args.evidence.evidence.is_some() {
+                let share = PAGES_KEPT / args.pace.concurrency as usize;
+                PageUse::Kept(share.min(evidence::LIMIT))
             } else {
                 PageUse::Counted
             },

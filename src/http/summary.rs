@@ -1,7 +1,9 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
+use super::evidence::Outcome;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use crate::plugin::{End, State};
@@ -51,6 +53,8 @@ pub struct Summary {
     pub end: Option<End>,
     /// Probes that were under way when it ended.
     pub cut_off: u64,
+    /// What became of the evidence.
+    pub evidence: Outcome,
 }
 
 /// Percentiles in seconds.
@@ -122,6 +126,7 @@ impl Tally {
                 trouble: None,
                 end: None,
                 cut_off: 0,
+                evidence: Outcome::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
@@ -162,11 +167,7 @@ impl Tally {
     fn add_failed(&mut self, kind: Kind, probe: Probe) {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;
-        // Of those that are only slow the slowest is the worst.
-        keep_larger(&mut summary.worst, probe.clone(), |probe| {
-            let slow = probe.kind == Some(Kind::Slow);
-            (probe.state, slow.then_some(probe.elapsed))
-        });
+        keep_larger(&mut summary.worst, probe.clone(), badness);
         if summary.failures.len() < KEPT {
             summary.failures.push(probe);
             return;
@@ -217,6 +218,12 @@ impl Tally {
         summary.failures.extend(self.last_failures);
         summary
     }
+}
+
+/// How bad a failed probe is. Of those that are only slow the slowest is the worst.
+pub fn badness(probe: &Probe) -> (State, Option<Duration>) {
+    let slow = probe.kind == Some(Kind::Slow);
+    (probe.state, slow.then_some(probe.elapsed))
 }
 
 /// Keeps the one with the larger key, the first of equals.
