@@ -55,11 +55,10 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    fn say<T: PartialEq>(&mut self, what: &str, failed: T, good: T, show: impl Fn(&T) -> String) {
+    fn say(&mut self, what: &str, failed: &str, good: &str) {
         if failed == good {
-            self.same.push(format!("{what} {}", show(&failed)));
+            self.same.push(format!("{what} {failed}"));
         } else {
-            let (failed, good) = (show(&failed), show(&good));
             self.differs.push(format!("{what}: {failed}, good {good}"));
         }
     }
@@ -99,25 +98,26 @@ fn from_to(probe: &Probe) -> String {
 /// Holds them against each other.
 pub fn compare(paths: &[String], failed: &Probe, good: &Probe, mask: Option<&Mask>) -> Comparison {
     let mut all = Comparison::default();
-    let path = |probe: &Probe| paths.get(probe.path).map_or("", String::as_str);
     if paths.len() > 1 {
-        all.say("path", path(failed), path(good), |name| {
+        let path = |probe: &Probe| {
+            let name = paths.get(probe.path).map_or("", String::as_str);
             clean_cut(name, VALUE)
-        });
+        };
+        all.say("path", &path(failed), &path(good));
     }
     let remote = |probe: &Probe| probe.remote.map_or("none".to_owned(), |a| a.to_string());
-    all.say("server", remote(failed), remote(good), String::clone);
+    all.say("server", &remote(failed), &remote(good));
     let (failed_line, failed_headers) = head(failed, mask);
     let (good_line, good_headers) = head(good, mask);
-    let line = |line: &String| match &**line {
+    let line = |line: &str| match line.trim() {
         "" => "no reply".to_owned(),
-        line => clean_cut(line.trim(), VALUE),
+        line => clean_cut(line, VALUE),
     };
-    all.say("status", failed_line, good_line, line);
+    all.say("status", &line(&failed_line), &line(&good_line));
     phases(&mut all, &failed.phases, &good.phases);
     if !failed.head.is_empty() {
-        let size = |size: &u64| format!("{size} bytes");
-        all.say("length", failed.size, good.size, size);
+        let size = |probe: &Probe| format!("{} bytes", probe.size);
+        all.say("length", &size(failed), &size(good));
         headers(&mut all, &failed_headers, &good_headers);
     }
     all
@@ -142,7 +142,7 @@ fn phases(all: &mut Comparison, failed: &Phases, good: &Phases) {
         match phases {
             (Some(failed), Some(good)) => {
                 let (short, long) = (failed.min(good), failed.max(good));
-                if long <= short * 2 || long - short <= ALIKE {
+                if long <= (short * 2).max(short + ALIKE) {
                     all.same
                         .push(format!("{name} {} and {}", ms(failed), ms(good)));
                 } else {

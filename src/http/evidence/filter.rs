@@ -183,7 +183,9 @@ mod tests {
         let mut servers: Vec<SocketAddr> = (0..60)
             .map(|n| format!("192.0.2.{n}:81").parse().unwrap())
             .collect();
-        servers.extend(["198.51.100.7:443", "[2001:db8::7]:443"].map(|s| s.parse().unwrap()));
+        servers.extend(
+            ["198.51.100.7:443", "[2001:db8::7]:443"].map(|s| s.parse::<SocketAddr>().unwrap()),
+        );
         let program = program(&servers);
         assert!(program.len() < 4096, "{}", program.len());
         for (from, to, taken) in [

@@ -53,7 +53,7 @@ const FOLDER: OFlags = OFlags::RDONLY
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    folder: OwnedFd,
+    fd: OwnedFd,
     keep: Keep,
 }
 
@@ -124,7 +124,11 @@ impl Folder {
         );
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         must_be_safe(parent.unwrap_or(Path::new(".")), user)?;
-        Ok(Self { path, folder, keep })
+        Ok(Self {
+            path,
+            fd: folder,
+            keep,
+        })
     }
 
     /// The path of an entry.
@@ -173,7 +177,7 @@ impl Folder {
         let what = || format!("cannot lock {}", self.path.join(LOCK).display());
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).with_context(what)?;
+        let file = openat(&self.fd, LOCK, flags, Mode::RUSR | Mode::WUSR).with_context(what)?;
         let file = File::from(file);
         ensure!(file.metadata()?.is_file(), "{}: it is no file", what());
         if wait {
@@ -188,7 +192,7 @@ impl Folder {
 
     fn make(&self, entry: &Entry) -> io::Result<()> {
         let temporary = format!("{NEW}{}", entry.name);
-        mkdirat(&self.folder, &temporary, Mode::RWXU)?;
+        mkdirat(&self.fd, &temporary, Mode::RWXU)?;
         let made = self.fill(&temporary, entry);
         if made.is_err() {
             self.remove(&temporary);
@@ -197,7 +201,7 @@ impl Folder {
     }
 
     fn fill(&self, temporary: &str, entry: &Entry) -> io::Result<()> {
-        let folder = openat(&self.folder, temporary, FOLDER, Mode::empty())?;
+        let folder = openat(&self.fd, temporary, FOLDER, Mode::empty())?;
         // An umask or a default ACL must not decide who may read.
         fchmod(&folder, Mode::RWXU)?;
         for (name, bytes) in &entry.files {
@@ -211,13 +215,13 @@ impl Folder {
         }
         // Not every file system can do this for folders.
         let _ = rustix::fs::fsync(&folder);
-        let (place, name) = (&self.folder, entry.name.as_str());
+        let (place, name) = (&self.fd, entry.name.as_str());
         match renameat_with(place, temporary, place, name, RenameFlags::NOREPLACE) {
             // Nor this; no other entry has the name.
             Err(Errno::INVAL | Errno::NOSYS) => renameat(place, temporary, place, name)?,
             other => other?,
         }
-        let _ = rustix::fs::fsync(&self.folder);
+        let _ = rustix::fs::fsync(&self.fd);
         Ok(())
     }
 
@@ -253,7 +257,7 @@ impl Folder {
             let beyond = number > self.keep.number || (number > 1 && bytes > self.keep.bytes);
             if beyond || self.is_over(time, now) {
                 let old = format!("{OLD}{name}");
-                if renameat(&self.folder, name.as_str(), &self.folder, old.as_str()).is_ok() {
+                if renameat(&self.fd, name.as_str(), &self.fd, old.as_str()).is_ok() {
                     self.remove(&old);
                     removed.push(name);
                 }
@@ -264,7 +268,7 @@ impl Folder {
 
     /// The bytes of an entry, if it is one and nothing else lies in it.
     fn size_of(&self, name: &str) -> Option<u64> {
-        let folder = openat(&self.folder, name, FOLDER, Mode::empty()).ok()?;
+        let folder = openat(&self.fd, name, FOLDER, Mode::empty()).ok()?;
         if fstat(&folder).ok()?.st_uid != rustix::process::geteuid().as_raw() {
             return None;
         }
@@ -283,7 +287,7 @@ impl Folder {
 
     /// Removes a folder that was an entry or was to become one: its files, and itself once it is empty.
     fn remove(&self, name: &str) {
-        let Ok(folder) = openat(&self.folder, name, FOLDER, Mode::empty()) else {
+        let Ok(folder) = openat(&self.fd, name, FOLDER, Mode::empty()) else {
             return;
         };
         for file in names_in(&folder, FILES + 1)
@@ -292,11 +296,11 @@ impl Folder {
         {
             let _ = unlinkat(&folder, file.as_str(), AtFlags::empty());
         }
-        let _ = unlinkat(&self.folder, name, AtFlags::REMOVEDIR);
+        let _ = unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
     }
 
     fn names(&self) -> Vec<String> {
-        names_in(&self.folder, NAMES)
+        names_in(&self.fd, NAMES)
     }
 }
 

@@ -262,13 +262,13 @@ fn content(parts: &Parts, headers: &[(String, String)]) -> Value {
     }
     content.insert("mimeType".to_owned(), json!(kind.unwrap_or("x-unknown")));
     if !page.is_empty() {
-        match std::str::from_utf8(page) {
-            Ok(text) => content.insert("text".to_owned(), json!(text)),
-            Err(_) => {
-                content.insert("encoding".to_owned(), json!("base64"));
-                content.insert("text".to_owned(), json!(base64(page)))
-            }
+        let text = if let Ok(text) = std::str::from_utf8(page) {
+            json!(text)
+        } else {
+            content.insert("encoding".to_owned(), json!("base64"));
+            json!(base64(page))
         };
+        content.insert("text".to_owned(), text);
     }
     let mut comments = Vec::new();
     if parts.page_cut {

@@ -142,7 +142,7 @@ fn in_headers(bytes: &[u8], ranges: &mut Vec<Range<usize>>) {
         let colon = line
             .iter()
             .position(|b| !b.is_ascii_alphanumeric() && !b"-_".contains(b));
-        if goes_on && line.starts_with_blank() {
+        if goes_on && line.first().is_some_and(|b| b" \t".contains(b)) {
             ranges.push(trimmed(bytes, begin..end));
         } else if let Some(colon) = colon.filter(|at| is_colon(&line[*at..])) {
             goes_on = is_secret(&line[..colon]);
@@ -161,16 +161,6 @@ fn in_headers(bytes: &[u8], ranges: &mut Vec<Range<usize>>) {
 /// A blank before the colon is no excuse.
 fn is_colon(rest: &[u8]) -> bool {
     rest.trim_ascii_start().starts_with(b":")
-}
-
-trait Blank {
-    fn starts_with_blank(&self) -> bool;
-}
-
-impl Blank for [u8] {
-    fn starts_with_blank(&self) -> bool {
-        self.first().is_some_and(|b| b" \t".contains(b))
-    }
 }
 
 /// The secret part of a header's value: names of cookies, and the kind of an authorization, are none.
