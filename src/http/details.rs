@@ -66,6 +66,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         "paths": paths,
         "failures": summary.failures.iter().map(|probe| failure(plan, summary, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
+        "evidence_notes": summary.evidence.notes.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         "verdict": summary.verdict(),
         "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
             "name": clean_cut(&link.name, 100),

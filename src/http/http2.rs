@@ -32,14 +32,22 @@ pub async fn exchange(
     trace.stage = Stage::Talking;
     let mut wire = Wire::new(stream, &mut trace.tape);
     let mut page = Page::new(means.page, false);
-    let mut head = Vec::new();
-    let mut size = 0;
+    let mut came = Came::default();
     let (request, body) = in_form(request).await;
     if let Some(record) = wire.record() {
         record.told = Some(told_request(&request, &body));
     }
-    let spoken = speak(&mut wire, (request, body), &mut page, &mut head, &mut size).await;
+    let spoken = speak(&mut wire, (request, body), &mut page, &mut came).await;
     trace.done = Some(Instant::now());
+    let Came {
+        head,
+        size,
+        asked,
+        replied,
+    } = came;
+    // What both sides say about the connection itself is neither request nor reply.
+    trace.tape.last_write = asked.or(trace.tape.last_write);
+    trace.tape.first_read = replied;
     let damage = spoken.err().map(|error| what(&error));
     if head.is_empty() {
         let (kind, why) = damage.unwrap_or((Kind::Closed, "no reply".to_owned()));
@@ -67,12 +75,24 @@ pub async fn exchange(
     })
 }
 
+/// What came of a request.
+#[derive(Debug, Default)]
+struct Came {
+    /// Status line and headers of the reply, told.
+    head: Vec<u8>,
+    /// The size of its page.
+    size: u64,
+    /// When the request was out.
+    asked: Option<Instant>,
+    /// When the reply began.
+    replied: Option<Instant>,
+}
+
 async fn speak(
     wire: &mut Wire<'_>,
     (request, body): (Request<()>, Bytes),
     page: &mut Page,
-    head: &mut Vec<u8>,
-    size: &mut u64,
+    came: &mut Came,
 ) -> Result<(), h2::Error> {
     let (sender, connection) = client::Builder::new()
         .enable_push(false)
@@ -102,10 +122,12 @@ async fn speak(
     let mut response = pin!(response);
     let response = poll_fn(|cx| {
         drive(cx);
+        came.asked.get_or_insert_with(Instant::now);
         response.as_mut().poll(cx)
     })
     .await?;
-    *head = told(&response);
+    came.replied = Some(Instant::now());
+    came.head = told(&response);
     if page.unread() {
         return Ok(());
     }
@@ -117,7 +139,7 @@ async fn speak(
     .await
     {
         let data = data?;
-        *size += data.len() as u64;
+        came.size += data.len() as u64;
         page.take(&data);
         body.flow_control().release_capacity(data.len())?;
         // Many small frames come from a single read: let the clock be heard in between.

@@ -6,6 +6,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::checks::status_of;
 use super::connect::{Miss, without_number};
 use super::evidence::Noted;
@@ -22,7 +25,7 @@ pub async fn open(
     proxy: &Proxy,
     target: &Target,
     address: Option<IpAddr>,
-    stream: &mut Noted<'_>,
+    stream: &mut Noted<'_, TcpStream>,
 ) -> Result<(), Miss> {
     let opened = match proxy.kind {
         ProxyKind::Http | ProxyKind::Connect => connect(proxy, target, stream).await,
@@ -62,7 +65,11 @@ fn authority(target: &Target) -> String {
     format!("{}:{}", bracketed(&target.address), target.port)
 }
 
-async fn connect(proxy: &Proxy, target: &Target, stream: &mut Noted<'_>) -> Result<(), Refusal> {
+async fn connect(
+    proxy: &Proxy,
+    target: &Target,
+    stream: &mut Noted<'_, TcpStream>,
+) -> Result<(), Refusal> {
     let server = authority(target);
     let mut request =
         format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: ").into_bytes();
@@ -87,7 +94,7 @@ async fn connect(proxy: &Proxy, target: &Target, stream: &mut Noted<'_>) -> Resu
 }
 
 /// Reads an answer up to its empty line and not a byte more: what follows belongs to the tunnel.
-async fn answer(stream: &mut Noted<'_>) -> Result<Vec<u8>, Refusal> {
+async fn answer(stream: &mut Noted<'_, TcpStream>) -> Result<Vec<u8>, Refusal> {
     let mut answer = Vec::new();
     let mut buffer = [0; 2048];
     loop {
@@ -120,7 +127,7 @@ async fn socks5(
     proxy: &Proxy,
     target: &Target,
     address: Option<IpAddr>,
-    stream: &mut Noted<'_>,
+    stream: &mut Noted<'_, TcpStream>,
 ) -> Result<(), Refusal> {
     let said = |why: &str| Refusal::Said(Kind::Proxy, why.to_owned());
     let no_socks = || said("what answers is no SOCKS 5 proxy");

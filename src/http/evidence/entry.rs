@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::compare;
-use super::flows::Packet;
+use super::flows::{Packet, Tap};
 use super::folder::{self, Entry, MARK, SUMMARY};
 use super::har::{self, Archive};
 use super::mask::Mask;
@@ -205,12 +205,17 @@ fn packets(
         }));
         if withheld {
             notes.push("keys to encrypted secrets withheld");
-        } else if !record.secure && (parts.sent_hidden || parts.received_hidden) {
+        } else if record.clear.is_none() && (parts.sent_hidden || parts.received_hidden) {
             notes.push("secrets masked, so that TCP checksums are wrong");
         }
     }
     if packets.is_empty() {
-        return Err("none came by");
+        let made = records.iter().filter_map(|record| record.tap());
+        return Err(if made.clone().all(Tap::is_empty) {
+            "there was no connection over a network"
+        } else {
+            "none came by"
+        });
     }
     packets.sort_by_key(|packet| packet.nanoseconds);
     let mut note = format!("{} packets", packets.len());
@@ -250,22 +255,17 @@ fn may_show(key: &Key, parts: &Parts) -> bool {
 
 /// Puts what the files of bytes show into the packets as well, as far as they are not encrypted.
 fn hide(flow: &mut [Packet], record: &Record, parts: &Parts) {
-    let (from, begin) = record.http.unwrap_or((usize::MAX, usize::MAX));
+    // Behind this everything is encrypted.
+    let (sent, received) = record.clear.unwrap_or((usize::MAX, usize::MAX));
     let directions = [
-        (true, parts.sent_hidden, &parts.sent, from),
-        (false, parts.received_hidden, &parts.received, begin),
+        (true, parts.sent_hidden, &parts.sent, sent),
+        (false, parts.received_hidden, &parts.received, received),
     ];
-    for (outbound, hidden, bytes, http) in directions {
+    for (outbound, hidden, bytes, clear) in directions {
         if !hidden {
             continue;
         }
         let shown = bytes.as_deref().unwrap_or_default();
-        // Behind this everything is encrypted.
-        let clear = if record.secure {
-            http.min(shown.len())
-        } else {
-            usize::MAX
-        };
         let opening = flow.iter().find(|p| p.outbound == outbound && p.tcp.syn);
         let first = opening.map(|packet| packet.tcp.sequence.wrapping_add(1));
         for packet in flow

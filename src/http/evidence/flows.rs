@@ -278,6 +278,11 @@ impl Tap {
         }
     }
 
+    /// Whether there was no connection.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
     /// The packets so far by connection, and how many there was no room for.
     pub fn packets(&self) -> (Vec<Vec<Packet>>, u64) {
         let inner = self.sniffer.lock();

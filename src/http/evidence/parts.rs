@@ -149,7 +149,7 @@ fn hide(record: &Record, mask: &Mask, parts: &mut Parts) {
             parts.sent_hidden = mask.apply(sent) || body;
             let opening = record.http.map_or(sent.len(), |(from, _)| from);
             // SOCKS sends user and password as they are.
-            if sent.first() == Some(&5) {
+            if matches!(sent.first(), Some(4 | 5)) {
                 sent[..opening].fill(b'*');
                 parts.sent_hidden = true;
             }

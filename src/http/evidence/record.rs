@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::{ClientConfig, KeyLog};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -53,8 +55,8 @@ pub struct Record {
     pub received: Cut,
     /// Where in the two HTTP begins; `None` before it does.
     pub http: Option<(usize, usize)>,
-    /// Whether TLS was begun; what was sent and received before is in clear.
-    pub secure: bool,
+    /// How much of the two went before TLS; `None` where all of it is in clear.
+    pub clear: Option<(usize, usize)>,
     /// Request and reply in the form of HTTP/1, where they went in that of HTTP/2.
     pub told: Option<Told>,
     /// The secrets of the TLS session.
@@ -99,7 +101,8 @@ impl Record {
 
     /// TLS begins: a connector that hands the session's secrets over, where packets are captured.
     pub fn keyed(&mut self, connector: &TlsConnector) -> Option<TlsConnector> {
-        self.secure = true;
+        let clear = (self.sent.bytes.len(), self.received.bytes.len());
+        self.clear.get_or_insert(clear);
         self.tap.as_ref()?;
         let mut config = ClientConfig::clone(connector.config());
         config.key_log = Arc::new(self.keys.clone());
@@ -232,45 +235,60 @@ impl Recording {
     }
 }
 
-/// A connection before TLS and HTTP begin, with what goes over it on record.
-pub struct Noted<'a> {
-    stream: &'a mut TcpStream,
+/// A connection before HTTP begins, with what goes over it on record.
+#[derive(Debug)]
+pub struct Noted<'a, S> {
+    stream: &'a mut S,
     record: Option<&'a mut Record>,
 }
 
-impl<'a> Noted<'a> {
+impl<'a, S> Noted<'a, S> {
     /// Puts a connection on record.
-    pub fn new(stream: &'a mut TcpStream, record: Option<&'a mut Record>) -> Self {
+    pub fn new(stream: &'a mut S, record: Option<&'a mut Record>) -> Self {
         Self { stream, record }
     }
+}
 
-    /// Sends all of it.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
-        if let Some(record) = &mut self.record {
-            record.sent.take(bytes);
-        }
-        Ok(())
-    }
-
+impl Noted<'_, TcpStream> {
     /// Looks at what is there, and leaves it.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.peek(buffer).await
     }
+}
 
-    /// Reads until the buffer is full.
-    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.stream.read_exact(buffer).await?;
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer))?;
         if let Some(record) = &mut self.record {
-            record.received.take(buffer);
+            record.received.take(&buffer.filled()[before..]);
         }
-        Ok(())
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
+        if let Some(record) = &mut self.record {
+            record.sent.take(&bytes[..written]);
+        }
+        Poll::Ready(Ok(written))
     }
 
-    /// Reads a byte.
-    pub async fn read_u8(&mut self) -> io::Result<u8> {
-        let mut byte = [0];
-        self.read_exact(&mut byte).await?;
-        Ok(byte[0])
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }
