@@ -1,6 +1,7 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
 mod certificates;
+mod evidence;
 mod expectations;
 mod extra_opts;
 mod json;

@@ -67,11 +67,7 @@ impl Evidence {
     /// By the options, with the secrets that they give.
     pub fn new(args: &EvidenceArgs, secrets: Vec<Vec<u8>>, verbose: bool) -> Self {
         Self {
-            // Icinga passes a macro that is empty as an empty argument.
-            folder: args
-                .evidence
-                .clone()
-                .filter(|path| !path.as_os_str().is_empty()),
+            folder: args.evidence.clone(),
             keep: args.evidence_keep.unwrap_or_default(),
             mask: (!args.evidence_secrets).then(|| Mask::new(secrets)),
             compared: verbose,
