@@ -13,6 +13,7 @@ use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
+use super::paths::PathArgs;
 use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
@@ -338,11 +339,15 @@ pub struct Args {
     )]
     pub critical: Option<Range>,
 
+    /// The ways to the server.
+    #[command(flatten)]
+    pub paths: PathArgs,
+
     /// How many probes, and how fast.
     #[command(flatten)]
     pub pace: PaceArgs,
 
-    /// The failed probes, a count or a share with %, above which the state is WARNING
+    /// The failed probes, in all or over any path, a count or a share with %, above which the state is WARNING
     #[arg(
         long,
         value_name = "RANGE",

@@ -90,8 +90,7 @@ impl Prober {
             .plan
             .request_id
             .then(|| format!("{:016x}{number:016x}", self.run_number));
-        // The remainder fits: it is below a number of paths.
-        let path = usize::try_from(number % self.plan.paths.len() as u64).unwrap_or(0);
+        let path = self.plan.path_of(number, self.run_number);
         let mut course = Course {
             phases: Phases::default(),
             recording: self
@@ -253,7 +252,7 @@ impl Prober {
             }
             by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
-            target = match self.next(&target, &received, redirects) {
+            target = match self.next(path, &target, &received, redirects) {
                 Ok(next) => next,
                 Err(last) => {
                     return Ok(Judgement {
@@ -301,6 +300,7 @@ impl Prober {
     /// Where a redirect leads. An error is that it leads nowhere.
     fn next(
         &self,
+        path: usize,
         from: &Target,
         received: &Received,
         redirects: u32,
@@ -320,6 +320,7 @@ impl Prober {
             let words = format!("Could not parse redirect location - {line} - {location}");
             return last(State::Unknown, words);
         };
+        let next = plan.paths[path].keep(next);
         let curl = plan.on_redirect == OnRedirect::Curl;
         if redirects > plan.max_redirects && curl {
             let words = format!("Maximum ({}) redirects followed", plan.max_redirects);

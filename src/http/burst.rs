@@ -13,8 +13,10 @@ use tokio::time::{sleep, sleep_until};
 use super::attempt::Prober;
 use super::evidence::Keeper;
 use super::pace::Pace;
-use super::plan::{Plan, run_number};
+use super::paths::{self, Ways};
+use super::plan::Plan;
 use super::summary::{Summary, Tally};
+use super::turns::run_number;
 use crate::plugin::{End, Run};
 
 /// The most threads that ask for addresses at the same time: the system's resolver blocks.
@@ -25,7 +27,7 @@ const RESOLVERS: usize = 64;
 const PULSE: Duration = Duration::from_secs(1);
 
 /// Sends the probes of a plan and sums them up. Returns the plan, too: the probes have borrowed it.
-pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
+pub fn run(mut plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -33,6 +35,13 @@ pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
         .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
         .build()
         .context("cannot start the executor")?;
+    if plan.ways == Ways::Addresses {
+        runtime.block_on(async {
+            let signal = signal_of(run).context("cannot wait for signals")?;
+            paths::look_up(&mut plan, run, &signal).await;
+            anyhow::Ok(())
+        })?;
+    }
     let number = run_number();
     let keeper = Keeper::begin(&plan, number);
     let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
@@ -45,7 +54,10 @@ pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
 async fn burst(prober: &Arc<Prober>, mut keeper: Keeper, run: &Run) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
-    let mut schedule = Schedule::new(prober.plan().pace);
+    let mut schedule = Schedule::new(Pace {
+        attempts: prober.plan().probes(),
+        ..prober.plan().pace
+    });
     let mut flying = JoinSet::new();
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));

@@ -312,6 +312,7 @@ mod tests {
         Target {
             https: false,
             address: "127.0.0.1".to_owned(),
+            name: None,
             port: 8080,
             host: None,
             host_port: 8080,

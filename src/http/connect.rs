@@ -215,15 +215,6 @@ async fn resolve(
     port: u16,
     trace: &mut Trace,
 ) -> Result<Vec<IpAddr>, Miss> {
-    let ours = means.source.address;
-    let fits = |address: &IpAddr| {
-        let family = match means.family {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-        };
-        family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
-    };
     let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
         vec![address]
     } else {
@@ -234,7 +225,10 @@ async fn resolve(
             .map(|address| address.ip())
             .collect()
     };
-    let fitting: Vec<_> = addresses.into_iter().filter(fits).collect();
+    let fitting: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| fits(means.family, means.source, address))
+        .collect();
     if fitting.is_empty() {
         return Err(Miss::Server(
             Kind::Dns,
@@ -242,6 +236,17 @@ async fn resolve(
         ));
     }
     Ok(fitting)
+}
+
+/// Whether an address is of the family to keep to, and of that of this host's end.
+pub fn fits(family: Family, source: &Source, address: &IpAddr) -> bool {
+    let family = match family {
+        Family::Any => true,
+        Family::V4 => address.is_ipv4(),
+        Family::V6 => address.is_ipv6(),
+    };
+    let ours = source.address;
+    family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
 }
 
 fn no_address(name: &str, error: &io::Error) -> Miss {
@@ -263,9 +268,9 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     trace: &mut Trace,
 ) -> Result<Box<TlsStream<S>>, Miss> {
     trace.stage = Stage::Securing;
-    let host = means.target.host.as_ref().unwrap_or(&means.target.address);
+    let host = means.target.server_name();
     // What cannot be a server name is not sent as one; the name has no other use here.
-    let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
+    let name = ServerName::try_from(host.to_owned()).unwrap_or_else(|_| {
         let address = trace
             .remote
             .map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());

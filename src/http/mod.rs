@@ -13,6 +13,8 @@
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
+//! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
+//! | [`path_summary`], [`compare`], `by_path`, `path_numbers` | what came over each of them, and whether one fails more than the others |
 //! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
@@ -21,8 +23,10 @@ mod args;
 mod argv;
 pub mod attempt;
 pub mod burst;
+mod by_path;
 pub mod certificate;
 pub mod checks;
+pub mod compare;
 pub mod connect;
 pub mod details;
 pub mod evidence;
@@ -32,6 +36,9 @@ mod extra_opts;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+mod path_numbers;
+pub mod path_summary;
+pub mod paths;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
@@ -48,6 +55,7 @@ pub mod target;
 pub mod tls;
 pub mod trace;
 pub mod tunnel;
+pub mod turns;
 pub mod unpack;
 pub mod verdict;
 pub mod verify;

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hyper::header::HeaderValue;
-use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::connect::fits;
 use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
+use super::paths::{Path, Ways};
 use super::pattern;
 use super::protocol::ProtocolArgs;
 use super::proxy::{Proxy, is_connect};
@@ -40,6 +41,10 @@ pub const PAGE_SHOWN: usize = 16 << 10;
 pub struct Plan {
     /// The ways to send the request, taken in turn.
     pub paths: Vec<Path>,
+    /// What these ways are.
+    pub ways: Ways,
+    /// How many more addresses there are than are taken.
+    pub left_out: usize,
     /// The address family to keep to.
     pub family: Family,
     /// The TLS versions to offer, and whether to tell the host name.
@@ -84,15 +89,6 @@ pub struct Plan {
     pub show: Show,
     /// What is kept of failing probes.
     pub evidence: Evidence,
-}
-
-/// A named way to the server.
-#[derive(Debug)]
-pub struct Path {
-    /// Its name, as in the report.
-    pub name: String,
-    /// Where the first request goes.
-    pub target: Target,
 }
 
 /// The address family to keep to.
@@ -185,6 +181,15 @@ impl TryFrom<&Args> for Plan {
             Some(_) => None,
         };
         request.build(&target, None)?;
+        let family = match (args.ipv4, args.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
+        };
+        let source = Source::try_from(&args.source)?;
+        // What a proxy connects to is the proxy's affair.
+        let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
+        let (ways, paths) = args.paths.paths(&target, proxy.as_ref(), fitting)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
         let timeout = match args.critical.map(|range| range.end()) {
@@ -203,11 +208,10 @@ impl TryFrom<&Args> for Plan {
         }
         Ok(Self {
             evidence: Evidence::new(&args.evidence, given, args.common().verbose > 0),
-            family: match (args.ipv4, args.ipv6) {
-                (true, _) => Family::V4,
-                (_, true) => Family::V6,
-                _ => Family::Any,
-            },
+            paths,
+            ways,
+            left_out: 0,
+            family,
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
                 // What is verified is shown by name: check_curl always tells it.
@@ -226,7 +230,7 @@ impl TryFrom<&Args> for Plan {
             proxy,
             proxy_authorization,
             announce: args.route.haproxy_protocol,
-            source: Source::try_from(&args.source)?,
+            source,
             certificate: args.certificate.as_deref().map(parse_days).transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
@@ -260,10 +264,6 @@ impl TryFrom<&Args> for Plan {
                 url: args.link,
                 exchange: args.common().until.is_some(),
             },
-            paths: vec![Path {
-                name: target.address.clone(),
-                target,
-            }],
         })
     }
 }
@@ -303,6 +303,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         return Ok(Target {
             https: true,
             address: host.clone(),
+            name: None,
             port,
             host: Some(host.clone()),
             host_port: port,
@@ -313,6 +314,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
     Ok(Target {
         https,
         address,
+        name: None,
         port,
         host,
         host_port: host_port.unwrap_or(port),
@@ -411,16 +413,6 @@ fn tls_versions(text: &str) -> anyhow::Result<Vec<&'static SupportedProtocolVers
         }
         _ => bail!("-S{text}: give 1.2 or 1.3, with + to allow newer versions as well"),
     }
-}
-
-/// A number for this run that no other has, to begin its request ids with.
-pub fn run_number() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds its hashing from the kernel's random numbers, once for each process; the time tells
-    // the rounds of a loop apart.
-    let mut hasher = std::hash::RandomState::new().build_hasher();
-    hasher.write_i128(Timestamp::now().as_nanosecond());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl ProtocolArgs {
         let headers = request.headers_mut();
         if self.http_version.is_some() && !headers.contains_key(HOST) {
             let named = Target {
-                host: Some(target.address.clone()),
+                host: Some(target.server_name().to_owned()),
                 ..target.clone()
             };
             // What cannot stand there (a path of a socket can) is left out.

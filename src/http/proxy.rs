@@ -158,7 +158,11 @@ impl Proxy {
 
     /// Whether requests to this server go through it.
     pub fn serves(&self, target: &Target) -> bool {
-        let names = [Some(&target.address), target.host.as_ref()];
+        let names = [
+            Some(&target.address),
+            target.host.as_ref(),
+            target.name.as_ref(),
+        ];
         !target.is_file()
             && !names
                 .into_iter()

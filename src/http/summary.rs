@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::compare::{Comparison, compare};
 use super::evidence::Outcome;
+use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use crate::plugin::{End, State};
@@ -11,6 +13,9 @@ use crate::stats::{Rate, Sample, wilson};
 
 /// How many failed probes are kept from the beginning of a run, and as many from its end.
 const KEPT: usize = 50;
+
+/// How many of each path are kept at each end, whatever the others fill.
+const KEPT_OF_EACH: usize = 5;
 
 /// What a run found.
 #[derive(Debug)]
@@ -35,8 +40,10 @@ pub struct Summary {
     pub percentile: Option<f64>,
     /// The same of each phase.
     pub phase_percentiles: [Option<f64>; 5],
-    /// Attempts and failures by path.
-    pub paths: Vec<(u64, u64)>,
+    /// What came over each of the plan's paths.
+    pub paths: Vec<PathSummary>,
+    /// How they compare, where there are several.
+    pub comparison: Option<Comparison>,
     /// The first of the worst.
     pub worst: Option<Probe>,
     /// The slowest of the good ones.
@@ -96,6 +103,7 @@ pub struct Tally {
     summary: Summary,
     latency: Sample,
     phases: [Sample; 5],
+    paths: Vec<PathTally>,
     last_failures: VecDeque<Probe>,
     percentile: Option<f64>,
     /// Status and kind of the last probe.
@@ -109,7 +117,7 @@ impl Tally {
             summary: Summary {
                 attempts: 0,
                 failed: 0,
-                planned: plan.pace.attempts,
+                planned: plan.probes(),
                 kinds: BTreeMap::new(),
                 statuses: BTreeMap::new(),
                 rate: None,
@@ -117,7 +125,8 @@ impl Tally {
                 phases: [None; 5],
                 percentile: None,
                 phase_percentiles: [None; 5],
-                paths: vec![(0, 0); plan.paths.len()],
+                paths: Vec::new(),
+                comparison: None,
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
@@ -130,6 +139,7 @@ impl Tally {
             },
             latency: Sample::default(),
             phases: Default::default(),
+            paths: plan.paths.iter().map(|_| PathTally::default()).collect(),
             last_failures: VecDeque::new(),
             percentile: plan.percentile,
             last: (None, None),
@@ -143,16 +153,15 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
-        let (attempts, failures) = &mut summary.paths[probe.path];
-        *attempts += 1;
-        *failures += u64::from(failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
         let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        if probe.kind.is_none() || probe.replied || probe.status.is_some() || waited {
+        let timed = probe.kind.is_none() || probe.replied || probe.status.is_some() || waited;
+        if timed {
             self.latency.add(probe.elapsed);
         }
+        self.paths[probe.path].add(&probe, timed);
         for (sample, phase) in self.phases.iter_mut().zip(probe.phases.in_order()) {
             if let Some(duration) = phase {
                 sample.add(duration);
@@ -168,15 +177,31 @@ impl Tally {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;
         keep_larger(&mut summary.worst, probe.clone(), badness);
-        if summary.failures.len() < KEPT {
+        let few = |path| {
+            let same = summary.failures.iter().filter(|kept| kept.path == path);
+            same.count() < KEPT_OF_EACH
+        };
+        if summary.failures.len() < KEPT || few(probe.path) {
             summary.failures.push(probe);
             return;
         }
         if self.last_failures.len() == KEPT {
-            self.last_failures.pop_front();
-            summary.left_out += 1;
+            self.last_failures.remove(self.dispensable());
+            self.summary.left_out += 1;
         }
         self.last_failures.push_back(probe);
+    }
+
+    /// Which of the last failed probes goes first: the oldest one of a path that has others. A dead path must not push
+    /// out what another one shows now and then.
+    fn dispensable(&self) -> usize {
+        let mut kept = vec![0_usize; self.paths.len()];
+        for probe in &self.last_failures {
+            kept[probe.path] += 1;
+        }
+        let mut last = self.last_failures.iter();
+        last.position(|probe| kept[probe.path] > KEPT_OF_EACH)
+            .unwrap_or(0)
     }
 
     /// Says why this host has to stop.
@@ -194,7 +219,14 @@ impl Tally {
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);
         let phase = |sample: &Sample| Some(sample.percentiles([self.percentile?])?[0]);
+        let paths: Vec<_> = self.paths.into_iter().map(PathTally::close).collect();
+        let counts: Vec<_> = paths
+            .iter()
+            .map(|path| (path.attempts, path.failed))
+            .collect();
         let mut summary = Summary {
+            comparison: compare(&counts),
+            paths,
             phase_percentiles: self.phases.each_ref().map(phase),
             rate: wilson(self.summary.failed, self.summary.attempts),
             latency: percentiles.map(|[min, p50, p90, p95, p99, max]| Latency {
@@ -216,6 +248,8 @@ impl Tally {
             ..self.summary
         };
         summary.failures.extend(self.last_failures);
+        // Those of a rare path may have come late.
+        summary.failures.sort_by_key(|probe| probe.at);
         summary
     }
 }

@@ -95,8 +95,8 @@ impl Trust {
         let Some((own, others)) = shown.split_first() else {
             return Err(refused("the server showed no certificate"));
         };
-        let name = target.host.as_ref().unwrap_or(&target.address);
-        let server = ServerName::try_from(name.clone()).map_err(|_| {
+        let name = target.server_name();
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             refused(&format!(
                 "'{name}' is no name that a certificate can be for"
             ))

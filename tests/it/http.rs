@@ -6,6 +6,7 @@ mod expectations;
 mod extra_opts;
 mod json;
 mod kinds;
+mod paths;
 mod protocol;
 mod proxies;
 mod replies;

@@ -34,11 +34,28 @@ const WAITING: usize = 50;
 /// hundredths of a second to close.
 static CARRIED: Mutex<Option<Carried>> = Mutex::new(None);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Carried {
     paths: Vec<String>,
     goods: Vec<Option<Arc<Side>>>,
     sniffer: Option<Arc<Sniffer>>,
+}
+
+impl Carried {
+    /// The good probe of a path, which may have another place in the next round.
+    fn good(&self, path: &str, at: usize) -> Option<Arc<Side>> {
+        let before = self.paths.iter().position(|other| other == path)?;
+        let side = self.goods.get(before)?.as_ref()?;
+        if before == at {
+            return Some(Arc::clone(side));
+        }
+        let probe = Probe {
+            path: at,
+            ..side.probe.clone()
+        };
+        let recording = side.recording.clone();
+        Some(Arc::new(Side { probe, recording }))
+    }
 }
 
 /// What became of a run's evidence.
@@ -138,19 +155,18 @@ impl Keeper {
         let carried = CARRIED
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let carried = carried.filter(|carried| carried.paths == paths);
-        let (goods, sniffer) = carried.map_or((Vec::new(), None), |c| (c.goods, c.sniffer));
+            .take()
+            .unwrap_or_default();
+        let goods = paths.iter().enumerate();
+        let goods = goods.map(|(at, name)| carried.good(name, at)).collect();
         let mut no_packets = None;
         let sniffer = folder.as_ref().and_then(|_| {
-            sniffer.or_else(|| {
+            carried.sniffer.or_else(|| {
                 Sniffer::open()
                     .map_err(|error| no_packets = Some(why_no_packets(&error)))
                     .ok()
             })
         });
-        let mut goods: Vec<Option<Arc<Side>>> = goods;
-        goods.resize_with(paths.len(), || None);
         Self {
             compares: evidence.compares(),
             recorder: folder.as_ref().map(|_| Recorder { sniffer }),

@@ -1,0 +1,148 @@
+//! A name server for one network namespace: one name with addresses that a test may change at any time.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::netns::Netns;
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+
+/// The running server; what `ip netns exec` starts in its namespace asks it.
+#[derive(Debug)]
+pub struct Names {
+    folder: PathBuf,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addresses: Mutex<Vec<IpAddr>>,
+    /// Questions for A records so far: one for each look-up.
+    asked: AtomicU32,
+    silent: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Names {
+    /// Starts one that knows these addresses of `name`, and nothing else.
+    pub fn start(netns: &Netns, name: &'static str, addresses: &[IpAddr]) -> Self {
+        // ip netns exec puts the files below this folder in the place of those of /etc.
+        let folder = PathBuf::from("/etc/netns").join(netns.name());
+        fs::create_dir_all(&folder).expect("root may make a folder below /etc/netns");
+        fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.53\n").expect("it is ours");
+        fs::write(folder.join("hosts"), "127.0.0.1 localhost\n").expect("it is ours");
+        let nsswitch = "hosts: files dns\n";
+        fs::write(folder.join("nsswitch.conf"), nsswitch).expect("it is ours");
+        let place = SocketAddr::from(([127, 0, 0, 53], 53));
+        let socket = netns
+            .within(|| UdpSocket::bind(place))
+            .expect("nobody else is in this namespace");
+        let patience = Some(Duration::from_millis(20));
+        socket.set_read_timeout(patience).expect("a time-out");
+        let shared = Arc::new(Shared {
+            addresses: Mutex::new(addresses.to_vec()),
+            asked: AtomicU32::new(0),
+            silent: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        });
+        let thread = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || serve(&socket, name, &shared)
+        });
+        Self {
+            folder,
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// From now on the name has these addresses.
+    pub fn change(&self, addresses: &[IpAddr]) {
+        let known = self.shared.addresses.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+    }
+
+    /// From now on no question is answered.
+    pub fn fall_silent(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// How often the name was looked up.
+    pub fn asked(&self) -> u32 {
+        self.shared.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = fs::remove_dir_all(&self.folder);
+        // Where it was made for this one alone.
+        let _ = fs::remove_dir("/etc/netns");
+    }
+}
+
+fn serve(socket: &UdpSocket, name: &str, shared: &Shared) {
+    let mut question = [0; 512];
+    while !shared.over.load(Ordering::SeqCst) {
+        let Ok((length, client)) = socket.recv_from(&mut question) else {
+            continue;
+        };
+        if shared.silent.load(Ordering::SeqCst) {
+            continue;
+        }
+        let answer = answer(&question[..length], name, shared);
+        let _: io::Result<usize> = socket.send_to(&answer.unwrap_or_default(), client);
+    }
+}
+
+/// RFC 1035: the question as it came, and an address record for each address that it asks for.
+fn answer(question: &[u8], name: &str, shared: &Shared) -> Option<Vec<u8>> {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while *question.get(at)? > 0 {
+        let end = at + 1 + usize::from(question[at]);
+        labels.push(String::from_utf8_lossy(question.get(at + 1..end)?).into_owned());
+        at = end;
+    }
+    let kind = u16::from_be_bytes([*question.get(at + 1)?, *question.get(at + 2)?]);
+    let known = labels.join(".").eq_ignore_ascii_case(name);
+    let addresses = shared.addresses.lock();
+    let addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+    let records: Vec<Vec<u8>> = addresses
+        .iter()
+        .filter(|_| known)
+        .filter_map(|address| match (kind, address) {
+            (A, IpAddr::V4(address)) => Some(address.octets().to_vec()),
+            (AAAA, IpAddr::V6(address)) => Some(address.octets().to_vec()),
+            _ => None,
+        })
+        .collect();
+    if known && kind == A {
+        shared.asked.fetch_add(1, Ordering::SeqCst);
+    }
+    let mut answer = question[..2].to_vec();
+    // A response without recursion asked further; NXDOMAIN for any other name.
+    answer.extend([0x81, if known { 0x80 } else { 0x83 }, 0, 1]);
+    answer.extend(u16::try_from(records.len()).ok()?.to_be_bytes());
+    answer.extend([0, 0, 0, 0]);
+    answer.extend(&question[12..at + 5]);
+    for record in records {
+        // The name above; class IN; not to be kept.
+        answer.extend([0xc0, 12]);
+        answer.extend(kind.to_be_bytes());
+        answer.extend([0, 1, 0, 0, 0, 0]);
+        answer.extend(u16::try_from(record.len()).ok()?.to_be_bytes());
+        answer.extend(record);
+    }
+    Some(answer)
+}
