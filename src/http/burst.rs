@@ -97,7 +97,7 @@ async fn burst(prober: &Arc<Prober>, mut keeper: Keeper, run: &Run) -> anyhow::R
     let cut_off = flying.len() as u64;
     flying.abort_all();
     let mut summary = tally.close(end, cut_off);
-    summary.evidence = keeper.finish(run.last_moment()).await;
+    summary.evidence = keeper.finish(run).await;
     Ok(summary)
 }
 

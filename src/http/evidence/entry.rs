@@ -49,7 +49,7 @@ pub fn entry(frame: &Frame, failed: &Side, good: Option<&Side>, lost: u64) -> En
     let sides = [("failed", Some(failed)), ("good", good)];
     for (name, side) in sides.into_iter().filter_map(|(n, side)| Some((n, side?))) {
         text.push('\n');
-        describe(&mut text, name, &side.probe);
+        describe(&mut text, name, &side.probe, frame.mask.as_ref());
         if let Some(recording) = &side.recording {
             add_files(frame, name, side, recording, lost, &mut files, &mut text);
         }
@@ -80,14 +80,15 @@ the keys to what is encrypted are inside, unless it says above that they are wit
 .sent, .received: the bytes of each exchange, behind the encryption. Put any file into this folder to keep it for good.
 ";
 
-fn describe(text: &mut String, name: &str, probe: &Probe) {
+fn describe(text: &mut String, name: &str, probe: &Probe, mask: Option<&Mask>) {
+    let words = mask.map_or_else(|| probe.words.clone(), |mask| mask.text(&probe.words));
     // Writing to a String cannot fail.
     let _ = write!(
         text,
         "{name}: {} {} {}",
         local_time(probe.at),
         probe.kind.map_or("good", Kind::name),
-        clean_cut(&probe.words, 1000)
+        clean_cut(&words, 1000)
     );
     if let Some(local) = probe.local {
         let _ = write!(text, ", from {local}");
@@ -152,9 +153,7 @@ fn add_files(
         for (what, cut, shown, hidden) in directions {
             let file = format!("{name}-{}.{what}", at + 1);
             let note = match shown {
-                None => {
-                    "left out: HTTP/2 packs headers, and there are secrets among them".to_owned()
-                }
+                None => "left out: it is packed, and may hold secrets".to_owned(),
                 Some(bytes) => {
                     files.push((file.clone(), bytes.clone()));
                     let masked = if hidden { ", secrets masked" } else { "" };
@@ -204,7 +203,7 @@ fn packets(
             shown
         }));
         if withheld {
-            notes.push("keys to encrypted secrets withheld");
+            notes.push("keys to encrypted secrets withheld (see --evidence-secrets)");
         } else if record.clear.is_none() && (parts.sent_hidden || parts.received_hidden) {
             notes.push("secrets masked, so that TCP checksums are wrong");
         }

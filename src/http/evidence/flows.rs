@@ -194,10 +194,11 @@ impl Inner {
             };
             let numbers = by_ends.get(&ends).map_or(&[][..], Vec::as_slice);
             // A port that is used again: the latest connection that had begun by then.
-            let number = numbers
-                .iter()
-                .rev()
-                .find(|number| flows[*number].since <= frame.nanoseconds);
+            let number = numbers.iter().rev().find(|number| {
+                flows
+                    .get(number)
+                    .is_some_and(|f| f.since <= frame.nanoseconds)
+            });
             if let Some(flow) = number.and_then(|number| flows.get_mut(number)) {
                 *size += flow.take(frame, outbound, tcp, LIMIT.saturating_sub(*size));
             }
@@ -215,7 +216,7 @@ impl Flow {
         if closing && outbound && tcp.syn && frame.nanoseconds + nanoseconds(FAREWELL) > self.until
         {
             // Somebody else was given the port.
-            self.until = frame.nanoseconds - 1;
+            self.until = frame.nanoseconds.saturating_sub(1);
             return 0;
         }
         if self.size + frame.bytes.len() > FLOW_LIMIT || frame.bytes.len() > room {

@@ -252,9 +252,8 @@ fn content(parts: &Parts, headers: &[(String, String)]) -> Value {
     };
     let mut content = Map::new();
     content.insert("size".to_owned(), json!(size));
-    let packed = values(headers, "content-encoding").next().is_some();
-    if let (true, false, Ok(saved)) = (
-        packed && parts.packed.is_none(),
+    if let (Some(Ok(())), false, Ok(saved)) = (
+        &parts.packed,
         parts.page_cut,
         i64::try_from(size).map(|size| size.saturating_sub_unsigned(parts.page_size)),
     ) {
@@ -274,7 +273,7 @@ fn content(parts: &Parts, headers: &[(String, String)]) -> Value {
     if parts.page_cut {
         comments.push(format!("the first {} bytes", page.len()));
     }
-    if let Some(why) = &parts.packed {
+    if let Some(Err(why)) = &parts.packed {
         comments.push(format!("still packed: {why}"));
     }
     if !comments.is_empty() {

@@ -20,12 +20,16 @@ use super::record::Recorder;
 use crate::http::plan::Plan;
 use crate::http::probe::Probe;
 use crate::http::summary::badness;
+use crate::plugin::Run;
 
 /// How long the packets of a probe that is over may take: the end of the connection, and the kernel's handing over.
 const PACKETS: Duration = Duration::from_millis(30).saturating_add(HANDOVER);
 
 /// How long a failing probe waits for a good one behind it, before it is written without.
 const GOOD: Duration = Duration::from_secs(5);
+
+/// How often the end looks for signals, which leave less time.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// The most failing probes that wait to be written.
 const WAITING: usize = 50;
@@ -360,13 +364,17 @@ impl Keeper {
         self.trouble = self.trouble.take().or(written.trouble);
     }
 
-    /// Writes what is left, and says what became of it all; no later than `until`.
-    pub async fn finish(mut self, until: Instant) -> Outcome {
+    /// Writes what is left, and says what became of it all, in time for the report.
+    pub async fn finish(mut self, run: &Run) -> Outcome {
         for case in &mut self.waiting {
             case.last = true;
         }
+        let mut until = run.last_moment();
         while !self.waiting.is_empty() || self.writing.is_some() {
-            if timeout_at(until.into(), self.progress()).await.is_err() {
+            until = until.min(run.last_moment());
+            let slice = until.min(Instant::now() + SLICE);
+            let done = timeout_at(slice.into(), self.progress()).await.is_ok();
+            if !done && Instant::now() >= until {
                 let why = "there was no time left to write it".to_owned();
                 self.trouble.get_or_insert(why);
                 self.unwritten += (self.waiting.len() + self.ready.len() + self.in_writing) as u64;

@@ -27,6 +27,18 @@ const WORDS: [&str; 15] = [
 /// Names that are these.
 const NAMES: [&str; 7] = ["auth", "x-auth", "key", "sig", "pwd", "pass", "sid"];
 
+/// Kinds of authorization.
+const SCHEMES: [&str; 8] = [
+    "basic",
+    "bearer",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "token",
+    "apikey",
+    "dpop",
+];
+
 /// What is shorter is masked where it stands, and not looked for elsewhere: it would be found everywhere.
 const SHORTEST_LEARNED: usize = 8;
 
@@ -205,9 +217,15 @@ fn in_parameters(bytes: &[u8], ranges: &mut Vec<Range<usize>>) {
     }
 }
 
-/// What is behind the first of two words.
+/// What is behind the kind of an authorization, where the value begins with one.
 fn behind_scheme(value: &[u8]) -> &[u8] {
-    memchr::memchr(b' ', value).map_or(value, |at| value[at + 1..].trim_ascii())
+    let (scheme, rest) = value.split_at(memchr::memchr(b' ', value).unwrap_or(0));
+    let scheme = scheme.to_ascii_lowercase();
+    if SCHEMES.iter().any(|known| known.as_bytes() == scheme) {
+        rest.trim_ascii()
+    } else {
+        value
+    }
 }
 
 fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
@@ -260,6 +278,7 @@ mod tests {
                 "GET / HTTP/1.1\r\nAuthorization: Basic ************\r\nAccept: */*\r\n",
             ),
             ("authorization : secret", "authorization : ******"),
+            ("Authorization: two words", "Authorization: *********"),
             ("Cookie: a=one; b=two", "Cookie: a=***; b=***"),
             (
                 "Set-Cookie: id=abc; Path=/; HttpOnly\r\nX: y",
@@ -291,7 +310,9 @@ mod tests {
 
     #[test]
     fn what_the_user_gave_is_found_wherever_it_comes_up() {
-        let mask = Mask::new([b"Basic dXNlcjpodXNoaHVzaA==".to_vec(), b"t0ken".to_vec()]);
+        let given = ["Basic dXNlcjpodXNoaHVzaA==", "t0ken", "two words"];
+        let mask = Mask::new(given.map(|value| value.as_bytes().to_vec()));
+        assert_eq!(masked(&mask, "X: two words"), "X: *********");
         let text = "you sent dXNlcjpodXNoaHVzaA==, which is user:hushhush or hushhush, and t0ken";
         let expected =
             "you sent ********************, which is ************* or ********, and *****";

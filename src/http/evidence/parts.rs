@@ -28,8 +28,10 @@ pub struct Parts {
     pub page: Vec<u8>,
     /// Whether there was more of it.
     pub page_cut: bool,
-    /// Why it is still packed.
-    pub packed: Option<String>,
+    /// Whether it came packed, and why it still is.
+    pub packed: Option<Result<(), String>>,
+    /// Whether it came in chunks.
+    pub chunked: bool,
     /// How long the page was on the wire.
     pub page_size: u64,
 }
@@ -85,7 +87,8 @@ fn of_http1(record: &Record) -> Parts {
     parts.page_size = received.size.saturating_sub((begin + page) as u64);
     let head = raw[start..page].to_vec();
     let whole = received.is_whole();
-    let (page, ended) = if reply::is_chunked(&head) {
+    parts.chunked = reply::is_chunked(&head);
+    let (page, ended) = if parts.chunked {
         chunks(&raw[page..])
     } else {
         (raw[page..].to_vec(), true)
@@ -118,10 +121,11 @@ fn page_of(parts: &mut Parts, head: Vec<u8>, page: Vec<u8>, cut: bool) {
         page_cut: cut,
         http2: false,
     };
-    if let Err(why) = unpack(&mut reply, LIMIT) {
+    let unpacked = unpack(&mut reply, LIMIT);
+    if unpacked.is_err() {
         reply.page = page;
-        parts.packed = Some(why);
     }
+    parts.packed = reply.header("content-encoding").map(|_| unpacked);
     let line = reply.status_line();
     let mut words = line.split_ascii_whitespace();
     let version = words.next().unwrap_or_default();
@@ -160,10 +164,23 @@ fn hide(record: &Record, mask: &Mask, parts: &mut Parts) {
             parts.received_hidden = mask.apply(received);
         }
     }
-    // What was not kept may hold what is looked for.
+    // What was not kept, or cannot be looked into, may hold what is looked for.
     let may_hold = !mask.is_empty();
     parts.sent_hidden |= may_hold && !record.sent.is_whole();
     parts.received_hidden |= may_hold && !record.received.is_whole();
+    let closed = match &parts.packed {
+        Some(Ok(())) => may_hold && parts.page_cut,
+        Some(Err(_)) => may_hold,
+        None => false,
+    };
+    if closed && matches!(parts.packed, Some(Err(_))) {
+        parts.page.clear();
+    }
+    // In bytes that are packed, or cut into chunks, a mask does not find what it found in the page.
+    if closed || (page && (parts.packed.is_some() || parts.chunked)) {
+        parts.received = None;
+        parts.received_hidden = true;
+    }
     if record.told.is_some() {
         parts.sent = parts.sent.take().filter(|_| !parts.sent_hidden);
         parts.received = parts.received.take().filter(|_| !parts.received_hidden);

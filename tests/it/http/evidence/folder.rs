@@ -262,6 +262,22 @@ fn a_full_disk_costs_the_evidence_and_not_the_verdict() {
 }
 
 #[test]
+fn a_folder_that_does_not_answer_costs_the_evidence_and_not_the_verdict() {
+    let server = always(page(BAD, ""));
+    let kept = Kept::new();
+    kept.run(&server, "--attempts 1");
+    // Whoever waits for this lock waits as for a file system that hangs.
+    let lock = fs::File::open(kept.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let outcome = kept.run(&server, "--attempts 2 --deadline 2");
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    let words =
+        "--evidence: no evidence of 2 of 2 failed probes: there was no time left to write it";
+    assert!(outcome.text.contains(words), "{}", outcome.text);
+    assert_eq!(kept.entries().len(), 1);
+}
+
+#[test]
 fn a_run_that_is_ended_writes_what_it_has() {
     use std::io::Read;
     let server = FaultServer::start(every(3));
