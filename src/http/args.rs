@@ -8,9 +8,11 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::cookie_file::CookieArgs;
 use super::evidence::EvidenceArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
 use super::paths::PathArgs;
@@ -19,6 +21,7 @@ use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -417,9 +420,21 @@ pub struct Args {
     #[command(flatten)]
     pub protocol: ProtocolArgs,
 
+    /// Where cookies are kept.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
+
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

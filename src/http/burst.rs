@@ -15,6 +15,7 @@ use super::evidence::Keeper;
 use super::pace::Pace;
 use super::paths::{self, Ways};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::summary::{Summary, Tally};
 use super::turns::run_number;
 use crate::plugin::{End, Run};
@@ -26,8 +27,13 @@ const RESOLVERS: usize = 64;
 /// as the limit of each new probe would be: behind this one they cost nothing.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// Sends the probes of a plan and sums them up. Returns the plan, too: the probes have borrowed it.
-pub fn run(mut plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
+/// Sends the probes of a plan and sums them up; writes down each as it ends, where there is something to write to.
+/// Returns the plan, too: the probes have borrowed it.
+pub fn run(
+    mut plan: Plan,
+    run: &Run,
+    recorder: Option<&mut Recorder>,
+) -> anyhow::Result<(Arc<Prober>, Summary)> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -45,13 +51,18 @@ pub fn run(mut plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> 
     let number = run_number();
     let keeper = Keeper::begin(&plan, number);
     let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
-    let summary = runtime.block_on(burst(&prober, keeper, run));
+    let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
     // A resolver that still waits for its answer is left behind, not waited for.
     runtime.shutdown_background();
     Ok((prober, summary?))
 }
 
-async fn burst(prober: &Arc<Prober>, mut keeper: Keeper, run: &Run) -> anyhow::Result<Summary> {
+async fn burst(
+    prober: &Arc<Prober>,
+    mut keeper: Keeper,
+    run: &Run,
+    mut recorder: Option<&mut Recorder>,
+) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
     let mut schedule = Schedule::new(Pace {
@@ -80,10 +91,17 @@ async fn burst(prober: &Arc<Prober>, mut keeper: Keeper, run: &Run) -> anyhow::R
                 match probe.context("a probe broke off").and_then(|probe| probe) {
                     Ok(mut probe) => {
                         keeper.take(&mut probe);
+                        if let Some(recorder) = &mut recorder {
+                            recorder.probe(prober.plan(), &probe);
+                        }
                         tally.add(probe);
                     }
                     Err(error) => {
-                        tally.trouble(format!("{error:#}"));
+                        let why = format!("{error:#}");
+                        if let Some(recorder) = &mut recorder {
+                            recorder.trouble(prober.plan(), &why);
+                        }
+                        tally.trouble(why);
                         break None;
                     }
                 }

@@ -12,6 +12,7 @@ use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::connect::fits;
+use super::cookie_file::Cookies;
 use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
@@ -19,7 +20,7 @@ use super::pace::Pace;
 use super::paths::{Path, Ways};
 use super::pattern;
 use super::protocol::ProtocolArgs;
-use super::proxy::{Proxy, is_connect};
+use super::proxy::{Proxies, is_connect};
 use super::request::Template;
 use super::secrets;
 use super::source::Source;
@@ -61,10 +62,12 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How HTTP is spoken.
     pub protocol: ProtocolArgs,
+    /// The cookies that go with it.
+    pub cookies: Option<Cookies>,
     /// How bad it is to reach it.
     pub timeout_result: State,
-    /// The proxy that requests go through.
-    pub proxy: Option<Proxy>,
+    /// The proxies that requests go through.
+    pub proxies: Proxies,
     /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
     pub proxy_authorization: Option<HeaderValue>,
     /// Whether connections begin with a header of the PROXY protocol.
@@ -167,18 +170,19 @@ impl TryFrom<&Args> for Plan {
             "--extra-opts cannot be abbreviated"
         );
         let request = Template::try_from(args)?;
-        let proxy = Proxy::from_args(args)?;
+        let proxies = Proxies::from_args(args)?;
         let target = target(args)?;
         anyhow::ensure!(
-            proxy.is_none() || !target.is_file(),
+            args.route.proxy_from_environment || proxies.is_empty() || !target.is_file(),
             "-I {}: a socket in the file system is not behind a proxy",
             target.address
         );
-        let proxy_authorization = match &proxy {
-            None => secrets::proxy_pair(args)?
+        let proxy_authorization = if proxies.is_empty() {
+            secrets::proxy_pair(args)?
                 .map(|pair| secrets::basic("-b", &pair))
-                .transpose()?,
-            Some(_) => None,
+                .transpose()?
+        } else {
+            None
         };
         request.build(&target, None)?;
         let family = match (args.ipv4, args.ipv6) {
@@ -188,8 +192,9 @@ impl TryFrom<&Args> for Plan {
         };
         let source = Source::try_from(&args.source)?;
         // What a proxy connects to is the proxy's affair.
+        let proxy = proxies.serving(&target);
         let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
-        let (ways, paths) = args.paths.paths(&target, proxy.as_ref(), fitting)?;
+        let (ways, paths) = args.paths.paths(&target, proxy, fitting)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
         let timeout = match args.critical.map(|range| range.end()) {
@@ -202,12 +207,8 @@ impl TryFrom<&Args> for Plan {
             (given > Duration::ZERO).then_some(timeout)
         });
         let given = request.secrets().chain(&proxy_authorization);
-        let mut given: Vec<_> = given.map(|value| value.as_bytes().to_vec()).collect();
-        if let Some((user, password)) = proxy.as_ref().and_then(|proxy| proxy.pair.as_ref()) {
-            given.push(format!("{user}:{password}").into_bytes());
-        }
         Ok(Self {
-            evidence: Evidence::new(&args.evidence, given, args.common().verbose > 0),
+            evidence: Evidence::new(args, given, &proxies),
             paths,
             ways,
             left_out: 0,
@@ -226,8 +227,9 @@ impl TryFrom<&Args> for Plan {
             max_redirects: args.max_redirs,
             timeout,
             protocol: args.protocol.clone(),
+            cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
-            proxy,
+            proxies,
             proxy_authorization,
             announce: args.route.haproxy_protocol,
             source,

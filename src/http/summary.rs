@@ -1,13 +1,14 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::compare::{Comparison, compare};
 use super::evidence::Outcome;
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
 use crate::stats::{Rate, Sample, wilson};
 
@@ -50,6 +51,8 @@ pub struct Summary {
     pub slowest_good: Option<Probe>,
     /// What the last probe came to, in a few words.
     pub last: String,
+    /// When probes came to their end.
+    pub ticks: Ticks,
     /// The first failed probes and the last ones; see `left_out`.
     pub failures: Vec<Probe>,
     /// How many failed probes between them are not kept.
@@ -130,6 +133,7 @@ impl Tally {
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
+                ticks: Ticks::default(),
                 failures: Vec::new(),
                 left_out: 0,
                 trouble: None,
@@ -153,11 +157,11 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
+        summary.ticks.count(Instant::now(), failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
-        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        let timed = probe.kind.is_none() || probe.replied || probe.status.is_some() || waited;
+        let timed = probe.kind.is_none() || probe.is_timed();
         if timed {
             self.latency.add(probe.elapsed);
         }

@@ -54,6 +54,8 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// Encrypted, to a socket in the file system.
     TlsUnix(Box<TlsStream<UnixStream>>),
+    /// Encrypted, within the encrypted connection to a proxy.
+    TlsTls(Box<TlsStream<TlsStream<TcpStream>>>),
 }
 
 impl Stream {
@@ -63,6 +65,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
             Self::TlsUnix(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::TlsTls(stream) => stream.get_ref().1.alpn_protocol(),
         };
         protocol == Some(b"h2")
     }
@@ -73,6 +76,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => return &[],
             Self::Tls(stream) => stream.get_ref().1,
             Self::TlsUnix(stream) => stream.get_ref().1,
+            Self::TlsTls(stream) => stream.get_ref().1,
         };
         session.peer_certificates().unwrap_or_default()
     }
@@ -110,6 +114,7 @@ impl AsyncRead for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -145,6 +150,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
         if let Some(record) = &mut self.tape.record {
@@ -159,6 +165,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -168,6 +175,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -27,6 +27,12 @@ mod record;
 
 use std::path::PathBuf;
 
+use hyper::header::HeaderValue;
+
+use super::args::Args;
+use super::proxy::Proxies;
+use crate::plugin::Arguments;
+
 pub use compare::lines as comparison;
 pub use keep::Keep;
 pub use keeper::{Keeper, Outcome};
@@ -64,13 +70,20 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// By the options, with the secrets that they give.
-    pub fn new(args: &EvidenceArgs, secrets: Vec<Vec<u8>>, verbose: bool) -> Self {
+    /// By the options, with the secrets that they give: header values, and what a proxy is told.
+    pub fn new<'a>(
+        args: &Args,
+        values: impl Iterator<Item = &'a HeaderValue>,
+        proxies: &Proxies,
+    ) -> Self {
+        let pairs = proxies.each().filter_map(|proxy| proxy.pair.as_ref());
+        let pairs = pairs.map(|(user, password)| format!("{user}:{password}").into_bytes());
+        let given = values.map(|value| value.as_bytes().to_vec()).chain(pairs);
         Self {
-            folder: args.evidence.clone(),
-            keep: args.evidence_keep.unwrap_or_default(),
-            mask: (!args.evidence_secrets).then(|| Mask::new(secrets)),
-            compared: verbose,
+            folder: args.evidence.evidence.clone(),
+            keep: args.evidence.evidence_keep.unwrap_or_default(),
+            mask: (!args.evidence.evidence_secrets).then(|| Mask::new(given)),
+            compared: args.common().verbose > 0,
         }
     }
 
