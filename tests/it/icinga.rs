@@ -1,6 +1,7 @@
 //! The shipped CheckCommands under a real Icinga 2, on the incident.
 
 mod cluster;
+mod director;
 mod graphs;
 mod shipped;
 
