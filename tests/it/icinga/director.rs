@@ -242,7 +242,7 @@ fn a_real_director_restores_the_basket_twice_and_icinga_takes_what_it_makes_of_i
         "    check_timeout = 1m\n",
         "vars.http_retry_duration = \"45s\"",
         "vars.http_retry_ip_address = \"$address$\"",
-        "set_if = {{ string(macro(\"$http_retry_ssl$\")) == \"true\" }}",
+        "                var ssl = macro(\"$http_retry_ssl$\"); ssl == true || ssl == \"true\"\n",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
