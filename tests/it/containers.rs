@@ -1,6 +1,7 @@
 //! The plugins in real containers, and on real containers from outside: the incident with a proxy and a backend that are
 //! containers, each with a network namespace of its own.
 
+mod images;
 mod incident;
 mod namespaces;
 
@@ -33,16 +34,13 @@ const LEAST: [&str; 4] = [
 
 /// What nginx needs of a configuration in a container where it may write to `/tmp` alone.
 fn nginx(server: &str) -> String {
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = temporary
-        .iter()
-        .map(|name| format!("{name}_temp_path /tmp/{name};\n"))
-        .collect();
     format!(
         "daemon off; user root; worker_processes 1; pid /tmp/pid; error_log stderr;
 events {{ worker_connections 1024; }}
 http {{ access_log off; keepalive_requests 10000; default_type text/plain;
-{temporary}server {{ {server} }}
+client_body_temp_path /tmp/client_body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
+uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
+server {{ {server} }}
 }}
 "
     )
@@ -52,8 +50,11 @@ http {{ access_log off; keepalive_requests 10000; default_type text/plain;
 fn nginx_image() -> Image {
     Image::new()
         .program(Path::new("/usr/sbin/nginx"), "/usr/sbin/nginx")
-        .file("/etc/passwd", "root:x:0:0::/:/bin/false\n")
-        .file("/etc/group", "root:x:0:\n")
+        .file(
+            "/etc/passwd",
+            "root:x:0:0::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+        )
+        .file("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
         .folder("/tmp")
         .folder("/var/log/nginx")
         .change(r#"ENTRYPOINT ["/usr/sbin/nginx", "-e", "stderr", "-c"]"#)

@@ -175,16 +175,20 @@ impl Docker {
 
     /// `docker WORDS`.
     pub fn command(&self, words: &[impl AsRef<OsStr>]) -> Command {
-        let mut command = Command::new(&self.client);
+        let mut command = self.client(&self.client);
+        command.args(words);
         command
-            .env(
-                "DOCKER_HOST",
-                format!("unix://{}", self.folder.path().join("sock").display()),
-            )
+    }
+
+    /// A client of this daemon, docker's own or another one.
+    pub fn client(&self, program: impl AsRef<OsStr>) -> Command {
+        let socket = self.folder.path().join("sock");
+        let mut command = Command::new(program);
+        command
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
             // Nobody's settings, and the builder that needs no plugin.
             .env("DOCKER_CONFIG", self.folder.path().join("client"))
             .env("DOCKER_BUILDKIT", "0")
-            .args(words)
             .stdin(Stdio::null());
         command
     }

@@ -23,18 +23,18 @@ impl Scene<'_> {
     fn least(&self, options: &[&str], words: &[&str]) -> Outcome {
         self.ports(&[&LEAST[..], options].concat(), words)
     }
+}
 
-    /// That all of the proxy's ports were seen to be used.
-    fn assert_seen(&self, outcome: &Outcome) {
-        assert_eq!(outcome.code, Some(2), "{}", outcome.text);
-        let ports = format!(": {PORTS} of {PORTS} ports used (100 %), 0 free");
-        assert!(
-            outcome.headline().starts_with("PORTS CRITICAL: "),
-            "{}",
-            outcome.text
-        );
-        assert!(outcome.headline().contains(&ports), "{}", outcome.text);
-    }
+/// That all of the proxy's ports were seen to be used.
+fn assert_seen(outcome: &Outcome) {
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    let ports = format!(": {PORTS} of {PORTS} ports used (100 %), 0 free");
+    let headline = outcome.headline();
+    assert!(
+        headline.starts_with("PORTS CRITICAL: ") && headline.contains(&ports),
+        "{}",
+        outcome.text
+    );
 }
 
 fn assert_unknown(outcome: &Outcome, help: &[&str]) {
@@ -54,7 +54,7 @@ fn a_container_on_the_proxys_network_sees_its_last_port_without_any_privilege() 
     let scene = Scene::start(&docker);
     scene.exhaust();
     let joined = scene.least(&[&scene.proxy.network()], &["-v"]);
-    scene.assert_seen(&joined);
+    assert_seen(&joined);
     // Which namespace that was: the number is the one that the host knows.
     let file = format!("/proc/{}/ns/net", scene.proxy.pid());
     let number = std::fs::read_link(file).expect("a process of ours");
@@ -130,7 +130,7 @@ fn the_proxys_connections_are_read_from_its_process_without_privileges_where_the
         let unknown = scene.least(&options, &words);
         assert_unknown(&unknown, &["CAP_SYS_PTRACE", "--port-range LOW-HIGH"]);
         let seen = scene.least(&options, &[&words[..], &[&range]].concat());
-        scene.assert_seen(&seen);
+        assert_seen(&seen);
         let name = words[0].trim_start_matches("--netns=");
         assert!(
             seen.headline().contains(&format!("(namespace {name})")),
@@ -184,7 +184,7 @@ fn the_proxys_namespace_is_joined_with_sys_admin_by_process_by_container_and_by_
         ),
     ] {
         let joined = scene.ports(&[&options[..], &[admin]].concat(), &words);
-        scene.assert_seen(&joined);
+        assert_seen(&joined);
         assert!(joined.headline().contains(" net:["), "{}", joined.text);
     }
     // Without the capability, and with one that a user who is not root does not get.
@@ -231,7 +231,7 @@ fn the_host_finds_a_container_by_its_id_and_all_of_them_with_the_worst_first() {
     for digits in [12, 64] {
         let name = format!("container:{}", &scene.proxy.id[..digits]);
         let seen = check(&name);
-        scene.assert_seen(&seen);
+        assert_seen(&seen);
         assert!(
             seen.headline()
                 .contains(&format!("(namespace {name} net:[")),
