@@ -71,6 +71,16 @@ fn the_loop_in_a_container_waits_for_the_failure_on_a_terminal_and_in_a_pipe() {
         );
         // On a terminal there is a live line, written over again and again.
         assert_eq!(text.contains("\r\x1b[K["), terminal, "{text:?}");
+        // Docker does not say how wide it is here, so it is taken for an ordinary one.
+        let lines = text
+            .split(['\r', '\n'])
+            .map(|line| line.trim_start_matches("\x1b[K"));
+        let widest = lines.map(|line| line.chars().count()).max();
+        assert_eq!(
+            widest.is_some_and(|widest| widest <= 80),
+            terminal,
+            "{text}"
+        );
         assert!(text.contains(" HTTP OK: HTTP/1.1 200 OK - "), "{text}");
         assert!(
             text.contains("HTTP CRITICAL: HTTP/1.1 502 Bad Gateway - "),
