@@ -4,27 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use tokio_rustls::TlsConnector;
 
 use super::plan::Tls;
 
 /// A connector that makes a full handshake each time.
 pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&tls.versions)
-        .context("cannot set up TLS")?
-        .dangerous()
-        .with_custom_certificate_verifier(match &tls.trust {
-            Some(trust) => trust.possession(),
-            None => Arc::new(Unverified),
-        });
+    let config = begin(&tls.versions, tls)?;
     let mut config = match &tls.identity {
         None => config.with_no_client_auth(),
         Some((certificates, key)) => {
@@ -37,6 +33,28 @@ pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
     }
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The same for a proxy: of what is set up for servers, it is trust alone that holds for it as well.
+pub fn to_proxy(tls: &Tls) -> anyhow::Result<TlsConnector> {
+    let mut config = begin(ALL_VERSIONS, tls)?.with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn begin(
+    versions: &[&'static SupportedProtocolVersion],
+    tls: &Tls,
+) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .context("cannot set up TLS")?
+        .dangerous()
+        .with_custom_certificate_verifier(match &tls.trust {
+            Some(trust) => trust.possession(),
+            None => Arc::new(Unverified),
+        });
+    Ok(config)
 }
 
 /// What this side shows when it is asked for a certificate. The certificate itself is not looked into: old sites have

@@ -16,9 +16,12 @@
 //! | [`wrap`](mod@wrap) | a report's lines broken between words, for a terminal |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
+//! | [`window`] | what a loop has tried in the last hour and the last day |
 //! | [`state_file`] | what a plugin remembers between two runs |
+//! | [`journal`] | what runs append to a file as they measure |
 
 pub mod clean;
+pub mod journal;
 pub mod metric;
 pub mod munin;
 pub mod openmetrics;
@@ -29,6 +32,7 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod state_file;
+pub mod window;
 pub mod wrap;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use super::look::Look;
 use super::memory::{Kept, Store};
 use super::netns::{self, Namespace, Refused, Target};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::report::leader;
 use super::sock_diag::{self, Dialect};
 use super::verdict::Verdict;
@@ -82,13 +83,14 @@ pub fn look(
     watched: &mut [Watched],
     plan: &Plan,
     last: &Last,
+    mut recorder: Option<&mut Recorder>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let all = plan.netns.contains(&Target::All);
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan, last) {
+        match space.look(plan, last, recorder.as_deref_mut()) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
@@ -190,7 +192,12 @@ pub struct Last<'a> {
 }
 
 impl Watched {
-    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
+    fn look(
+        &mut self,
+        plan: &Plan,
+        last: &Last,
+        recorder: Option<&mut Recorder>,
+    ) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
                 Err(error) => match (may_not_join(&error), space.pid, plan.range) {
@@ -222,6 +229,9 @@ impl Watched {
             )
         });
         let seen = Seen::of(look, plan, &mut self.memory);
+        if let Some(recorder) = recorder {
+            recorder.look(&seen);
+        }
         let higher = self
             .peak
             .as_ref()

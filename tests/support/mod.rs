@@ -13,6 +13,7 @@ pub mod icinga;
 pub mod identity;
 pub mod incident;
 pub mod nagios;
+pub mod names;
 pub mod netns;
 pub mod nginx;
 pub mod oracle;

@@ -11,19 +11,21 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+use super::beside::{differing_lines, differing_metrics};
 use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
 use super::{Act, FaultServer, GOOD, Seen, outcome, page, page_with, plugin};
 use crate::support::identity::{DAY, Identity};
 use crate::support::netns::Netns;
 use crate::support::plugin::project;
 
-const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
+pub const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
-const DIFFERENCES: [(&str, &str, bool); 24] = [
+const DIFFERENCES: [(&str, &str, bool); 25] = [
     ("curl-words", "why there is no reply", true),
     ("curl-line", "odds and ends of check_curl", true),
+    ("curl-request", "what is sent", true),
     ("curl-expect", "`-e` that matches", true),
     ("curl-max-redirs", "too many redirects", true),
     ("size", "the size of a reply, at times", true),
@@ -176,27 +178,38 @@ impl<'a> Case<'a> {
             let wanted = self.measured(&expected(&words(line), ours.headline()));
             let codes = (ours.code, theirs.status.code());
             let same_code = codes.0 == codes.1;
+            let beside: Vec<_> = [
+                differing_metrics(line, ours.first_line(), !self.is_echo()),
+                differing_lines(&text, &ours.text),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let same = mine == wanted && beside.is_empty();
             let right = match DIFFERENCES.iter().find(|(name, _, _)| *name == allowed) {
                 // A difference that is none must not stay in the list.
-                Some((_, _, needs_code)) => {
-                    (!same_code && !needs_code) || (same_code && mine != wanted)
-                }
-                None => same_code && mine == wanted,
+                Some((_, _, needs_code)) => (!same_code && !needs_code) || (same_code && !same),
+                None => same_code && same,
             };
             if !right {
                 wrong.push(format!(
-                    "{}\t{tool} {allowed} {codes:?}\n  ours   {mine}\n  theirs {wanted}",
-                    self.line
+                    "{}\t{tool} {allowed} {codes:?}\n  ours   {mine}\n  theirs {wanted}\n  {}",
+                    self.line,
+                    beside.join("\n  ")
                 ));
             }
         }
         wrong
     }
 
+    fn is_echo(&self) -> bool {
+        self.line.contains("/echo") || self.line.contains("http://www.test")
+    }
+
     /// The size of an echo is that of the request, which names who sent it.
     fn measured(&self, words: &str) -> String {
         match words.find(" bytes in T") {
-            Some(end) if self.line.contains("/echo") || self.line.contains("http://www.test") => {
+            Some(end) if self.is_echo() => {
                 let start = words[..end].rfind(' ').map_or(0, |at| at + 1);
                 format!("{}N{}", &words[..start], &words[end..])
             }
