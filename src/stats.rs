@@ -35,7 +35,7 @@ pub fn wilson(hits: u64, trials: u64) -> Option<Rate> {
     let z2 = Z95 * Z95;
     let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    let ruled_out = 1.0 - 0.05_f64.powf(1.0 / n);
+    let ruled_out = 1.0 - libm::pow(0.05, 1.0 / n);
     let low = if hits == 0 {
         0.0
     } else if hits == trials {
@@ -59,7 +59,7 @@ pub fn wilson(hits: u64, trials: u64) -> Option<Rate> {
 
 /// How many trials it takes to see at least one hit of a rate (0 to 1, exclusive) with 95 % confidence.
 pub fn trials_to_detect(rate: f64) -> u64 {
-    let trials = (0.05_f64.ln() / (-rate).ln_1p()).ceil();
+    let trials = (libm::log(0.05) / libm::log1p(-rate)).ceil();
     // Rates are checked before; a cast of a finite positive number saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let trials = trials as u64;

@@ -8,8 +8,11 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::cookie_file::CookieArgs;
+use super::evidence::EvidenceArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
 use super::paths::PathArgs;
@@ -18,6 +21,7 @@ use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -224,7 +228,6 @@ pub struct Args {
         value_enum,
         default_value_t = OnRedirect::Ok,
         help_heading = "Request",
-        ignore_case = true,
         allow_hyphen_values = true
     )]
     pub onredirect: OnRedirect,
@@ -377,11 +380,21 @@ pub struct Args {
     pub show_body: bool,
 
     /// Show the URL
-    #[arg(short = 'L', long, help_heading = "Common options")]
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Common options",
+        overrides_with = "nohtml"
+    )]
     pub link: bool,
 
-    /// Taken for compatibility: there is no HTML in any output
-    #[arg(short = 'n', long, help_heading = "Common options")]
+    /// Undo an -L before it; there is no HTML in any output
+    #[arg(
+        short = 'n',
+        long,
+        help_heading = "Common options",
+        overrides_with = "link"
+    )]
     pub nohtml: bool,
 
     /// Where secrets are.
@@ -404,6 +417,10 @@ pub struct Args {
     #[command(flatten)]
     pub source: SourceArgs,
 
+    /// What is kept of failing probes.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
+
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
     pub extra_opts: Option<Option<String>>,
@@ -412,9 +429,21 @@ pub struct Args {
     #[command(flatten)]
     pub protocol: ProtocolArgs,
 
+    /// Where cookies are kept.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
+
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

@@ -7,9 +7,10 @@ use super::path_summary::PathSummary;
 use super::paths::{Path, Ways};
 use super::plan::Plan;
 use super::probe::{Kind, Probe};
-use super::report::{percent, rate_text};
+use super::report::rate_text;
 use super::summary::Summary;
 use crate::plugin::Finding;
+use crate::plugin::metric::percent;
 use crate::stats::wilson;
 
 /// How many names, or groups of paths, stand in one line.

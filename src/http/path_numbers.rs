@@ -6,9 +6,10 @@ use super::by_path::{FINDINGS, both, kinds, list, p_text};
 use super::compare::Step;
 use super::paths::Ways;
 use super::plan::Plan;
-use super::report::{millis, percent};
+use super::report::millis;
 use super::summary::Summary;
 use crate::plugin::clean::label;
+use crate::plugin::metric::percent;
 use crate::plugin::{Limit, Metric, Report};
 
 /// The numbers of the paths.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connect::fits;
 use super::plan::Plan;
-use super::proxy::{Proxy, ProxyKind};
+use super::proxy::Proxy;
 use super::target::{Target, bracketed, host_and_port};
 use crate::plugin::Run;
 
@@ -192,7 +192,7 @@ fn of_addresses(usual: &Target, proxy: Option<&Proxy>) -> anyhow::Result<()> {
             "--all-addresses: {address} is one address: give the server's name with -H, and no -I"
         );
     }
-    let asked = proxy.filter(|proxy| proxy.serves(usual) && proxy.kind != ProxyKind::Socks5);
+    let asked = proxy.filter(|proxy| proxy.serves(usual) && !proxy.wants_address());
     if let Some(proxy) = asked {
         bail!(
             "--all-addresses: {} looks up {address} by itself: name the addresses with --via",

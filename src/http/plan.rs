@@ -12,13 +12,15 @@ use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::connect::fits;
+use super::cookie_file::Cookies;
+use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
 use super::paths::{Path, Ways};
 use super::pattern;
 use super::protocol::ProtocolArgs;
-use super::proxy::{Proxy, is_connect};
+use super::proxy::{Proxies, is_connect};
 use super::request::Template;
 use super::secrets;
 use super::source::Source;
@@ -60,10 +62,12 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How HTTP is spoken.
     pub protocol: ProtocolArgs,
+    /// The cookies that go with it.
+    pub cookies: Option<Cookies>,
     /// How bad it is to reach it.
     pub timeout_result: State,
-    /// The proxy that requests go through.
-    pub proxy: Option<Proxy>,
+    /// The proxies that requests go through.
+    pub proxies: Proxies,
     /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
     pub proxy_authorization: Option<HeaderValue>,
     /// Whether connections begin with a header of the PROXY protocol.
@@ -86,6 +90,8 @@ pub struct Plan {
     pub percentile: Option<f64>,
     /// What is shown beside the result.
     pub show: Show,
+    /// What is kept of failing probes.
+    pub evidence: Evidence,
 }
 
 /// The address family to keep to.
@@ -164,18 +170,19 @@ impl TryFrom<&Args> for Plan {
             "--extra-opts cannot be abbreviated"
         );
         let request = Template::try_from(args)?;
-        let proxy = Proxy::from_args(args)?;
+        let proxies = Proxies::from_args(args)?;
         let target = target(args)?;
         anyhow::ensure!(
-            proxy.is_none() || !target.is_file(),
+            args.route.proxy_from_environment || proxies.is_empty() || !target.is_file(),
             "-I {}: a socket in the file system is not behind a proxy",
             target.address
         );
-        let proxy_authorization = match &proxy {
-            None => secrets::proxy_pair(args)?
+        let proxy_authorization = if proxies.is_empty() {
+            secrets::proxy_pair(args)?
                 .map(|pair| secrets::basic("-b", &pair))
-                .transpose()?,
-            Some(_) => None,
+                .transpose()?
+        } else {
+            None
         };
         request.build(&target, None)?;
         let family = match (args.ipv4, args.ipv6) {
@@ -185,8 +192,9 @@ impl TryFrom<&Args> for Plan {
         };
         let source = Source::try_from(&args.source)?;
         // What a proxy connects to is the proxy's affair.
+        let proxy = proxies.serving(&target);
         let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
-        let (ways, paths) = args.paths.paths(&target, proxy.as_ref(), fitting)?;
+        let (ways, paths) = args.paths.paths(&target, proxy, fitting)?;
         let timeout = args.common().timeout.unwrap_or(TIMEOUT);
         // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
         let timeout = match args.critical.map(|range| range.end()) {
@@ -198,7 +206,9 @@ impl TryFrom<&Args> for Plan {
         let timeout = args.common().timeout.map_or(Some(timeout), |given| {
             (given > Duration::ZERO).then_some(timeout)
         });
+        let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
+            evidence: Evidence::new(args, given, &proxies),
             paths,
             ways,
             left_out: 0,
@@ -217,8 +227,9 @@ impl TryFrom<&Args> for Plan {
             max_redirects: args.max_redirs,
             timeout,
             protocol: args.protocol.clone(),
+            cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
-            proxy,
+            proxies,
             proxy_authorization,
             announce: args.route.haproxy_protocol,
             source,
@@ -237,6 +248,9 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
+            } else if args.evidence.evidence.is_some() {
+                let share = PAGES_KEPT / args.pace.concurrency as usize;
+                PageUse::Kept(share.min(evidence::LIMIT))
             } else {
                 PageUse::Counted
             },
@@ -371,9 +385,14 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
 }
 
 fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let pair = text.split_once(',');
+    let (warning, critical) = pair.unwrap_or((text, "0"));
     let days = |word: &str| {
-        let days: Option<u32> = word.trim().parse().ok();
+        let days: Option<u32> = match word.trim() {
+            // As in check_http, `14,` and `,7` leave the other one at 0.
+            "" if pair.is_some() => Some(0),
+            word => word.parse().ok(),
+        };
         days.map(i64::from)
             .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
     };

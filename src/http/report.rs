@@ -1,17 +1,19 @@
 //! Plan, summary and verdict to a report. No I/O.
 
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use super::checks::Size;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
-use super::shown::{chain, evidence, shown_things};
+use super::shown::{chain, compared, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
 use super::{by_path, path_numbers};
 use crate::plugin::clean::clean_cut;
-use crate::plugin::metric::plain;
+use crate::plugin::metric::{percent, plain};
 use crate::plugin::report::local_time;
 use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
@@ -30,19 +32,24 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     let mut report = Report::new(verdict.state, first_line(plan, summary, verdict));
     report.metrics = metrics(plan, summary);
     report.findings = findings(plan, summary, verdict);
+    // Of a single probe, the first line has said it all.
+    let single = plan.pace.attempts == Some(1) && summary.trouble.is_none();
+    report.findings_from = u8::from(single && !plan.show.exchange);
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
     if plan.show.exchange {
-        evidence(&mut report, summary);
+        evidence(&mut report, plan, summary);
     }
     report.progress = Some(Progress {
         noun: "probes",
         tried: summary.attempts,
         failed: summary.failed,
         last: summary.last.clone(),
+        ticks: summary.ticks.clone(),
     });
     lines(&mut report, plan, summary);
+    compared(&mut report, plan, summary);
     report
 }
 
@@ -96,6 +103,10 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
     if let Some(end) = summary.end {
         let _ = write!(line, ", ended early by {}", end.words());
     }
+    if let Some(path) = summary.evidence.newest() {
+        let path = path.as_os_str().as_bytes();
+        let _ = write!(line, ", evidence in {}", clean_cut(path, WORDS_LIMIT));
+    }
     line
 }
 
@@ -138,30 +149,23 @@ fn failed_of(summary: &Summary) -> String {
     )
 }
 
-/// A share in percent, with one digit, or two that say something.
-pub(super) fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent > 0.0 && percent < 1.0 {
-        plain((percent * 1000.0).round() / 1000.0)
-    } else {
-        plain((percent * 10.0).round() / 10.0)
-    }
-}
-
 fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
     let limits = plan.checks.run_time;
     let probe = summary.shown();
     let seconds =
         |label: String, value: Option<f64>| Metric::seconds(label, value.unwrap_or(f64::NAN));
+    let timed = probe.filter(|probe| probe.is_timed());
     let mut time = seconds(
         "time".to_owned(),
-        probe.map(|probe| probe.elapsed.as_secs_f64()),
+        timed.map(|probe| probe.elapsed.as_secs_f64()),
     );
     if let Some(timeout) = plan.timeout {
         time = time.max(timeout.as_secs_f64());
     }
-    let size = Metric::new("size", probe.map_or(f64::NAN, |probe| probe.size as f64))
+    let bytes = probe.map(|probe| probe.size).filter(|size| *size > 0);
+    let size = Metric::new("size", bytes.map_or(f64::NAN, |size| size as f64))
         .unit(Unit::Bytes)
+        .limits(plan.checks.size.and_then(Size::as_range), None)
         .min(0.0);
     let mut metrics = vec![time.limits(limits.warning, limits.critical), size];
     if plan.show.phases {
@@ -217,7 +221,7 @@ fn extended(plan: &Plan, probe: Option<&Probe>) -> Vec<Metric> {
     .into_iter()
     .map(|(label, duration)| {
         let seconds = duration.map_or(f64::NAN, |duration| duration.as_secs_f64());
-        let metric = Metric::seconds(label, seconds);
+        let metric = Metric::new(label, seconds).unit(Unit::Seconds);
         match plan.timeout {
             Some(timeout) => metric.max(timeout.as_secs_f64()),
             None => metric,

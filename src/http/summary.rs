@@ -1,11 +1,14 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::compare::{Comparison, compare};
+use super::evidence::Outcome;
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
 use crate::stats::{Rate, Sample, wilson};
 
@@ -48,6 +51,8 @@ pub struct Summary {
     pub slowest_good: Option<Probe>,
     /// What the last probe came to, in a few words.
     pub last: String,
+    /// When probes came to their end.
+    pub ticks: Ticks,
     /// The first failed probes and the last ones; see `left_out`.
     pub failures: Vec<Probe>,
     /// How many failed probes between them are not kept.
@@ -58,6 +63,8 @@ pub struct Summary {
     pub end: Option<End>,
     /// Probes that were under way when it ended.
     pub cut_off: u64,
+    /// What became of the evidence.
+    pub evidence: Outcome,
 }
 
 /// Percentiles in seconds.
@@ -126,11 +133,13 @@ impl Tally {
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
+                ticks: Ticks::default(),
                 failures: Vec::new(),
                 left_out: 0,
                 trouble: None,
                 end: None,
                 cut_off: 0,
+                evidence: Outcome::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
@@ -153,11 +162,11 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
+        summary.ticks.count(Instant::now(), failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
-        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        let timed = probe.kind.is_none() || probe.replied || probe.status.is_some() || waited;
+        let timed = probe.kind.is_none() || probe.is_timed();
         if timed {
             self.latency.add(probe.elapsed);
         }
@@ -176,11 +185,7 @@ impl Tally {
     fn add_failed(&mut self, kind: Kind, probe: Probe) {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;
-        // Of those that are only slow the slowest is the worst.
-        keep_larger(&mut summary.worst, probe.clone(), |probe| {
-            let slow = probe.kind == Some(Kind::Slow);
-            (probe.state, slow.then_some(probe.elapsed))
-        });
+        keep_larger(&mut summary.worst, probe.clone(), badness);
         let few = |path| {
             let same = summary.failures.iter().filter(|kept| kept.path == path);
             same.count() < KEPT_OF_EACH
@@ -256,6 +261,12 @@ impl Tally {
         summary.failures.sort_by_key(|probe| probe.at);
         summary
     }
+}
+
+/// How bad a failed probe is. Of those that are only slow the slowest is the worst.
+pub fn badness(probe: &Probe) -> (State, Option<Duration>) {
+    let slow = probe.kind == Some(Kind::Slow);
+    (probe.state, slow.then_some(probe.elapsed))
 }
 
 /// Keeps the one with the larger key, the first of equals.

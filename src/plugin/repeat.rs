@@ -8,6 +8,7 @@ use super::options::Format;
 use super::report::local_time;
 use super::run::{Signals, Watch};
 use super::submit::Submitter;
+use super::window::Windows;
 use super::{Arguments, Common, Plugin, Report, Run, State, clean, output};
 
 /// The deadline of a loop that has none: a year.
@@ -70,6 +71,7 @@ fn repeat<A: Arguments>(
     // Without a deadline of its own the loop has no end; each round of it has.
     let whole = Run::new(signals, common.deadline.unwrap_or(FOREVER));
     let mut tale = Tale::new(common);
+    let mut windows = Windows::begin(Instant::now());
     loop {
         let begun = Instant::now();
         let limit = args
@@ -78,6 +80,10 @@ fn repeat<A: Arguments>(
         let watch = Watch::start(signals, limit + Duration::from_secs(1))?;
         let run = Run::new(signals, limit).heard_by(submitter);
         let mut report = measure(plugin, args, &run);
+        let ended = Instant::now();
+        windows.take(&report, ended);
+        windows.tell(&mut report, ended);
+        tale.last_hour = windows.last_hour(ended);
         drop(watch);
         submitter.submit(&report, &run);
         let reached = common.until == Some(report.state);
@@ -129,6 +135,8 @@ struct Tale<'a> {
     tried: u64,
     failed: u64,
     last: Option<State>,
+    /// What failed in the last hour of a longer loop.
+    last_hour: Option<u64>,
 }
 
 impl<'a> Tale<'a> {
@@ -141,6 +149,7 @@ impl<'a> Tale<'a> {
             tried: 0,
             failed: 0,
             last: None,
+            last_hour: None,
         }
     }
 
@@ -210,12 +219,16 @@ impl<'a> Tale<'a> {
         let Some(progress) = &report.progress else {
             return format!("[run {}, {seconds:.0} s] {headline}", self.rounds);
         };
+        let last_hour = self
+            .last_hour
+            .map(|failed| format!(" ({failed} in the last hour)"));
         format!(
-            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed, last: {}",
+            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed{}, last: {}",
             self.tried,
             progress.noun,
             self.tried as f64 / seconds.max(0.001),
             self.failed,
+            last_hour.unwrap_or_default(),
             clean::clean(&progress.last)
         )
     }
@@ -230,8 +243,9 @@ impl<'a> Tale<'a> {
     fn sum_up(&self, why: &str) -> String {
         let [ok, warning, critical, unknown] = self.states;
         format!(
-            "{why} after {} runs in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
+            "{why} after {} run{} in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
             self.rounds,
+            if self.rounds == 1 { "" } else { "s" },
             self.begun.elapsed().as_secs_f64()
         )
     }

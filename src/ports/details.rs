@@ -62,7 +62,8 @@ fn listed<T>(items: &[T], named: impl Fn(&T) -> bool) -> impl Iterator<Item = &T
         .map(|(_, item)| item)
 }
 
-fn source(source: &Source) -> Value {
+/// The entry of a local address.
+pub fn source(source: &Source) -> Value {
     json!({
         "address": address(source.address),
         "bind_used": source.used,
@@ -70,7 +71,8 @@ fn source(source: &Source) -> Value {
     })
 }
 
-fn destination(destination: &Destination) -> Value {
+/// The entry of a tuple.
+pub fn destination(destination: &Destination) -> Value {
     let forecast = &destination.forecast;
     json!({
         "source": address(destination.tuple.source),

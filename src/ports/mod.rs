@@ -18,6 +18,7 @@
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
+//! | `record` | one look as a line of the journal |
 //! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
 
 mod active;
@@ -36,6 +37,7 @@ mod owners;
 mod plan;
 mod port_set;
 mod proc_net;
+mod record;
 mod report;
 mod sock_diag;
 mod socket;
@@ -52,9 +54,10 @@ pub use args::Args;
 use self::memory::Store;
 use self::owners::Owners;
 use self::plan::Plan;
+use self::record::Recorder;
 use self::report::{Facts, Sampled};
 use self::watch::Last;
-use crate::plugin::{Plugin, Report, Run, State};
+use crate::plugin::{Arguments, Plugin, Report, Run, State};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
 const TIME_WAIT_MS: u32 = 60_000;
@@ -82,6 +85,9 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         store: store.as_ref(),
         now: run.started().as_second(),
     };
+    let series = args.common().series.clone();
+    let journal = args.journal.open();
+    let mut recorder = journal.map(|journal| Recorder::new(journal, series));
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
@@ -89,7 +95,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
-        watch::look(&mut watched, &plan, &last, &mut notes)?;
+        watch::look(&mut watched, &plan, &last, recorder.as_mut(), &mut notes)?;
         looks += 1;
         cost = cost.min(look.elapsed());
         let pause = cost
@@ -131,5 +137,9 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
             sampled,
         })
         .collect();
-    Ok(report::render(&facts, &notes))
+    let mut report = report::render(&facts, &notes);
+    if let Some(recorder) = &recorder {
+        recorder.journal().tell(&mut report);
+    }
+    Ok(report)
 }

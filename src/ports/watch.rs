@@ -8,8 +8,9 @@ use super::headroom::Headroom;
 use super::limits::{self, Counters, Neighbour};
 use super::look::Look;
 use super::memory::{Kept, Store};
-use super::netns::{self, Namespace, Refused, Target, Unopened};
+use super::netns::{self, Namespace, Refused, Target};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::report::leader;
 use super::sock_diag::{self, Dialect};
 use super::verdict::Verdict;
@@ -30,8 +31,8 @@ pub struct Watched {
 enum Place {
     /// To be looked at from inside.
     Inside(Namespace),
-    /// That of a process, which may not be opened.
-    Outside(u32),
+    /// That of a process, which may not be opened; and what it is called.
+    Outside(u32, String),
 }
 
 /// One look and what it means.
@@ -62,12 +63,14 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
     };
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
         Ok((spaces, notes)) => (spaces.into_iter().map(Place::Inside).collect(), notes),
-        Err(error) => match (error.downcast_ref::<Unopened>(), plan.range) {
-            (Some(Unopened(pid)), Some(_)) if plan.netns.len() == 1 => {
-                (vec![Place::Outside(*pid)], Vec::new())
+        Err(error) => {
+            let refused = error.downcast_ref::<Refused>();
+            let outside = refused.and_then(|r| Some(Place::Outside(r.unopened?, r.label.clone())));
+            match (outside, plan.range) {
+                (Some(place), Some(_)) if plan.netns.len() == 1 => (vec![place], Vec::new()),
+                _ => return Err(error),
             }
-            _ => return Err(error),
-        },
+        }
     };
     if plan.netns.is_empty() {
         notes.extend(netns::warning_of_own(&plan.proc));
@@ -80,13 +83,14 @@ pub fn look(
     watched: &mut [Watched],
     plan: &Plan,
     last: &Last,
+    mut recorder: Option<&mut Recorder>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let all = plan.netns.contains(&Target::All);
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan, last) {
+        match space.look(plan, last, recorder.as_deref_mut()) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
@@ -188,7 +192,12 @@ pub struct Last<'a> {
 }
 
 impl Watched {
-    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
+    fn look(
+        &mut self,
+        plan: &Plan,
+        last: &Last,
+        recorder: Option<&mut Recorder>,
+    ) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
                 Err(error) => match (may_not_join(&error), space.pid, plan.range) {
@@ -199,12 +208,12 @@ impl Watched {
                 },
                 look => look?,
             },
-            Place::Outside(pid) => {
+            Place::Outside(pid, label) => {
                 // Without a range, this place is not chosen.
                 let Some(range) = plan.range else {
                     return Ok(());
                 };
-                Look::at_process(plan, range, *pid, &format!("pid:{pid}"))?
+                Look::at_process(plan, range, *pid, label)?
             }
         };
         self.counters = Some(if let Some((first, _)) = self.counters {
@@ -220,6 +229,9 @@ impl Watched {
             )
         });
         let seen = Seen::of(look, plan, &mut self.memory);
+        if let Some(recorder) = recorder {
+            recorder.look(&seen);
+        }
         let higher = self
             .peak
             .as_ref()
@@ -234,7 +246,7 @@ impl Watched {
 fn may_not_join(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Refused>()
-        .is_some_and(|refused| refused.0 == ErrorKind::PermissionDenied)
+        .is_some_and(|refused| refused.kind == ErrorKind::PermissionDenied)
 }
 
 impl Seen {

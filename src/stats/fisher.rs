@@ -152,7 +152,7 @@ impl Draw {
             return 1.0 - self.down_from(found - 1);
         }
         let steps = (found..self.most()).map(|at| self.step_up(at));
-        sum(self.ln_chance(found).exp(), steps)
+        sum(libm::exp(self.ln_chance(found)), steps)
     }
 
     /// The chance to find this many or fewer.
@@ -167,7 +167,7 @@ impl Draw {
             return 1.0 - self.up_from(found + 1);
         }
         let steps = (self.least()..found).rev().map(|at| 1.0 / self.step_up(at));
-        sum(self.ln_chance(found).exp(), steps)
+        sum(libm::exp(self.ln_chance(found)), steps)
     }
 
     /// The chance of all that is no likelier than to find this many.
@@ -226,14 +226,14 @@ fn ln_binomial(hits: u64, trials: u64, p: f64, q: f64) -> f64 {
         return if p < 0.1 {
             -deviance(n, n * q) - n * p
         } else {
-            n * q.ln()
+            n * libm::log(q)
         };
     }
     if hits == trials {
         return if q < 0.1 {
             -deviance(n, n * p) - n * q
         } else {
-            n * p.ln()
+            n * libm::log(p)
         };
     }
     let misses = n - x;
@@ -242,7 +242,7 @@ fn ln_binomial(hits: u64, trials: u64, p: f64, q: f64) -> f64 {
         - stirling_error(trials - hits)
         - deviance(x, n * p)
         - deviance(misses, n * q)
-        - 0.5 * (TAU * x * (misses / n)).ln()
+        - 0.5 * libm::log(TAU * x * (misses / n))
 }
 
 /// What Stirling's formula lacks of `ln n!`.
@@ -254,7 +254,7 @@ fn stirling_error(n: u64) -> f64 {
         return if n == 0 {
             0.0
         } else {
-            factorial.ln() - (x + 0.5) * x.ln() + x - 0.5 * TAU.ln()
+            libm::log(factorial) - (x + 0.5) * libm::log(x) + x - 0.5 * libm::log(TAU)
         };
     }
     let square = x * x;
@@ -265,7 +265,7 @@ fn stirling_error(n: u64) -> f64 {
 fn deviance(x: f64, m: f64) -> f64 {
     let apart = x - m;
     if apart.abs() >= 0.1 * (x + m) {
-        return x * (x / m).ln() + m - x;
+        return x * libm::log(x / m) + m - x;
     }
     let v = apart / (x + m);
     let mut sum = apart * v;
@@ -384,7 +384,7 @@ mod tests {
             if p == 0.0 {
                 return f64::from(u8::from(hits == 0));
             }
-            ln_binomial(hits, trials[at], p, 1.0 - p).exp()
+            libm::exp(ln_binomial(hits, trials[at], p, 1.0 - p))
         };
         let mut power = 0.0;
         for one in 0..=trials[0] {

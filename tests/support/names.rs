@@ -1,5 +1,6 @@
-//! A name server for one network namespace: one name with addresses that a test may change at any time.
+//! A name server for one network namespace: names with addresses that a test may change at any time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -14,9 +15,22 @@ use super::netns::Netns;
 const A: u16 = 1;
 const AAAA: u16 = 28;
 
+/// What it says of a name.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// These addresses, in this order.
+    Addresses(Vec<IpAddr>),
+    /// That it cannot find out (SERVFAIL).
+    Failure,
+    /// Nothing at all.
+    Silence,
+}
+
 /// The running server; what `ip netns exec` starts in its namespace asks it.
 #[derive(Debug)]
 pub struct Names {
+    /// The first name that it was given.
+    name: &'static str,
     folder: PathBuf,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -24,7 +38,7 @@ pub struct Names {
 
 #[derive(Debug)]
 struct Shared {
-    addresses: Mutex<Vec<IpAddr>>,
+    answers: Mutex<BTreeMap<&'static str, Answer>>,
     /// Questions for A records so far: one for each look-up.
     asked: AtomicU32,
     silent: AtomicBool,
@@ -34,6 +48,11 @@ struct Shared {
 impl Names {
     /// Starts one that knows these addresses of `name`, and nothing else.
     pub fn start(netns: &Netns, name: &'static str, addresses: &[IpAddr]) -> Self {
+        Self::of(netns, &[(name, Answer::Addresses(addresses.to_vec()))])
+    }
+
+    /// Starts one that knows these names; of all others it says that there is no such name.
+    pub fn of(netns: &Netns, answers: &[(&'static str, Answer)]) -> Self {
         // ip netns exec puts the files below this folder in the place of those of /etc.
         let folder = PathBuf::from("/etc/netns").join(netns.name());
         fs::create_dir_all(&folder).expect("root may make a folder below /etc/netns");
@@ -48,26 +67,28 @@ impl Names {
         let patience = Some(Duration::from_millis(20));
         socket.set_read_timeout(patience).expect("a time-out");
         let shared = Arc::new(Shared {
-            addresses: Mutex::new(addresses.to_vec()),
+            answers: Mutex::new(answers.iter().cloned().collect()),
             asked: AtomicU32::new(0),
             silent: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || serve(&socket, name, &shared)
+            move || serve(&socket, &shared)
         });
         Self {
+            name: answers[0].0,
             folder,
             shared,
             thread: Some(thread),
         }
     }
 
-    /// From now on the name has these addresses.
+    /// From now on the first name has these addresses.
     pub fn change(&self, addresses: &[IpAddr]) {
-        let known = self.shared.addresses.lock();
-        *known.unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+        let answers = self.shared.answers.lock();
+        let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
+        answers.insert(self.name, Answer::Addresses(addresses.to_vec()));
     }
 
     /// From now on no question is answered.
@@ -75,7 +96,7 @@ impl Names {
         self.shared.silent.store(true, Ordering::SeqCst);
     }
 
-    /// How often the name was looked up.
+    /// How often names that it knows were looked up.
     pub fn asked(&self) -> u32 {
         self.shared.asked.load(Ordering::SeqCst)
     }
@@ -91,7 +112,7 @@ impl Drop for Names {
     }
 }
 
-fn serve(socket: &UdpSocket, name: &str, shared: &Shared) {
+fn serve(socket: &UdpSocket, shared: &Shared) {
     let mut question = [0; 512];
     while !shared.over.load(Ordering::SeqCst) {
         let Ok((length, client)) = socket.recv_from(&mut question) else {
@@ -100,13 +121,14 @@ fn serve(socket: &UdpSocket, name: &str, shared: &Shared) {
         if shared.silent.load(Ordering::SeqCst) {
             continue;
         }
-        let answer = answer(&question[..length], name, shared);
-        let _: io::Result<usize> = socket.send_to(&answer.unwrap_or_default(), client);
+        if let Some(answer) = answer(&question[..length], shared) {
+            let _: io::Result<usize> = socket.send_to(&answer, client);
+        }
     }
 }
 
-/// RFC 1035: the question as it came, and an address record for each address that it asks for.
-fn answer(question: &[u8], name: &str, shared: &Shared) -> Option<Vec<u8>> {
+/// RFC 1035: the question as it came, and an address record for each address that it asks for. `None`: silence.
+fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
     let mut labels = Vec::new();
     let mut at = 12;
     while *question.get(at)? > 0 {
@@ -115,24 +137,30 @@ fn answer(question: &[u8], name: &str, shared: &Shared) -> Option<Vec<u8>> {
         at = end;
     }
     let kind = u16::from_be_bytes([*question.get(at + 1)?, *question.get(at + 2)?]);
-    let known = labels.join(".").eq_ignore_ascii_case(name);
-    let addresses = shared.addresses.lock();
-    let addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+    let name = labels.join(".").to_ascii_lowercase();
+    let answers = shared.answers.lock();
+    let answers = answers.unwrap_or_else(PoisonError::into_inner);
+    let known = answers.get(&*name);
+    // A response without recursion asked further; SERVFAIL where it is to fail, NXDOMAIN for any other name.
+    let (code, addresses) = match known {
+        Some(Answer::Addresses(addresses)) => (0x80, &**addresses),
+        Some(Answer::Failure) => (0x82, &[][..]),
+        Some(Answer::Silence) => return None,
+        None => (0x83, &[][..]),
+    };
     let records: Vec<Vec<u8>> = addresses
         .iter()
-        .filter(|_| known)
         .filter_map(|address| match (kind, address) {
             (A, IpAddr::V4(address)) => Some(address.octets().to_vec()),
             (AAAA, IpAddr::V6(address)) => Some(address.octets().to_vec()),
             _ => None,
         })
         .collect();
-    if known && kind == A {
+    if known.is_some() && kind == A {
         shared.asked.fetch_add(1, Ordering::SeqCst);
     }
     let mut answer = question[..2].to_vec();
-    // A response without recursion asked further; NXDOMAIN for any other name.
-    answer.extend([0x81, if known { 0x80 } else { 0x83 }, 0, 1]);
+    answer.extend([0x81, code, 0, 1]);
     answer.extend(u16::try_from(records.len()).ok()?.to_be_bytes());
     answer.extend([0, 0, 0, 0]);
     answer.extend(&question[12..at + 5]);
