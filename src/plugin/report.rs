@@ -59,6 +59,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The number of `-v` from which on they are shown.
     pub findings_from: u8,
+    /// What becomes of the report itself, as in `--submit`: findings that are always shown.
+    pub notices: Vec<Finding>,
     /// Further lines, each with the number of `-v` from which on it is shown.
     pub lines: Vec<(u8, String)>,
     /// What a live line adds up over the rounds of a loop, where the plugin counts.
@@ -76,6 +78,7 @@ impl Report {
             metrics: Vec::new(),
             findings: Vec::new(),
             findings_from: 0,
+            notices: Vec::new(),
             lines: Vec::new(),
             progress: None,
             details: json!({}),
@@ -133,7 +136,7 @@ impl Report {
     fn long_lines(&self, verbosity: u8) -> impl Iterator<Item = String> {
         let shown = verbosity >= self.findings_from;
         let findings = self.findings.iter().filter(move |_| shown);
-        let findings = findings.flat_map(|finding| {
+        let findings = findings.chain(&self.notices).flat_map(|finding| {
             let advice = (!finding.advice.is_empty()).then(|| format!("  {}", finding.advice));
             [
                 Some(format!("[{}] {}", finding.state, finding.text)),
@@ -173,6 +176,7 @@ impl Report {
         let findings: Vec<_> = self
             .findings
             .iter()
+            .chain(&self.notices)
             .map(|f| json!({"cause": f.cause, "state": f.state.to_string(), "text": clean(&f.text), "advice": clean(&f.advice)}))
             .collect();
         let metrics = self.metrics.iter().filter(|metric| metric.is_known());

@@ -123,15 +123,12 @@ impl Status {
 
     /// Says it in a report, in place of what was said there before.
     pub fn annotate(&self, report: &mut Report, target: &str, waiting: usize, place: &str) {
-        let ours = [NOT_SUBMITTED, DROPPED, DOUBTFUL, UNSAVED];
-        report
-            .findings
-            .retain(|finding| !ours.contains(&finding.cause));
+        report.notices.clear();
         report
             .lines
             .retain(|(_, line)| !line.starts_with(SUBMITTED));
         let mut found = |cause, text: String, advice: &str| {
-            report.findings.push(Finding {
+            report.notices.push(Finding {
                 cause,
                 state: State::Unknown,
                 text,
