@@ -10,7 +10,7 @@ use crate::plugin::options::parse_positive_duration;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Passive results (Icinga 2 API)")]
 pub struct SubmitArgs {
-    /// Send each result to this Icinga 2, as in https://icinga.example.org:5665
+    /// Send each result to the API of this Icinga 2: https, the host, and mostly port 5665
     #[arg(long, value_name = "URL", requires = "submit_service")]
     pub submit: Option<String>,
 
