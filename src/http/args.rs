@@ -228,7 +228,6 @@ pub struct Args {
         value_enum,
         default_value_t = OnRedirect::Ok,
         help_heading = "Request",
-        ignore_case = true,
         allow_hyphen_values = true
     )]
     pub onredirect: OnRedirect,
@@ -381,11 +380,21 @@ pub struct Args {
     pub show_body: bool,
 
     /// Show the URL
-    #[arg(short = 'L', long, help_heading = "Common options")]
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Common options",
+        overrides_with = "nohtml"
+    )]
     pub link: bool,
 
-    /// Taken for compatibility: there is no HTML in any output
-    #[arg(short = 'n', long, help_heading = "Common options")]
+    /// Undo an -L before it; there is no HTML in any output
+    #[arg(
+        short = 'n',
+        long,
+        help_heading = "Common options",
+        overrides_with = "link"
+    )]
     pub nohtml: bool,
 
     /// Where secrets are.

@@ -385,9 +385,14 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
 }
 
 fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let pair = text.split_once(',');
+    let (warning, critical) = pair.unwrap_or((text, "0"));
     let days = |word: &str| {
-        let days: Option<u32> = word.trim().parse().ok();
+        let days: Option<u32> = match word.trim() {
+            // As in check_http, `14,` and `,7` leave the other one at 0.
+            "" if pair.is_some() => Some(0),
+            word => word.parse().ok(),
+        };
         days.map(i64::from)
             .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
     };
