@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
 use super::cookie_file::CookieArgs;
+use super::evidence::EvidenceArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::find::FindArgs;
@@ -227,7 +228,6 @@ pub struct Args {
         value_enum,
         default_value_t = OnRedirect::Ok,
         help_heading = "Request",
-        ignore_case = true,
         allow_hyphen_values = true
     )]
     pub onredirect: OnRedirect,
@@ -380,11 +380,21 @@ pub struct Args {
     pub show_body: bool,
 
     /// Show the URL
-    #[arg(short = 'L', long, help_heading = "Common options")]
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Common options",
+        overrides_with = "nohtml"
+    )]
     pub link: bool,
 
-    /// Taken for compatibility: there is no HTML in any output
-    #[arg(short = 'n', long, help_heading = "Common options")]
+    /// Undo an -L before it; there is no HTML in any output
+    #[arg(
+        short = 'n',
+        long,
+        help_heading = "Common options",
+        overrides_with = "link"
+    )]
     pub nohtml: bool,
 
     /// Where secrets are.
@@ -406,6 +416,10 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// What is kept of failing probes.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
 
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]

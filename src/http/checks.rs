@@ -63,13 +63,15 @@ pub struct Size {
 }
 
 impl Size {
-    /// The sizes that are good.
+    /// The sizes that are good, where it is not all of them. Of two bounds that cross, the lower one is held against a
+    /// size last.
     pub fn as_range(self) -> Option<Range> {
-        let max = match self.max {
-            0 => String::new(),
-            max => max.to_string(),
+        let text = match (self.min, self.max) {
+            (0, 0) => return None,
+            (min, max) if max < min => format!("{min}:"),
+            (min, max) => format!("{min}:{max}"),
         };
-        format!("{}:{max}", self.min).parse().ok()
+        text.parse().ok()
     }
 }
 

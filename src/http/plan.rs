@@ -13,6 +13,7 @@ use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::connect::fits;
 use super::cookie_file::Cookies;
+use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
@@ -89,6 +90,8 @@ pub struct Plan {
     pub percentile: Option<f64>,
     /// What is shown beside the result.
     pub show: Show,
+    /// What is kept of failing probes.
+    pub evidence: Evidence,
 }
 
 /// The address family to keep to.
@@ -203,7 +206,9 @@ impl TryFrom<&Args> for Plan {
         let timeout = args.common().timeout.map_or(Some(timeout), |given| {
             (given > Duration::ZERO).then_some(timeout)
         });
+        let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
+            evidence: Evidence::new(args, given, &proxies),
             paths,
             ways,
             left_out: 0,
@@ -243,6 +248,9 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
+            } else if args.evidence.evidence.is_some() {
+                let share = PAGES_KEPT / args.pace.concurrency as usize;
+                PageUse::Kept(share.min(evidence::LIMIT))
             } else {
                 PageUse::Counted
             },
@@ -377,9 +385,14 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
 }
 
 fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
+    let pair = text.split_once(',');
+    let (warning, critical) = pair.unwrap_or((text, "0"));
     let days = |word: &str| {
-        let days: Option<u32> = word.trim().parse().ok();
+        let days: Option<u32> = match word.trim() {
+            // As in check_http, `14,` and `,7` leave the other one at 0.
+            "" if pair.is_some() => Some(0),
+            word => word.parse().ok(),
+        };
         days.map(i64::from)
             .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
     };

@@ -9,12 +9,13 @@ use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{
     ALL_VERSIONS, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme,
     SupportedProtocolVersion,
 };
 use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::plan::Tls;
 
@@ -72,7 +73,21 @@ fn identity(certificates: &Path, key: &Path) -> anyhow::Result<SingleCertAndKey>
         .with_context(|| format!("-K {}: cannot read a private key", key.display()))?;
     let secret = ring::sign::any_supported_type(&secret)
         .with_context(|| format!("-K {}: this kind of key cannot be used", key.display()))?;
+    anyhow::ensure!(
+        belong_together(&chain[0], &*secret),
+        "-K {}: this private key does not match the certificate of -J {}",
+        key.display(),
+        certificates.display()
+    );
     Ok(CertifiedKey::new(chain, secret).into())
+}
+
+/// Whether a key is the one of this certificate; what cannot be read is left for the server to judge.
+fn belong_together(certificate: &CertificateDer<'_>, key: &dyn SigningKey) -> bool {
+    match (X509Certificate::from_der(certificate), key.public_key()) {
+        (Ok((_, certificate)), Some(public)) => certificate.public_key().raw == public.as_ref(),
+        _ => true,
+    }
 }
 
 /// Takes any certificate, and does not look at the signature of the handshake either: that would cost a quarter of a

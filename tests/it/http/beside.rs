@@ -64,7 +64,7 @@ pub fn differing_metrics(theirs: &str, ours: &str, same_size: bool) -> Option<St
 fn same_bound(label: &str, at: usize, theirs: &str, ours: &str) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
     match (label, at) {
-        ("size", 0) => number(theirs) == number(ours.split(':').next().unwrap_or_default()),
+        ("size", 0) => number(theirs) == ours.split_once(':').and_then(|(least, _)| number(least)),
         ("size", 1) => ours.is_empty(),
         // No limit at all is a zero there.
         ("time", 3) if number(theirs) == Some(0.0) => ours.is_empty(),

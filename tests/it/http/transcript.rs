@@ -22,9 +22,9 @@ pub const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
-const DIFFERENCES: [(&str, &str, bool); 25] = [
+const DIFFERENCES: [(&str, &str, bool); 29] = [
     ("curl-words", "why there is no reply", true),
-    ("curl-line", "odds and ends of check_curl", true),
+    ("curl-line", "odds and ends of check_curl", false),
     ("curl-request", "what is sent", true),
     ("curl-expect", "`-e` that matches", true),
     ("curl-max-redirs", "too many redirects", true),
@@ -59,7 +59,19 @@ const DIFFERENCES: [(&str, &str, bool); 25] = [
         false,
     ),
     ("no-location", "a redirect without `Location`", false),
-    ("path", "`-u` without a leading slash", false),
+    (
+        "path",
+        "`-u` without a leading slash, or with a blank",
+        false,
+    ),
+    ("key", "a key that does not match (`-K`)", false),
+    (
+        "empty",
+        "an empty value, as Icinga passes for a variable that is not set",
+        false,
+    ),
+    ("left-over", "a third word without an option", false),
+    ("no-colon", "`-k` without a colon", false),
 ];
 
 /// `hello world` and a line feed, as gzip packs it.
@@ -220,16 +232,20 @@ impl<'a> Case<'a> {
 
 /// Words as a shell takes them apart, with single quotes alone.
 fn unquoted(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
     let mut quoted = false;
     for c in line.chars() {
         match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().unwrap().push(c),
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
         }
     }
-    words.retain(|word| !word.is_empty());
+    words.extend(word);
     words
 }
 
@@ -312,6 +328,10 @@ fn servers(folder: &Path) -> Vec<FaultServer> {
     ] {
         std::fs::write(folder.join("certs").join(name), text).unwrap();
     }
+    for name in ["client_v1.pem", "client_v1.key"] {
+        let fixture = project().join("tests/fixtures").join(name);
+        std::fs::copy(fixture, folder.join("certs").join(name)).unwrap();
+    }
     let start = |port: u16, tls: Option<Arc<ServerConfig>>| {
         FaultServer::on(TcpListener::bind(("::", port)).unwrap(), tls, answer)
     };
@@ -332,6 +352,11 @@ fn servers(folder: &Path) -> Vec<FaultServer> {
         start(8447, shown(now + 4 * hour - hour / 2)),
         start(8449, Some(Identity::nameless().server(&[], None))),
         start(8448, Some(signed(good).server(&[], Some(&authority)))),
+        start(8450, shown(now + hour / 2 + hour / 120)),
+        start(
+            8451,
+            Some(authority.server_for_anybody_with_a_certificate()),
+        ),
         FaultServer::on(TcpListener::bind(("::", 9999)).unwrap(), None, |_| {
             Act::SendAndStall(Vec::new())
         }),
