@@ -228,7 +228,11 @@ impl TryFrom<&Args> for Plan {
             proxy_authorization,
             announce: args.route.haproxy_protocol,
             source,
-            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            certificate: args
+                .certificate
+                .as_deref()
+                .map(DaysLeft::parse)
+                .transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
             page: if args.no_body {
@@ -373,24 +377,6 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
     Ok(Size {
         min: number(min)?,
         max: max.map(number).transpose()?.unwrap_or(0),
-    })
-}
-
-fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let pair = text.split_once(',');
-    let (warning, critical) = pair.unwrap_or((text, "0"));
-    let days = |word: &str| {
-        let days: Option<u32> = match word.trim() {
-            // As in check_http, `14,` and `,7` leave the other one at 0.
-            "" if pair.is_some() => Some(0),
-            word => word.parse().ok(),
-        };
-        days.map(i64::from)
-            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
-    };
-    Ok(DaysLeft {
-        warning: days(warning)?,
-        critical: days(critical)?,
     })
 }
 
