@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser};
 
 use super::argv;
 use super::cookie_file::CookieArgs;
+use super::evidence::EvidenceArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
 use super::find::FindArgs;
@@ -416,6 +417,10 @@ pub struct Args {
     /// Where to connect from.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// What is kept of failing probes.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
 
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]

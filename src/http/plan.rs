@@ -13,6 +13,7 @@ use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::connect::fits;
 use super::cookie_file::Cookies;
+use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
@@ -89,6 +90,8 @@ pub struct Plan {
     pub percentile: Option<f64>,
     /// What is shown beside the result.
     pub show: Show,
+    /// What is kept of failing probes.
+    pub evidence: Evidence,
 }
 
 /// The address family to keep to.
@@ -203,7 +206,9 @@ impl TryFrom<&Args> for Plan {
         let timeout = args.common().timeout.map_or(Some(timeout), |given| {
             (given > Duration::ZERO).then_some(timeout)
         });
+        let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
+            evidence: Evidence::new(args, given, &proxies),
             paths,
             ways,
             left_out: 0,
@@ -247,6 +252,9 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
+            } else if args.evidence.evidence.is_some() {
+                let share = PAGES_KEPT / args.pace.concurrency as usize;
+                PageUse::Kept(share.min(evidence::LIMIT))
             } else {
                 PageUse::Counted
             },

@@ -3,6 +3,7 @@
 mod beside;
 mod certificates;
 mod cookies;
+mod evidence;
 mod expectations;
 mod extra_opts;
 mod find;

@@ -20,3 +20,4 @@ pub mod proxy;
 pub mod skip;
 pub mod sockets;
 pub mod tcp_table;
+pub mod tshark;
