@@ -195,17 +195,6 @@ impl TryFrom<&Args> for Plan {
         let proxy = proxies.serving(&target);
         let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
         let (ways, paths) = args.paths.paths(&target, proxy, fitting)?;
-        let timeout = args.common().timeout.unwrap_or(TIMEOUT);
-        // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
-        let timeout = match args.critical.map(|range| range.end()) {
-            Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
-                Duration::from_secs_f64(end.min(86_400.0) + 1.0)
-            }
-            _ => timeout,
-        };
-        let timeout = args.common().timeout.map_or(Some(timeout), |given| {
-            (given > Duration::ZERO).then_some(timeout)
-        });
         let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
             evidence: Evidence::new(args, given, &proxies),
@@ -225,7 +214,7 @@ impl TryFrom<&Args> for Plan {
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
-            timeout,
+            timeout: timeout(args),
             protocol: args.protocol.clone(),
             cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
@@ -272,6 +261,21 @@ impl TryFrom<&Args> for Plan {
             },
         })
     }
+}
+
+/// The limit of a probe.
+fn timeout(args: &Args) -> Option<Duration> {
+    let timeout = args.common().timeout.unwrap_or(TIMEOUT);
+    // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
+    let timeout = match args.critical.map(|range| range.end()) {
+        Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
+            Duration::from_secs_f64(end.min(86_400.0) + 1.0)
+        }
+        _ => timeout,
+    };
+    args.common().timeout.map_or(Some(timeout), |given| {
+        (given > Duration::ZERO).then_some(timeout)
+    })
 }
 
 fn target(args: &Args) -> anyhow::Result<Target> {
