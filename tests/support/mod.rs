@@ -5,6 +5,8 @@ pub mod child;
 pub mod crowd;
 pub mod daemons;
 pub mod debian;
+pub mod director;
+pub mod docker;
 pub mod fault_server;
 pub mod growing_log;
 pub mod icinga;
