@@ -222,6 +222,11 @@ impl Census {
         self.taken.has_ipv6(port)
     }
 
+    /// Whether an IPv6 socket is on any port of the range.
+    pub fn any_ipv6(&self) -> bool {
+        self.taken.any_ipv6()
+    }
+
     /// Ports that nobody claims, with what connections are on them.
     pub fn open_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
         let mut single = vec![0_u32; self.table.len()];

@@ -8,7 +8,7 @@ use super::headroom::{Destination, Source};
 use super::limits;
 use super::owners::Owners;
 use super::report::Facts;
-use super::socket::State as SocketState;
+use super::socket::{Protocol, State as SocketState};
 use crate::plugin::metric::number;
 
 /// The most entries of a list, beside those asked for by name.
@@ -17,6 +17,10 @@ pub const MOST_LISTED: usize = 50;
 /// The entry of one namespace.
 pub fn details(facts: &Facts) -> Value {
     let Facts { look, headroom, .. } = facts;
+    let protocol = match facts.plan.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
     let census = &look.census;
     let sockets: Map<_, _> = SocketState::ALL
         .into_iter()
@@ -29,6 +33,7 @@ pub fn details(facts: &Facts) -> Value {
         .collect();
     json!({
         "name": look.namespace,
+        "protocol": protocol,
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
         "capacity": census.capacity,
@@ -67,6 +72,7 @@ fn source(source: &Source) -> Value {
         "address": address(source.address),
         "bind_used": source.used,
         "bind_free": source.free,
+        "seconds_left": source.seconds_left.map(number),
     })
 }
 

@@ -75,6 +75,8 @@ pub struct Source {
     pub used: u32,
     /// Ports free.
     pub free: u32,
+    /// When the last one goes, where looks foretell it: with UDP, for the wildcards.
+    pub seconds_left: Option<f64>,
 }
 
 /// What is asked for by name; nothing means everything that is there.
@@ -89,7 +91,8 @@ pub struct Named {
 }
 
 impl Named {
-    fn wants(&self, tuple: &Tuple) -> bool {
+    /// Whether a tuple is among them.
+    pub fn wants(&self, tuple: &Tuple) -> bool {
         let to = (tuple.destination, tuple.port);
         (self.destinations.is_empty() || self.destinations.contains(&to))
             && (self.sources.is_empty() || self.sources.iter().any(|a| covers(*a, tuple.source)))
@@ -296,6 +299,7 @@ fn sources(
                 named: named.sources.contains(&address),
                 used,
                 free: census.capacity - used,
+                seconds_left: None,
             }
         })
         .collect();

@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::port_set::PortRange;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
-use super::socket::State;
+use super::socket::{Protocol, State};
 use super::sysctl::{Sysctl, read_small};
 
 /// What was seen, and how.
@@ -43,7 +43,8 @@ impl Look {
         let sysctl = Sysctl::read(&plan.proc, plan.range)?;
         let mut notes = sysctl.assumed.clone();
         let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
-        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
+        let time_wait = census.states[State::TimeWait.index()];
+        let limits = limits::read(&plan.proc, plan.protocol, time_wait);
         if limits
             .iter()
             .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
@@ -53,14 +54,12 @@ impl Look {
                     .to_owned(),
             );
         }
-        let active = plan.active.then(|| try_ports(&census)).transpose()?;
+        let active = plan
+            .active
+            .then(|| try_ports(&census, plan.protocol))
+            .transpose()?;
         if let Some(active) = &active {
-            notes.push(format!(
-                "--active tried {} ports on loopback in {:.2} s: {} are closed by bind()",
-                active.tried,
-                active.seconds,
-                active.closed()
-            ));
+            notes.push(active.words(plan.protocol));
         }
         let number = namespace();
         let namespace = if label.is_empty() {
@@ -69,7 +68,7 @@ impl Look {
             format!("{label} {number}")
         };
         Ok(Self {
-            counters: limits::read_counters(&plan.proc),
+            counters: limits::read_counters(&plan.proc, plan.protocol),
             limits,
             active,
             ..Self::new(number, namespace, named, census, notes)
@@ -95,9 +94,8 @@ impl Look {
                 .to_owned(),
         );
         let mut census = Census::new(&sysctl, &[]);
-        proc_net::dump(&plan.proc.join(pid.to_string()), |socket| {
-            census.add(socket);
-        })?;
+        let proc = plan.proc.join(pid.to_string());
+        proc_net::dump(&proc, plan.protocol, |socket| census.add(socket))?;
         Ok(Self::new(
             label.to_owned(),
             label.to_owned(),
@@ -133,7 +131,10 @@ impl Look {
     }
 }
 
-fn try_ports(census: &Census) -> anyhow::Result<Active> {
+fn try_ports(census: &Census, protocol: Protocol) -> anyhow::Result<Active> {
+    if protocol == Protocol::Udp {
+        return Active::try_udp_ports(census);
+    }
     let mut active = Active::try_ports(census)?;
     sock_diag::dump(Dialect::OneWalk, true, |socket| {
         active.place(census, socket);
@@ -149,23 +150,37 @@ fn count(
     named: &[Tuple],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Census> {
-    let unseen = unseen_bound(&plan.proc, sysctl).filter(|_| !plan.active);
-    for dialect in [Dialect::OneWalk, Dialect::ByFamily] {
+    let (dialects, unseen): (&[_], _) = match plan.protocol {
+        Protocol::Tcp => (
+            &[Dialect::OneWalk, Dialect::ByFamily],
+            unseen_bound(&plan.proc, sysctl).filter(|_| !plan.active),
+        ),
+        Protocol::Udp => (&[Dialect::Udp], None),
+    };
+    let mut refusal = None;
+    for dialect in dialects.iter().copied() {
         let mut census = Census::new(sysctl, named);
         match sock_diag::dump(dialect, unseen.is_none(), |socket| census.add(socket)) {
             Ok(()) => {
                 census.unseen_bound = unseen.unwrap_or_default();
                 return Ok(census);
             }
-            Err(error) if dialect == Dialect::ByFamily => notes.push(format!(
-                "netlink sock_diag is not to be had ({error}): read /proc/net/tcp, which shows neither bound sockets \
-                 nor timers, so that there is no forecast"
-            )),
-            Err(_) => {}
+            Err(error) => refusal = Some(error),
         }
     }
+    if let Some(error) = refusal {
+        let instead = match plan.protocol {
+            Protocol::Tcp => {
+                "/proc/net/tcp, which shows neither bound sockets nor timers, so that there is no forecast"
+            }
+            Protocol::Udp => "/proc/net/udp, which does not show who keeps IPv4 out of his port",
+        };
+        notes.push(format!(
+            "netlink sock_diag is not to be had ({error}): read {instead}"
+        ));
+    }
     let mut census = Census::new(sysctl, named);
-    proc_net::dump(&plan.proc, |socket| census.add(socket))?;
+    proc_net::dump(&plan.proc, plan.protocol, |socket| census.add(socket))?;
     Ok(census)
 }
 

@@ -18,7 +18,9 @@
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
-//! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
+//! | `udp` | the same for UDP |
+//! | `verdict`, `findings`, `report` | the state, what was found, the words |
+//! | `details`, `explain` | the JSON document, what to change |
 
 mod active;
 mod args;
@@ -26,6 +28,7 @@ mod census;
 mod details;
 mod evidence;
 mod explain;
+mod findings;
 mod forecast;
 mod headroom;
 mod limits;
@@ -42,6 +45,7 @@ mod socket;
 mod sockopt;
 mod sysctl;
 mod taken;
+mod udp;
 mod verdict;
 mod watch;
 

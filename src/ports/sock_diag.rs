@@ -1,4 +1,4 @@
-//! The kernel's TCP sockets over `NETLINK_SOCK_DIAG`, one record after the other, nothing kept.
+//! The kernel's TCP and UDP sockets over `NETLINK_SOCK_DIAG`, one record after the other, nothing kept.
 //!
 //! Structures and numbers are those of `include/uapi/linux/{inet_diag,sock_diag,netlink}.h`. The replies carry what
 //! the netlink-packet-sock-diag crate leaves out (the TIME_WAIT timer), and there are 55 000 of them in 20 ms: they
@@ -18,6 +18,7 @@ use super::socket::{Socket, State};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 
 /// The message types of requests; replies carry the same.
 const TCPDIAG_GETSOCK: u16 = 18;
@@ -34,6 +35,8 @@ const EVERY_STATE: u32 = 0b11_1111_1111_1110;
 const BOUND: u32 = 1 << 13;
 /// Those that claim a port.
 const CLAIMING: u32 = 1 << 10 | BOUND;
+/// Those of UDP: unconnected (the number of `TCP_CLOSE`), and connected.
+const UDP_STATES: [u32; 2] = [1 << 7, 1 << 1];
 
 /// Length of `struct inet_diag_sockid`, which requests leave empty to mean any socket.
 const SOCKET_ID: usize = 48;
@@ -51,12 +54,14 @@ pub enum Dialect {
     OneWalk,
     /// `SOCK_DIAG_BY_FAMILY`: a walk for each family, those that claim a port asked for first.
     ByFamily,
+    /// The same for UDP, which has no other.
+    Udp,
 }
 
-/// Gives every TCP socket of this thread's network namespace to `each`: those that claim a port first.
+/// Gives every socket of this thread's network namespace to `each`: those that claim a port first.
 ///
 /// Looking for bound sockets that neither listen nor are connected costs as much as all the others, as the kernel has to
-/// go through every port in use; without `bound` it is left out.
+/// go through every port in use; without `bound` it is left out. UDP has them in its one table.
 ///
 /// An error means that the kernel or a seccomp filter refused; `each` may have seen some sockets by then.
 pub fn dump(dialect: Dialect, bound: bool, mut each: impl FnMut(&Socket)) -> io::Result<()> {
@@ -69,10 +74,8 @@ pub fn dump(dialect: Dialect, bound: bool, mut each: impl FnMut(&Socket)) -> io:
     set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))?;
     let requests: &[Vec<u8>] = &match dialect {
         Dialect::OneWalk => vec![one_walk(wanted)],
-        Dialect::ByFamily => [CLAIMING & wanted, wanted & !CLAIMING]
-            .into_iter()
-            .flat_map(|states| [AF_INET, AF_INET6].map(|family| by_family(family, states)))
-            .collect(),
+        Dialect::ByFamily => by_families(IPPROTO_TCP, [CLAIMING & wanted, wanted & !CLAIMING]),
+        Dialect::Udp => by_families(IPPROTO_UDP, UDP_STATES),
     };
     let mut buffer = Vec::with_capacity(BUFFER);
     for request in requests {
@@ -99,9 +102,15 @@ fn one_walk(states: u32) -> Vec<u8> {
     request(TCPDIAG_GETSOCK, &body)
 }
 
-fn by_family(family: u8, states: u32) -> Vec<u8> {
+/// A request for each family, first for the one states, then for the others.
+fn by_families(protocol: u8, states: [u32; 2]) -> Vec<Vec<u8>> {
+    let both = |states| [AF_INET, AF_INET6].map(|family| by_family(protocol, family, states));
+    states.into_iter().flat_map(both).collect()
+}
+
+fn by_family(protocol: u8, family: u8, states: u32) -> Vec<u8> {
     // struct inet_diag_req_v2: family, protocol, extensions, padding, states, socket
-    let mut body = vec![family, IPPROTO_TCP, 0, 0];
+    let mut body = vec![family, protocol, 0, 0];
     body.extend(states.to_ne_bytes());
     body.resize(8 + SOCKET_ID, 0);
     request(SOCK_DIAG_BY_FAMILY, &body)

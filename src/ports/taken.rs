@@ -83,6 +83,11 @@ impl Taken {
         self.any6.contains(port)
     }
 
+    /// Whether there is an IPv6 socket at all.
+    pub fn any_ipv6(&self) -> bool {
+        !self.any6.is_empty()
+    }
+
     /// How many of these ports `bind(address, 0)` finds occupied. `dual` are those with an IPv6 connection that stands in
     /// the way of IPv4.
     pub fn of(&self, ports: &PortSet, address: IpAddr, dual: &PortSet) -> u32 {

@@ -4,6 +4,7 @@ mod forecast;
 mod inputs;
 mod mixtures;
 mod namespaces;
+mod udp;
 
 use serde_json::Value;
 

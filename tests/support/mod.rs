@@ -19,3 +19,4 @@ pub mod proxy;
 pub mod skip;
 pub mod sockets;
 pub mod tcp_table;
+pub mod udp;

@@ -272,7 +272,7 @@ fn nobody_may_look_at_the_own_namespace() {
 }
 
 /// Runs the plugin with every netlink socket refused by seccomp.
-fn without_netlink(scene: &Scene, args: &[&str]) -> Outcome {
+pub fn without_netlink(scene: &Scene, args: &[&str]) -> Outcome {
     // ip needs netlink itself.
     let mut command = Command::new("nsenter");
     command
