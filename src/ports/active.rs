@@ -54,9 +54,7 @@ pub struct Active {
 impl Active {
     /// Tries every port with connections on it that is not proven to be shared.
     pub fn try_ports(census: &Census) -> anyhow::Result<Self> {
-        let doubtful = census
-            .open_ports()
-            .filter(|port| port.sockets > 0 && !port.shared);
+        let doubtful = census.used_ports().filter(|port| !port.shared);
         Self::of_each(doubtful.map(|port| port.number), is_closed)
     }
 
@@ -64,7 +62,7 @@ impl Active {
     /// moment, and nothing is sent.
     pub fn try_udp_ports(census: &Census) -> anyhow::Result<Self> {
         let doubtful = census
-            .open_ports()
+            .used_ports()
             .filter(|port| census.has_ipv6(port.number));
         Self::of_each(doubtful.map(|port| port.number), is_closed_to_ipv4)
     }

@@ -55,19 +55,41 @@ pub struct Usage {
     first_port: u16,
 }
 
-/// What is known of one port.
+/// What is known of one port that has connections, in 8 bytes: there may be 65 000, and they are met in no order.
 #[derive(Debug, Clone, Copy, Default)]
 struct Port {
     /// The number of the tuple that was seen on it first, plus one.
-    first: u32,
-    /// The inode of that one's socket, 0 for none.
+    first: u16,
+    /// Sockets on it that belong to tuples, and two flags.
+    sockets: u16,
+    /// The inode of the first one's socket, 0 for none.
     inode: u32,
-    /// Sockets on it that belong to tuples.
-    sockets: u32,
+}
+
+impl Port {
     /// A local address was seen on it twice.
-    twice: bool,
+    const TWICE: u16 = 1 << 15;
     /// A socket on it told that it shares.
-    sharing: bool,
+    const SHARING: u16 = 1 << 14;
+    /// The most sockets that are counted; more tell nothing more.
+    const MOST: u16 = Self::SHARING - 1;
+
+    fn sockets(self) -> u16 {
+        self.sockets & Self::MOST
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.first) | u64::from(self.sockets) << 16 | u64::from(self.inode) << 32
+    }
+
+    fn unpack(word: u64) -> Self {
+        let [a, b, c, d, inode @ ..] = word.to_le_bytes();
+        Self {
+            first: u16::from_le_bytes([a, b]),
+            sockets: u16::from_le_bytes([c, d]),
+            inode: u32::from_le_bytes(inode),
+        }
+    }
 }
 
 /// Everything counted.
@@ -92,10 +114,13 @@ pub struct Census {
     /// Sockets of destinations beyond the most that are counted.
     pub unlisted: u64,
     tuples: Vec<(Tuple, Usage)>,
-    numbers: HashMap<Tuple, u32>,
+    numbers: HashMap<Tuple, u16>,
     /// The tuples met last. A few destinations have nearly all sockets, and comparing is cheaper than hashing.
-    recent: [Option<(Tuple, u32)>; RECENT],
-    table: Vec<Port>,
+    recent: [Option<(Tuple, u16)>; RECENT],
+    /// [`Port`]s, packed: zeros of an integer take no memory until they are written.
+    table: Vec<u64>,
+    /// Ports that the table knows something of. It is read nowhere else.
+    used: PortSet,
     taken: Taken,
 }
 
@@ -116,7 +141,8 @@ impl Census {
             tuples: Vec::new(),
             numbers: HashMap::new(),
             recent: [None; RECENT],
-            table: vec![Port::default(); sysctl.range.size() as usize],
+            table: vec![0; sysctl.range.size() as usize],
+            used: PortSet::default(),
             taken: Taken::default(),
         };
         for tuple in named {
@@ -149,20 +175,26 @@ impl Census {
             port: socket.destination_port,
         };
         let number = self.number(tuple);
-        let port = &mut self.table[usize::from(socket.source_port - self.range.low)];
-        port.sockets += 1;
-        port.twice |= twice;
-        port.sharing |= socket.shares_port;
+        let first = number.map_or(0, |number| number + 1);
+        let place = usize::from(socket.source_port - self.range.low);
+        let flags = if twice { Port::TWICE } else { 0 }
+            | if socket.shares_port { Port::SHARING } else { 0 };
+        let mut port = Port::default();
+        if self.used.insert(socket.source_port) {
+            port = Port::unpack(self.table[place]);
+        }
+        port.sockets |= flags;
+        port.sockets += u16::from(port.sockets() < Port::MOST);
+        if port.first == 0 {
+            (port.first, port.inode) = (first, socket.inode);
+        }
+        self.table[place] = port.pack();
         let Some(number) = number else {
             self.unlisted += 1;
             return;
         };
-        if port.first == 0 {
-            port.first = number + 1;
-            port.inode = socket.inode;
-        }
         let second_choice = self.range.is_second_choice(socket.source_port);
-        let usage = &mut self.tuples[number as usize].1;
+        let usage = &mut self.tuples[usize::from(number)].1;
         if usage.sockets == 0 {
             usage.first_port = socket.source_port;
         }
@@ -181,7 +213,7 @@ impl Census {
     }
 
     /// The number of a tuple, a new one where it is not known yet; none when there are too many.
-    fn number(&mut self, tuple: Tuple) -> Option<u32> {
+    fn number(&mut self, tuple: Tuple) -> Option<u16> {
         let slot = recent_slot(tuple.destination, tuple.port);
         match self.recent[slot] {
             Some((met, number)) if met == tuple => return Some(number),
@@ -191,7 +223,7 @@ impl Census {
             Some(number) => *number,
             None if self.tuples.len() >= MOST_TUPLES => return None,
             None => {
-                let number = u32::try_from(self.tuples.len()).ok()?;
+                let number = u16::try_from(self.tuples.len()).ok()?;
                 self.tuples.push((tuple, Usage::default()));
                 self.numbers.insert(tuple, number);
                 number
@@ -227,42 +259,48 @@ impl Census {
         self.taken.any_ipv6()
     }
 
-    /// Ports that nobody claims, with what connections are on them.
-    pub fn open_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
-        let mut single = vec![0_u32; self.table.len()];
-        for (_, usage) in self.tuples.iter().filter(|(_, usage)| usage.sockets == 1) {
-            single[usize::from(usage.first_port - self.range.low)] += 1;
-        }
-        let unclaimed = self
-            .ports
-            .iter()
-            .filter(|port| !self.claimed.contains(*port));
+    /// Ports that nobody claims.
+    pub fn open_ports(&self) -> PortSet {
+        let mut open = self.ports.clone();
+        open.remove_all(&self.claimed);
+        open
+    }
+
+    /// Those of them that have connections, with what these are.
+    pub fn used_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
+        let single = self.tuples.iter().filter(|(_, usage)| usage.sockets == 1);
+        let mut single: Vec<u16> = single.map(|(_, usage)| usage.first_port).collect();
+        single.sort_unstable();
+        let singles_on = move |port: u16| {
+            let below = single.partition_point(|other| *other < port);
+            single[below..].partition_point(|other| *other == port)
+        };
+        let used = self.used.iter();
+        let unclaimed = used.filter(|port| !self.claimed.contains(*port));
         unclaimed.map(move |number| {
-            let at = usize::from(number - self.range.low);
-            let port = self.table[at];
+            let port = Port::unpack(self.table[usize::from(number - self.range.low)]);
+            let twice = port.sockets & Port::TWICE != 0;
             PortUse {
                 number,
                 second_choice: self.range.is_second_choice(number),
-                sockets: port.sockets,
-                first: port.first.checked_sub(1).map(|number| number as usize),
+                first: port.first.checked_sub(1).map(usize::from),
                 inode: port.inode,
                 // What a listener accepted shares its port by inheritance, which proves nothing once the listener
                 // has gone. It shows as destinations (its clients) that have this one port.
-                shared: port.sharing || (port.twice && port.sockets > single[at]),
+                shared: port.sockets & Port::SHARING != 0
+                    || (twice && usize::from(port.sockets()) > singles_on(number)),
             }
         })
     }
 }
 
-/// A port that nobody claims.
+/// A port that nobody claims, and that has connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PortUse {
     /// Its number.
     pub number: u16,
     /// connect() tries it only after all those of the other parity.
     pub second_choice: bool,
-    /// Connections on it, in any state.
-    pub sockets: u32,
     /// The number of the tuple of one of them.
     pub first: Option<usize>,
     /// The inode of that one's socket; 0 for one that no process holds, as those in TIME_WAIT.
@@ -277,7 +315,8 @@ fn recent_slot(destination: IpAddr, port: u16) -> usize {
         IpAddr::V4(address) => address.octets()[3],
         IpAddr::V6(address) => address.octets()[15],
     };
-    (usize::from(port) ^ usize::from(last)) % RECENT
+    // An odd factor, so that neighbouring addresses with neighbouring ports do not meet.
+    (usize::from(port) + usize::from(last) * 37) % RECENT
 }
 
 impl Usage {
@@ -439,12 +478,9 @@ pub mod tests {
             sockets.push(socket(State::Established, "192.0.2.1:1050", client));
         }
         let census = census(&sockets);
-        let shared: Vec<_> = census.open_ports().filter(|port| port.shared).collect();
+        let shared: Vec<_> = census.used_ports().filter(|port| port.shared).collect();
         assert_eq!(shared.len(), 2);
-        assert_eq!(
-            census.open_ports().filter(|port| port.sockets == 2).count(),
-            3
-        );
+        assert_eq!(census.used_ports().count(), 3);
     }
 
     #[test]

@@ -125,18 +125,21 @@ pub struct Open {
 impl Open {
     /// Counts them.
     pub fn count(census: &Census) -> Self {
-        let mut open = Self::default();
-        for port in census.open_ports() {
-            open.all += 1;
-            *(if port.second_choice {
-                &mut open.second
-            } else {
-                &mut open.first
-            }) += 1;
-            open.empty += u32::from(port.sockets == 0);
+        let ports = census.open_ports();
+        let (all, first) = (ports.len(), ports.len_like(census.range.low));
+        let mut open = Self {
+            all,
+            first,
+            second: all - first,
+            empty: all,
+            ..Self::default()
+        };
+        // From within the iterator: there may be 65 000.
+        census.used_ports().for_each(|port| {
+            open.empty -= 1;
             open.shared += u32::from(port.shared);
-            open.second_used += u32::from(port.second_choice && port.sockets > 0);
-        }
+            open.second_used += u32::from(port.second_choice);
+        });
         open
     }
 }
@@ -198,7 +201,7 @@ fn bound_while_there_was_room(census: &Census, open: &Open) -> HashSet<usize> {
     if candidates.is_empty() {
         return HashSet::new();
     }
-    for port in census.open_ports().filter(|port| port.inode != 0) {
+    for port in census.used_ports().filter(|port| port.inode != 0) {
         if let Some(sockets) = port.first.and_then(|first| candidates.get_mut(&first)) {
             sockets.push((port.inode, port.second_choice));
         }

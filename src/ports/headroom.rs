@@ -119,15 +119,17 @@ impl Headroom {
         memory.learn(census, &choosers);
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
-        for port in census.open_ports().filter(|port| !port.shared) {
-            let Some(first) = port.first else { continue };
-            match choosers[first] {
-                Chooser::Connect => continue,
-                Chooser::BindSecondChoice if !port.second_choice => continue,
-                Chooser::BindSecondChoice | Chooser::BindAll => {}
+        if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
+            for port in census.used_ports().filter(|port| !port.shared) {
+                let Some(first) = port.first else { continue };
+                match choosers[first] {
+                    Chooser::Connect => continue,
+                    Chooser::BindSecondChoice if !port.second_choice => continue,
+                    Chooser::BindSecondChoice | Chooser::BindAll => {}
+                }
+                closed += 1;
+                own_closed[first] += 1;
             }
-            closed += 1;
-            own_closed[first] += 1;
         }
         let closed = active.map_or(closed, Active::closed);
         let capacity = census.capacity;
@@ -261,10 +263,12 @@ fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
         tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
     };
     let mut dual = PortSet::default();
-    for port in census.open_ports() {
-        if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
-            dual.insert(port.number);
-        }
+    if census.any_ipv6() {
+        census.used_ports().for_each(|port| {
+            if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
+                dual.insert(port.number);
+            }
+        });
     }
     dual
 }

@@ -57,9 +57,34 @@ impl PortSet {
             .sum()
     }
 
+    /// How many of its ports have the parity of this one.
+    pub fn len_like(&self, port: u16) -> u32 {
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let parity = EVEN << (port % 2);
+        self.0.iter().map(|word| (word & parity).count_ones()).sum()
+    }
+
+    /// Takes out all ports of another.
+    pub fn remove_all(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(other.0.iter()) {
+            *word &= !other;
+        }
+    }
+
     /// Its ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..=u16::MAX).filter(|port| self.contains(*port))
+        let ports = |(at, word): (usize, &u64)| {
+            let first = u16::try_from(at * 64).unwrap_or(u16::MAX); // 1024 words
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = u16::try_from(rest.trailing_zeros()).unwrap_or(64);
+                (rest != 0).then(|| {
+                    rest &= rest - 1;
+                    first + bit
+                })
+            })
+        };
+        self.0.iter().enumerate().flat_map(ports)
     }
 }
 
@@ -144,12 +169,15 @@ mod tests {
         }
         assert_eq!(set.len(), 6);
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 1, 63, 64, 32768, 65535]);
+        assert_eq!((set.len_like(2), set.len_like(65535)), (3, 3));
         set.remove(64);
         assert!(!set.contains(64) && set.len() == 5);
         let mut other = PortSet::default();
         other.insert(1);
         assert_eq!(set.covered_by(&[&other, &other]), 1);
         assert_eq!(set.covered_by(&[]), 0);
+        set.remove_all(&other);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 32768, 65535]);
     }
 
     #[test]

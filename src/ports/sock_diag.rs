@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use netlink_sys::Socket as Netlink;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -38,6 +38,8 @@ const CLAIMING: u32 = 1 << 10 | BOUND;
 /// Those of UDP: unconnected (the number of `TCP_CLOSE`), and connected.
 const UDP_STATES: [u32; 2] = [1 << 7, 1 << 1];
 
+/// Length of `struct nlmsghdr`.
+const HEADER: usize = 16;
 /// Length of `struct inet_diag_sockid`, which requests leave empty to mean any socket.
 const SOCKET_ID: usize = 48;
 /// Length of `struct inet_diag_msg`.
@@ -117,7 +119,6 @@ fn by_family(protocol: u8, family: u8, states: u32) -> Vec<u8> {
 }
 
 fn request(kind: u16, body: &[u8]) -> Vec<u8> {
-    const HEADER: usize = 16;
     let mut message = vec![0; HEADER];
     message.extend(body);
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
@@ -130,12 +131,15 @@ fn request(kind: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the messages of one datagram. Returns whether they end the dump.
+///
+/// By hand, and so are the attributes: the crate's views check each field's range anew, and half of the time that this
+/// side takes went there.
 fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result<bool> {
     while !bytes.is_empty() {
-        let message = NetlinkBuffer::new_checked(bytes).map_err(|_| broken())?;
-        let payload = message.payload();
-        match message.message_type() {
-            kind @ (NLMSG_ERROR | NLMSG_DONE) => {
+        let (length, kind) = header(bytes).ok_or_else(broken)?;
+        let payload = bytes.get(HEADER..length).ok_or_else(broken)?;
+        match kind {
+            NLMSG_ERROR | NLMSG_DONE => {
                 // Both begin with a negative error number, or zero; an old NLMSG_DONE may be empty.
                 let code = payload
                     .first_chunk()
@@ -153,10 +157,16 @@ fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result
             }
             _ => {}
         }
-        let length = usize::try_from(message.length()).map_err(|_| broken())?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// Length and type out of a `struct nlmsghdr`.
+fn header(bytes: &[u8]) -> Option<(usize, u16)> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?);
+    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
+    Some((usize::try_from(length).ok()?, kind))
 }
 
 fn broken() -> io::Error {
@@ -189,15 +199,26 @@ fn read_socket(payload: &[u8]) -> Option<Socket> {
         uid: word(64),
         inode: word(68),
     };
-    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
-        match (attribute.kind(), attribute.value()) {
+    let mut rest = attributes;
+    while let Some((kind, value, next)) = attribute(rest) {
+        match (kind, value) {
             (INET_DIAG_SKV6ONLY, [flag, ..]) => socket.v6only = *flag != 0,
             // struct inet_diag_sockopt: two bytes of flags, bind_address_no_port the first of the second
             (INET_DIAG_SOCKOPT, [_, flags, ..]) => socket.shares_port = flags & 1 != 0,
             _ => {}
         }
+        rest = next;
     }
     Some(socket)
+}
+
+/// The first attribute's kind and value, and what follows it; `None` at the end and for a torn one.
+fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let [low, high, kind_low, kind_high] = *bytes.first_chunk()?;
+    let length = usize::from(u16::from_ne_bytes([low, high]));
+    let value = bytes.get(4..length)?;
+    let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((u16::from_ne_bytes([kind_low, kind_high]), value, next))
 }
 
 fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {

@@ -105,7 +105,7 @@ impl Census {
     /// The ports with an IPv6 connection on them.
     fn open_ports_with_ipv6(&self) -> PortSet {
         let mut ports = PortSet::default();
-        for port in self.open_ports().filter(|port| self.has_ipv6(port.number)) {
+        for port in self.used_ports().filter(|port| self.has_ipv6(port.number)) {
             ports.insert(port.number);
         }
         ports
