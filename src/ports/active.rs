@@ -54,21 +54,18 @@ pub struct Active {
 impl Active {
     /// Tries every port with connections on it that is not proven to be shared.
     pub fn try_ports(census: &Census) -> anyhow::Result<Self> {
-        let doubtful = census.used_ports().filter(|port| !port.shared);
-        Self::of_each(doubtful.map(|port| port.number), is_closed)
+        let doubtful = census.used_ports().without(&census.shared_ports());
+        Self::of_each(&doubtful, is_closed)
     }
 
     /// Tries every UDP port with an IPv6 connection on it: whether IPv4's wildcard can be bound there. It is, for a
     /// moment, and nothing is sent.
     pub fn try_udp_ports(census: &Census) -> anyhow::Result<Self> {
-        let doubtful = census
-            .used_ports()
-            .filter(|port| census.has_ipv6(port.number));
-        Self::of_each(doubtful.map(|port| port.number), is_closed_to_ipv4)
+        Self::of_each(&census.ports_with_ipv6(), is_closed_to_ipv4)
     }
 
     fn of_each(
-        ports: impl Iterator<Item = u16>,
+        ports: &PortSet,
         is_closed: fn(u16) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Self> {
         let begun = Instant::now();
@@ -78,7 +75,7 @@ impl Active {
             closed: PortSet::default(),
             placed: HashMap::new(),
         };
-        for port in ports {
+        for port in ports.iter() {
             if is_closed(port)? {
                 active.closed.insert(port);
             }

@@ -60,24 +60,13 @@ pub struct Usage {
 struct Port {
     /// The number of the tuple that was seen on it first, plus one.
     first: u16,
-    /// Sockets on it that belong to tuples, and two flags.
+    /// Sockets on it that belong to tuples.
     sockets: u16,
     /// The inode of the first one's socket, 0 for none.
     inode: u32,
 }
 
 impl Port {
-    /// A local address was seen on it twice.
-    const TWICE: u16 = 1 << 15;
-    /// A socket on it told that it shares.
-    const SHARING: u16 = 1 << 14;
-    /// The most sockets that are counted; more tell nothing more.
-    const MOST: u16 = Self::SHARING - 1;
-
-    fn sockets(self) -> u16 {
-        self.sockets & Self::MOST
-    }
-
     fn pack(self) -> u64 {
         u64::from(self.first) | u64::from(self.sockets) << 16 | u64::from(self.inode) << 32
     }
@@ -121,6 +110,10 @@ pub struct Census {
     table: Vec<u64>,
     /// Ports that the table knows something of. It is read nowhere else.
     used: PortSet,
+    /// Those of them that a local address was seen on twice.
+    twice: PortSet,
+    /// Those of them where a socket told that it shares.
+    sharing: PortSet,
     taken: Taken,
 }
 
@@ -143,6 +136,8 @@ impl Census {
             recent: [None; RECENT],
             table: vec![0; sysctl.range.size() as usize],
             used: PortSet::default(),
+            twice: PortSet::default(),
+            sharing: PortSet::default(),
             taken: Taken::default(),
         };
         for tuple in named {
@@ -177,18 +172,21 @@ impl Census {
         let number = self.number(tuple);
         let first = number.map_or(0, |number| number + 1);
         let place = usize::from(socket.source_port - self.range.low);
-        let flags = if twice { Port::TWICE } else { 0 }
-            | if socket.shares_port { Port::SHARING } else { 0 };
         let mut port = Port::default();
         if self.used.insert(socket.source_port) {
             port = Port::unpack(self.table[place]);
         }
-        port.sockets |= flags;
-        port.sockets += u16::from(port.sockets() < Port::MOST);
+        port.sockets = port.sockets.saturating_add(1);
         if port.first == 0 {
             (port.first, port.inode) = (first, socket.inode);
         }
         self.table[place] = port.pack();
+        if twice {
+            self.twice.insert(socket.source_port);
+        }
+        if socket.shares_port {
+            self.sharing.insert(socket.source_port);
+        }
         let Some(number) = number else {
             self.unlisted += 1;
             return;
@@ -249,9 +247,9 @@ impl Census {
         self.taken.of(&self.ports, address, dual)
     }
 
-    /// Whether an IPv6 socket is on this port.
-    pub fn has_ipv6(&self, port: u16) -> bool {
-        self.taken.has_ipv6(port)
+    /// Ports that nobody claims and that have an IPv6 connection.
+    pub fn ports_with_ipv6(&self) -> PortSet {
+        self.taken.ipv6().without(&self.claimed)
     }
 
     /// Whether an IPv6 socket is on any port of the range.
@@ -261,40 +259,53 @@ impl Census {
 
     /// Ports that nobody claims.
     pub fn open_ports(&self) -> PortSet {
-        let mut open = self.ports.clone();
-        open.remove_all(&self.claimed);
-        open
+        self.ports.without(&self.claimed)
     }
 
-    /// Those of them that have connections, with what these are.
-    pub fn used_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
+    /// Those of them that have connections.
+    pub fn used_ports(&self) -> PortSet {
+        self.used.without(&self.claimed)
+    }
+
+    /// Those of them that certainly every connect() may share.
+    pub fn shared_ports(&self) -> PortSet {
+        let mut shared = self.twice.clone();
+        // What a listener accepted shares its port by inheritance, which proves nothing once the listener has gone. It
+        // shows as destinations (its clients) that have this one port.
         let single = self.tuples.iter().filter(|(_, usage)| usage.sockets == 1);
         let mut single: Vec<u16> = single.map(|(_, usage)| usage.first_port).collect();
         single.sort_unstable();
-        let singles_on = move |port: u16| {
-            let below = single.partition_point(|other| *other < port);
-            single[below..].partition_point(|other| *other == port)
-        };
-        let used = self.used.iter();
-        let unclaimed = used.filter(|port| !self.claimed.contains(*port));
-        unclaimed.map(move |number| {
-            let port = Port::unpack(self.table[usize::from(number - self.range.low)]);
-            let twice = port.sockets & Port::TWICE != 0;
-            PortUse {
-                number,
-                second_choice: self.range.is_second_choice(number),
-                first: port.first.checked_sub(1).map(usize::from),
-                inode: port.inode,
-                // What a listener accepted shares its port by inheritance, which proves nothing once the listener
-                // has gone. It shows as destinations (its clients) that have this one port.
-                shared: port.sockets & Port::SHARING != 0
-                    || (twice && usize::from(port.sockets()) > singles_on(number)),
+        for singles in single.chunk_by(|a, b| a == b) {
+            if usize::from(self.port(singles[0]).sockets) <= singles.len() {
+                shared.remove(singles[0]);
             }
-        })
+        }
+        shared.add_all(&self.sharing);
+        shared.without(&self.claimed)
+    }
+
+    fn port(&self, number: u16) -> Port {
+        Port::unpack(self.table[usize::from(number - self.range.low)])
+    }
+
+    /// What is on these ports, as far as they have connections.
+    pub fn uses(&self, ports: &PortSet) -> impl Iterator<Item = PortUse> {
+        ports
+            .iter()
+            .filter(|port| self.used.contains(*port))
+            .map(|number| {
+                let port = self.port(number);
+                PortUse {
+                    number,
+                    second_choice: self.range.is_second_choice(number),
+                    first: port.first.checked_sub(1).map(usize::from),
+                    inode: port.inode,
+                }
+            })
     }
 }
 
-/// A port that nobody claims, and that has connections.
+/// A port with connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PortUse {
     /// Its number.
@@ -305,8 +316,6 @@ pub struct PortUse {
     pub first: Option<usize>,
     /// The inode of that one's socket; 0 for one that no process holds, as those in TIME_WAIT.
     pub inode: u32,
-    /// It is certain that every connect() may share it.
-    pub shared: bool,
 }
 
 /// Where a tuple to this destination is kept among the recent ones.
@@ -478,9 +487,8 @@ pub mod tests {
             sockets.push(socket(State::Established, "192.0.2.1:1050", client));
         }
         let census = census(&sockets);
-        let shared: Vec<_> = census.used_ports().filter(|port| port.shared).collect();
-        assert_eq!(shared.len(), 2);
-        assert_eq!(census.used_ports().count(), 3);
+        assert_eq!(census.shared_ports().len(), 2);
+        assert_eq!(census.used_ports().len(), 3);
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Headroom {
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
         if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
-            for port in census.used_ports().filter(|port| !port.shared) {
+            let doubtful = census.used_ports().without(&census.shared_ports());
+            for port in census.uses(&doubtful) {
                 let Some(first) = port.first else { continue };
                 match choosers[first] {
                     Chooser::Connect => continue,
@@ -262,13 +263,11 @@ fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
         let (tuple, usage) = &census.tuples()[number];
         tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
     };
-    let mut dual = PortSet::default();
-    if census.any_ipv6() {
-        census.used_ports().for_each(|port| {
-            if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
-                dual.insert(port.number);
-            }
-        });
+    let mut dual = census.ports_with_ipv6();
+    for port in census.uses(&dual.clone()) {
+        if port.first.is_some_and(v6only) {
+            dual.remove(port.number);
+        }
     }
     dual
 }

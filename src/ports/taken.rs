@@ -78,9 +78,9 @@ impl Taken {
         self.addresses.iter().map(|(address, _)| *address)
     }
 
-    /// Whether an IPv6 socket is on this port.
-    pub fn has_ipv6(&self, port: u16) -> bool {
-        self.any6.contains(port)
+    /// The ports that IPv6 sockets are on.
+    pub fn ipv6(&self) -> &PortSet {
+        &self.any6
     }
 
     /// Whether there is an IPv6 socket at all.

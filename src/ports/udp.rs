@@ -16,7 +16,6 @@ use super::census::Census;
 use super::evidence::Evidence;
 use super::forecast::Forecast;
 use super::headroom::{Destination, Headroom, Named, Source};
-use super::port_set::PortSet;
 
 const ANY: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -26,7 +25,7 @@ const ANY: [IpAddr; 2] = [
 /// Computes it. What is not known is whether an IPv6 connection was bound to its address first, and so leaves IPv4 alone
 /// (`IPV6_V6ONLY`): taken not to have been, unless `--active` has tried.
 pub fn headroom(census: &Census, named: &Named, active: Option<&Active>) -> Headroom {
-    let dual = active.map_or_else(|| census.open_ports_with_ipv6(), Active::closed_ports);
+    let dual = active.map_or_else(|| census.ports_with_ipv6(), Active::closed_ports);
     let capacity = census.capacity;
     let free_of = |address| capacity - census.bind_used(address, &dual);
     let wildcards = ANY
@@ -98,17 +97,6 @@ pub fn headroom(census: &Census, named: &Named, active: Option<&Active>) -> Head
         destinations,
         sources,
         outgoing: connected + census.unlisted + u64::from(census.bound),
-    }
-}
-
-impl Census {
-    /// The ports with an IPv6 connection on them.
-    fn open_ports_with_ipv6(&self) -> PortSet {
-        let mut ports = PortSet::default();
-        for port in self.used_ports().filter(|port| self.has_ipv6(port.number)) {
-            ports.insert(port.number);
-        }
-        ports
     }
 }
 

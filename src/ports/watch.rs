@@ -186,7 +186,7 @@ fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
         plan.protocol == Protocol::Udp || leader == Some((tuple.destination, tuple.port))
     };
     census
-        .used_ports()
+        .uses(&census.used_ports())
         .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
         .map(|port| port.inode)
         .collect()
