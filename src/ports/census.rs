@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::forecast::Ages;
 use super::port_set::{PortRange, PortSet};
+use super::port_table::{PortTable, PortUse};
 use super::socket::{Socket, State};
 use super::sysctl::{Reuse, Sysctl};
 use super::taken::Taken;
@@ -55,32 +56,6 @@ pub struct Usage {
     first_port: u16,
 }
 
-/// What is known of one port that has connections, in 8 bytes: there may be 65 000, and they are met in no order.
-#[derive(Debug, Clone, Copy, Default)]
-struct Port {
-    /// The number of the tuple that was seen on it first, plus one.
-    first: u16,
-    /// Sockets on it that belong to tuples.
-    sockets: u16,
-    /// The inode of the first one's socket, 0 for none.
-    inode: u32,
-}
-
-impl Port {
-    fn pack(self) -> u64 {
-        u64::from(self.first) | u64::from(self.sockets) << 16 | u64::from(self.inode) << 32
-    }
-
-    fn unpack(word: u64) -> Self {
-        let [a, b, c, d, inode @ ..] = word.to_le_bytes();
-        Self {
-            first: u16::from_le_bytes([a, b]),
-            sockets: u16::from_le_bytes([c, d]),
-            inode: u32::from_le_bytes(inode),
-        }
-    }
-}
-
 /// Everything counted.
 #[derive(Debug, Clone)]
 pub struct Census {
@@ -106,14 +81,7 @@ pub struct Census {
     numbers: HashMap<Tuple, u16>,
     /// The tuples met last. A few destinations have nearly all sockets, and comparing is cheaper than hashing.
     recent: [Option<(Tuple, u16)>; RECENT],
-    /// [`Port`]s, packed: zeros of an integer take no memory until they are written.
-    table: Vec<u64>,
-    /// Ports that the table knows something of. It is read nowhere else.
-    used: PortSet,
-    /// Those of them that a local address was seen on twice.
-    twice: PortSet,
-    /// Those of them where a socket told that it shares.
-    sharing: PortSet,
+    table: PortTable,
     taken: Taken,
 }
 
@@ -134,10 +102,7 @@ impl Census {
             tuples: Vec::new(),
             numbers: HashMap::new(),
             recent: [None; RECENT],
-            table: vec![0; sysctl.range.size() as usize],
-            used: PortSet::default(),
-            twice: PortSet::default(),
-            sharing: PortSet::default(),
+            table: PortTable::new(sysctl.range),
             taken: Taken::default(),
         };
         for tuple in named {
@@ -170,23 +135,7 @@ impl Census {
             port: socket.destination_port,
         };
         let number = self.number(tuple);
-        let first = number.map_or(0, |number| number + 1);
-        let place = usize::from(socket.source_port - self.range.low);
-        let mut port = Port::default();
-        if self.used.insert(socket.source_port) {
-            port = Port::unpack(self.table[place]);
-        }
-        port.sockets = port.sockets.saturating_add(1);
-        if port.first == 0 {
-            (port.first, port.inode) = (first, socket.inode);
-        }
-        self.table[place] = port.pack();
-        if twice {
-            self.twice.insert(socket.source_port);
-        }
-        if socket.shares_port {
-            self.sharing.insert(socket.source_port);
-        }
+        self.table.add(socket, number, twice);
         let Some(number) = number else {
             self.unlisted += 1;
             return;
@@ -264,58 +213,22 @@ impl Census {
 
     /// Those of them that have connections.
     pub fn used_ports(&self) -> PortSet {
-        self.used.without(&self.claimed)
+        self.table.used().without(&self.claimed)
     }
 
     /// Those of them that certainly every connect() may share.
     pub fn shared_ports(&self) -> PortSet {
-        let mut shared = self.twice.clone();
         // What a listener accepted shares its port by inheritance, which proves nothing once the listener has gone. It
         // shows as destinations (its clients) that have this one port.
         let single = self.tuples.iter().filter(|(_, usage)| usage.sockets == 1);
-        let mut single: Vec<u16> = single.map(|(_, usage)| usage.first_port).collect();
-        single.sort_unstable();
-        for singles in single.chunk_by(|a, b| a == b) {
-            if usize::from(self.port(singles[0]).sockets) <= singles.len() {
-                shared.remove(singles[0]);
-            }
-        }
-        shared.add_all(&self.sharing);
-        shared.without(&self.claimed)
-    }
-
-    fn port(&self, number: u16) -> Port {
-        Port::unpack(self.table[usize::from(number - self.range.low)])
+        let single = single.map(|(_, usage)| usage.first_port).collect();
+        self.table.shared(single).without(&self.claimed)
     }
 
     /// What is on these ports, as far as they have connections.
     pub fn uses(&self, ports: &PortSet) -> impl Iterator<Item = PortUse> {
-        ports
-            .iter()
-            .filter(|port| self.used.contains(*port))
-            .map(|number| {
-                let port = self.port(number);
-                PortUse {
-                    number,
-                    second_choice: self.range.is_second_choice(number),
-                    first: port.first.checked_sub(1).map(usize::from),
-                    inode: port.inode,
-                }
-            })
+        self.table.uses(ports)
     }
-}
-
-/// A port with connections.
-#[derive(Debug, Clone, Copy)]
-pub struct PortUse {
-    /// Its number.
-    pub number: u16,
-    /// connect() tries it only after all those of the other parity.
-    pub second_choice: bool,
-    /// The number of the tuple of one of them.
-    pub first: Option<usize>,
-    /// The inode of that one's socket; 0 for one that no process holds, as those in TIME_WAIT.
-    pub inode: u32,
 }
 
 /// Where a tuple to this destination is kept among the recent ones.

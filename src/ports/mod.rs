@@ -14,7 +14,7 @@
 //! | `owners` | the processes that hold the sockets |
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
-//! | `census`, `taken` | the sockets, counted by port, address and destination |
+//! | `census`, `port_table`, `taken` | the sockets, counted by destination, port and address |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
@@ -38,6 +38,7 @@ mod netns;
 mod owners;
 mod plan;
 mod port_set;
+mod port_table;
 mod proc_net;
 mod report;
 mod sock_diag;

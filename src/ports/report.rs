@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::details::{MOST_LISTED, details};
 use super::explain;
-use super::findings::{bounds, findings, name, outlook, remote, unbound, usage, who};
+use super::findings::{bounds, findings, name, outlook, remote, usage, who};
 use super::headroom::Headroom;
 use super::limits::{self, Counters};
 use super::look::Look;
@@ -112,17 +112,15 @@ fn summary(facts: &Facts) -> String {
     let Facts {
         headroom, verdict, ..
     } = facts;
-    let mut text = match facts.plan.protocol {
-        Protocol::Tcp => String::new(),
-        Protocol::Udp => "UDP, ".to_owned(),
+    let prefix = match facts.plan.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "UDP, ",
     };
-    text += &match &verdict.worst {
-        Worst::Connect(destination) => format!("{}: {}", name(destination), usage(&verdict.worst)),
-        Worst::Bind(source) => format!("bind({}): {}", source.address, usage(&verdict.worst)),
-        Worst::Unbound(source) => format!("{}: {}", unbound(source), usage(&verdict.worst)),
-        Worst::Nat { to, .. } => format!("{to} through NAT: {}", usage(&verdict.worst)),
-        Worst::Nobody { .. } => format!("no outgoing connections, {}", usage(&verdict.worst)),
+    let whose = match &verdict.worst {
+        Worst::Nobody { .. } => "no outgoing connections,".to_owned(),
+        budget => format!("{}:", who(budget)),
     };
+    let mut text = format!("{prefix}{whose} {}", usage(&verdict.worst));
     if verdict.state != State::Ok
         && let Some((to, sockets)) = leader(headroom)
     {
@@ -259,32 +257,35 @@ fn neighbours(facts: &Facts) -> Vec<Metric> {
     metrics
 }
 
-fn lines(facts: &Facts, report: &mut Report) {
+/// The namespace, its settings and its sockets.
+fn space(facts: &Facts) -> String {
     let Facts { look, headroom, .. } = facts;
     let census = &look.census;
-    let tcp = facts.plan.protocol == Protocol::Tcp;
     let states = SocketState::ALL
         .into_iter()
         .filter(|state| census.states[state.index()] > 0)
         .map(|state| format!("{} {}", census.states[state.index()], state.name()))
         .collect::<Vec<_>>()
         .join(", ");
-    report.line(
-        0,
-        format!(
-            "namespace {}: ports {}, {} reserved, {} claimed by {}; sockets: {}",
-            look.namespace,
-            census.range,
-            census.range.size() - census.capacity,
-            headroom.claimed,
-            if tcp {
-                "listeners and bound sockets"
-            } else {
-                "unconnected sockets"
-            },
-            if states.is_empty() { "none" } else { &states },
-        ),
-    );
+    format!(
+        "namespace {}: ports {}, {} reserved, {} claimed by {}; sockets: {}",
+        look.namespace,
+        census.range,
+        census.range.size() - census.capacity,
+        headroom.claimed,
+        match facts.plan.protocol {
+            Protocol::Tcp => "listeners and bound sockets",
+            Protocol::Udp => "unconnected sockets",
+        },
+        if states.is_empty() { "none" } else { &states },
+    )
+}
+
+fn lines(facts: &Facts, report: &mut Report) {
+    let Facts { look, headroom, .. } = facts;
+    let census = &look.census;
+    let tcp = facts.plan.protocol == Protocol::Tcp;
+    report.line(0, space(facts));
     if census.unseen_bound > 0 {
         report.line(
             1,

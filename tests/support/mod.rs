@@ -16,6 +16,7 @@ pub mod nginx;
 pub mod oracle;
 pub mod plugin;
 pub mod proxy;
+pub mod seccomp;
 pub mod skip;
 pub mod sockets;
 pub mod tcp_table;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::mixtures::Dice;
-use super::{check, entry, namespace};
+use super::{check, check_without_netlink, entry, namespace};
 use crate::support::oracle::Scene;
 use crate::support::udp::{Kind, left, open, sender};
 
@@ -104,10 +104,10 @@ fn every_kind_of_socket_counts_as_the_kernel_counts_it() {
     let kinds: [(&str, Add); 14] = [
         ("nothing", |_| {}),
         ("connected", |m| {
-            m.add(30, Kind::Unbound, "0.0.0.0:0", Some(TO))
+            m.add(30, Kind::Unbound, "0.0.0.0:0", Some(TO));
         }),
         ("connected over IPv6", |m| {
-            m.add(30, Kind::Unbound, "[::]:0", Some(TO6))
+            m.add(30, Kind::Unbound, "[::]:0", Some(TO6));
         }),
         ("connected to a mapped address", |m| {
             m.add(20, Kind::Unbound, "[::]:0", Some("[::ffff:192.0.2.3]:53"));
@@ -140,7 +140,7 @@ fn every_kind_of_socket_counts_as_the_kernel_counts_it() {
             m.add(10, Kind::ReusePort, "[::]:0", None);
         }),
         ("mapped and bound", |m| {
-            m.add(15, Kind::Bound, "[::ffff:192.0.2.1]:0", None)
+            m.add(15, Kind::Bound, "[::ffff:192.0.2.1]:0", None);
         }),
         ("a server in the range, and its clients", |m| {
             m.add(1, Kind::ReusePort, "192.0.2.3:20053", None);
@@ -319,13 +319,13 @@ fn where_netlink_is_refused_proc_says_the_same_of_udp() {
     let args = ["--protocol=udp", "--format=json"];
     let mut told = [
         namespace(&check(&mixture.scene.ns, &args)),
-        namespace(&super::inputs::without_netlink(&mixture.scene, &args)),
+        namespace(&check_without_netlink(&mixture.scene, &args)),
     ];
     for told in &mut told {
         (told["limits"], told["owners"]) = (Value::Null, Value::Null);
     }
     assert_eq!(told[0], told[1]);
-    let text = super::inputs::without_netlink(&mixture.scene, &["--protocol=udp"]).text;
+    let text = check_without_netlink(&mixture.scene, &["--protocol=udp"]).text;
     assert!(text.contains("read /proc/net/udp"), "{text}");
 }
 
