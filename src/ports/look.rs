@@ -40,7 +40,7 @@ impl Look {
     /// Looks at the namespace of this thread, which is called so.
     pub fn at(plan: &Plan, label: &str) -> anyhow::Result<Self> {
         let named = plan.named();
-        let sysctl = Sysctl::read(&plan.proc, plan.range)?;
+        let sysctl = Sysctl::read(&plan.proc, plan.range, plan.protocol)?;
         let mut notes = sysctl.assumed.clone();
         let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
         let time_wait = census.states[State::TimeWait.index()];

@@ -4,6 +4,7 @@ mod forecast;
 mod inputs;
 mod mixtures;
 mod namespaces;
+mod neighbours;
 mod udp;
 
 use std::os::unix::process::CommandExt;

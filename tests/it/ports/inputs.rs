@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -341,6 +342,42 @@ fn without_proc_the_range_has_to_be_given() {
     let root = fake_proc(&[("ip_local_port_range", "hello\n")]);
     let outcome = check(&ns, &["--proc", root.path().to_str().unwrap()]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+}
+
+#[test]
+fn a_proc_that_is_not_mounted_is_named() {
+    let bare = |args: &[&str]| {
+        // In a mount namespace of its own.
+        let mut command = Command::new("unshare");
+        let script = "umount --lazy /proc && exec \"$@\"";
+        command
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(binary_folder().join("check_port_exhaustion"))
+            .args(args);
+        outcome(&mut command)
+    };
+    for (args, part) in [
+        (&[][..], "mount /proc"),
+        (&["--netns=self"], "mount /proc"),
+        (&["--netns=all"], "mount"),
+        (&["--netns=pid:1"], "/proc is no /proc: mount it"),
+        (
+            &["--netns=container:0123456789ab"],
+            "/proc is no /proc: mount it",
+        ),
+        (&["--protocol=udp"], "--port-range"),
+    ] {
+        let told = bare(args);
+        assert_eq!(told.code, Some(3), "{args:?}: {}", told.text);
+        assert!(told.text.contains(part), "{args:?}: {}", told.text);
+        assert_eq!(told.text.lines().count(), 1, "{}", told.text);
+    }
+    let told = bare(&["--port-range=1024-65535", "--limits-warning=100"]);
+    assert!(
+        told.text.contains("namespace own, number unknown"),
+        "{}",
+        told.text
+    );
 }
 
 #[test]
