@@ -61,7 +61,7 @@ impl Active {
     /// Tries every UDP port with an IPv6 connection on it: whether IPv4's wildcard can be bound there. It is, for a
     /// moment, and nothing is sent.
     pub fn try_udp_ports(census: &Census) -> anyhow::Result<Self> {
-        Self::of_each(&census.ports_with_ipv6(), is_closed_to_ipv4)
+        Self::of_each(census.ports_with_ipv6(), is_closed_to_ipv4)
     }
 
     fn of_each(

@@ -196,9 +196,9 @@ impl Census {
         self.taken.of(&self.ports, address, dual)
     }
 
-    /// Ports that nobody claims and that have an IPv6 connection.
-    pub fn ports_with_ipv6(&self) -> PortSet {
-        self.taken.ipv6().without(&self.claimed)
+    /// Ports that have an IPv6 connection, claimed or not.
+    pub fn ports_with_ipv6(&self) -> &PortSet {
+        self.taken.connected_ipv6()
     }
 
     /// Whether an IPv6 socket is on any port of the range.

@@ -263,7 +263,8 @@ fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
         let (tuple, usage) = &census.tuples()[number];
         tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
     };
-    let mut dual = census.ports_with_ipv6();
+    // What a listener accepted has it from the listener, which is known.
+    let mut dual = census.ports_with_ipv6().without(&census.claimed);
     for port in census.uses(&dual.clone()) {
         if port.first.is_some_and(v6only) {
             dual.remove(port.number);

@@ -25,7 +25,7 @@ const ANY: [IpAddr; 2] = [
 /// Computes it. What is not known is whether an IPv6 connection was bound to its address first, and so leaves IPv4 alone
 /// (`IPV6_V6ONLY`): taken not to have been, unless `--active` has tried.
 pub fn headroom(census: &Census, named: &Named, active: Option<&Active>) -> Headroom {
-    let dual = active.map_or_else(|| census.ports_with_ipv6(), Active::closed_ports);
+    let dual = active.map_or_else(|| census.ports_with_ipv6().clone(), Active::closed_ports);
     let capacity = census.capacity;
     let free_of = |address| capacity - census.bind_used(address, &dual);
     let wildcards = ANY

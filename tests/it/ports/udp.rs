@@ -136,6 +136,8 @@ fn every_kind_of_socket_counts_as_the_kernel_counts_it() {
                 m.add(1, Kind::ReusePort, "192.0.2.2:20011", None);
                 m.add(1, Kind::ReusePort, "0.0.0.0:20012", Some(TO));
             }
+            m.add(1, Kind::ReusePort, "[2001:db8::1]:20013", None);
+            m.add(1, Kind::ReusePort, "[::]:20013", Some(TO6));
             m.add(10, Kind::ReuseAddress, "0.0.0.0:0", None);
             m.add(10, Kind::ReusePort, "[::]:0", None);
         }),
