@@ -98,6 +98,11 @@ fn explain_udp(facts: &Facts) -> Vec<String> {
     let headroom = facts.headroom;
     let capacity = headroom.capacity;
     let of_all = headroom.outgoing;
+    if of_all == 0 {
+        return vec![format!(
+            "What to change: nothing. No UDP socket holds one of the {capacity} ports"
+        )];
+    }
     let mut lines = vec![format!(
         "What to change, what helps most first ({} of {capacity} ports are used, over all destinations):",
         capacity - headroom.fresh

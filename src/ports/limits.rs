@@ -123,7 +123,7 @@ fn named(text: &str, name: &str) -> Option<u64> {
 pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range>) -> Vec<Finding> {
     let mut findings: Vec<_> = neighbours
         .iter()
-        // A full TIME_WAIT table hurts nobody: connections skip it.
+        // A full TIME_WAIT table hurts nobody, see below.
         .filter(|neighbour| neighbour.name != "time_wait_buckets")
         .filter_map(|neighbour| {
             let state = limits.judge(neighbour.share());
@@ -143,8 +143,26 @@ pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range
             })
         })
         .collect();
-    let [insert_failed, drop, _, overflows, drops, buffers] =
+    let [insert_failed, drop, skipped, overflows, drops, buffers] =
         counted.map(Option::unwrap_or_default);
+    let full = neighbours
+        .iter()
+        .find(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit);
+    if full.is_some() || skipped > 0 {
+        let reached = full.map_or_else(
+            || "was reached".to_owned(),
+            |full| format!("is reached: {} of {}", full.used, full.limit),
+        );
+        findings.push(Finding {
+            cause: "time-wait-buckets",
+            state: State::Ok,
+            text: format!(
+                "tcp_max_tw_buckets {reached}, connections skip TIME_WAIT ({skipped} since the last run), and the rate of \
+                 closing is higher than it looks"
+            ),
+            advice: "it costs no port and no connection; raise net.ipv4.tcp_max_tw_buckets to see the rate".to_owned(),
+        });
+    }
     if insert_failed + drop > 0 {
         findings.push(Finding {
             cause: "conntrack-drops",
@@ -388,7 +406,7 @@ mod tests {
         };
         assert!(
             causes(
-                &[of("conntrack", 90), of("time_wait_buckets", 100)],
+                &[of("conntrack", 90), of("time_wait_buckets", 99)],
                 [Some(0); 6]
             )
             .is_empty()
@@ -403,6 +421,7 @@ mod tests {
         assert_eq!(
             causes(&[], [Some(3), Some(0), Some(5), Some(0), Some(1), Some(2)]),
             [
+                ("time-wait-buckets", State::Ok),
                 ("conntrack-drops", State::Warning),
                 ("accept-queue", State::Warning),
                 ("receive-buffer", State::Warning)

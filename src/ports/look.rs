@@ -45,15 +45,6 @@ impl Look {
         let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
         let time_wait = census.states[State::TimeWait.index()];
         let limits = limits::read(&plan.proc, plan.protocol, time_wait);
-        if limits
-            .iter()
-            .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
-        {
-            notes.push(
-                "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than it looks"
-                    .to_owned(),
-            );
-        }
         let active = plan
             .active
             .then(|| try_ports(&census, plan.protocol))

@@ -135,7 +135,8 @@ fn summary(facts: &Facts) -> String {
             headroom.outgoing
         );
     }
-    for finding in facts.neighbours.iter().take(2) {
+    let near = facts.neighbours.iter();
+    for finding in near.filter(|finding| finding.state != State::Ok).take(2) {
         let _ = write!(text, "; {}", finding.text);
     }
     if let Some(filling) = &verdict.filling {
