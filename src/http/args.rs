@@ -8,15 +8,19 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::argv;
+use super::cookie_file::CookieArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
+use super::paths::PathArgs;
 use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -223,7 +227,6 @@ pub struct Args {
         value_enum,
         default_value_t = OnRedirect::Ok,
         help_heading = "Request",
-        ignore_case = true,
         allow_hyphen_values = true
     )]
     pub onredirect: OnRedirect,
@@ -337,11 +340,15 @@ pub struct Args {
     )]
     pub critical: Option<Range>,
 
+    /// The ways to the server.
+    #[command(flatten)]
+    pub paths: PathArgs,
+
     /// How many probes, and how fast.
     #[command(flatten)]
     pub pace: PaceArgs,
 
-    /// The failed probes, a count or a share with %, above which the state is WARNING
+    /// The failed probes, in all or over any path, a count or a share with %, above which the state is WARNING
     #[arg(
         long,
         value_name = "RANGE",
@@ -372,11 +379,21 @@ pub struct Args {
     pub show_body: bool,
 
     /// Show the URL
-    #[arg(short = 'L', long, help_heading = "Common options")]
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Common options",
+        overrides_with = "nohtml"
+    )]
     pub link: bool,
 
-    /// Taken for compatibility: there is no HTML in any output
-    #[arg(short = 'n', long, help_heading = "Common options")]
+    /// Undo an -L before it; there is no HTML in any output
+    #[arg(
+        short = 'n',
+        long,
+        help_heading = "Common options",
+        overrides_with = "link"
+    )]
     pub nohtml: bool,
 
     /// Where secrets are.
@@ -407,9 +424,21 @@ pub struct Args {
     #[command(flatten)]
     pub protocol: ProtocolArgs,
 
+    /// Where cookies are kept.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
+
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
+
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
 
     #[command(flatten)]
     common: Common,

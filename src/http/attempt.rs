@@ -13,9 +13,11 @@ use super::args::OnRedirect;
 use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
+use super::cookie_file::Cookies;
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
+use super::proxy::ProxyKind;
 use super::request;
 use super::target::Target;
 use super::tls;
@@ -33,6 +35,8 @@ pub struct Prober {
     run_number: u64,
     /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
+    /// The same for proxies that are spoken to over TLS.
+    proxy_tls: OnceLock<Result<TlsConnector, String>>,
 }
 
 /// What is known of a probe on its way, over all its exchanges.
@@ -50,6 +54,8 @@ struct Course {
     certificate: Option<Judgement>,
     /// The certificates that the first server showed, where they matter.
     chain: Vec<Link>,
+    /// The `X-Request-Id` of the last reply.
+    reply_id: Option<String>,
 }
 
 impl Prober {
@@ -64,6 +70,7 @@ impl Prober {
             plan,
             run_number,
             tls,
+            proxy_tls: OnceLock::new(),
         })
     }
 
@@ -80,8 +87,7 @@ impl Prober {
             .plan
             .request_id
             .then(|| format!("{:016x}{number:016x}", self.run_number));
-        // The remainder fits: it is below a number of paths.
-        let path = usize::try_from(number % self.plan.paths.len() as u64).unwrap_or(0);
+        let path = self.plan.path_of(number, self.run_number);
         let mut course = Course {
             phases: Phases::default(),
             trace: Trace::begin(),
@@ -89,6 +95,7 @@ impl Prober {
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
             chain: Vec::new(),
+            reply_id: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -131,6 +138,7 @@ impl Prober {
             local: course.trace.local,
             remote: course.trace.remote,
             request_id,
+            reply_id: course.reply_id,
             page: course.page,
             received: if self.plan.show.exchange && judgement.kind.is_some() {
                 let received = &course.trace.tape.received;
@@ -153,10 +161,11 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         let mut by_get = false;
+        let jar = plan.cookies.as_ref().map(Cookies::begin);
         loop {
             let means = self.means(&target, course.until)?;
             let stream = open(means, &mut course.trace).await?;
-            if plan.shows_chain() && course.chain.is_empty() {
+            if target.https && plan.shows_chain() && course.chain.is_empty() {
                 course.chain = certificate::chain(stream.certificates(), Timestamp::now());
             }
             if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
@@ -187,7 +196,12 @@ impl Prober {
                 request::make_get(&mut request);
             }
             plan.protocol.shape(&mut request, &target);
+            let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
             let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            course.reply_id = received.reply.request_id();
+            if let (Some(jar), Some(server)) = (&jar, &server) {
+                jar.take(&received.reply, server, &target);
+            }
             let packed = if plan.protocol.enable_automatic_decompression {
                 unpack(&mut received.reply, plan.page.limit()).err()
             } else {
@@ -220,7 +234,7 @@ impl Prober {
             }
             by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
-            target = match self.next(&target, &received, redirects) {
+            target = match self.next(path, &target, &received, redirects) {
                 Ok(next) => next,
                 Err(last) => {
                     return Ok(Judgement {
@@ -235,36 +249,34 @@ impl Prober {
     }
 
     fn means<'a>(&'a self, target: &'a Target, until: Option<Instant>) -> Result<Means<'a>, Miss> {
+        let tls = &self.plan.tls;
+        let proxy = self.plan.proxies.serving(target);
         Ok(Means {
             target,
             family: self.plan.family,
             source: &self.plan.source,
-            proxy: self
-                .plan
-                .proxy
-                .as_ref()
-                .filter(|proxy| proxy.serves(target)),
+            proxy,
             announce: self.plan.announce,
             tls: if target.https {
-                Some(self.tls()?)
+                Some(built(&self.tls, || tls::connector(tls))?)
             } else {
                 None
             },
+            proxy_tls: if proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Https) {
+                Some(built(&self.proxy_tls, || tls::to_proxy(tls))?)
+            } else {
+                None
+            },
+            trust: tls.trust.as_ref(),
             page: self.plan.page,
             until,
         })
     }
 
-    fn tls(&self) -> Result<&TlsConnector, Miss> {
-        self.tls
-            .get_or_init(|| tls::connector(&self.plan.tls).map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| Miss::Host(error.clone()))
-    }
-
     /// Where a redirect leads. An error is that it leads nowhere.
     fn next(
         &self,
+        path: usize,
         from: &Target,
         received: &Received,
         redirects: u32,
@@ -284,6 +296,7 @@ impl Prober {
             let words = format!("Could not parse redirect location - {line} - {location}");
             return last(State::Unknown, words);
         };
+        let next = plan.paths[path].keep(next);
         let curl = plan.on_redirect == OnRedirect::Curl;
         if redirects > plan.max_redirects && curl {
             let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
@@ -314,4 +327,14 @@ impl Prober {
         let words = format!("Socket timeout after {seconds} seconds");
         Judgement::final_word(self.plan.timeout_result, kind, words)
     }
+}
+
+/// What is built when it is first needed.
+fn built(
+    cell: &OnceLock<Result<TlsConnector, String>>,
+    build: impl FnOnce() -> anyhow::Result<TlsConnector>,
+) -> Result<&TlsConnector, Miss> {
+    cell.get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| Miss::Host(error.clone()))
 }

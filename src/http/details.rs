@@ -33,17 +33,21 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             ))
         })
         .collect();
+    let comparison = summary.comparison.as_ref();
     let paths: Vec<_> = plan
         .paths
         .iter()
         .zip(&summary.paths)
-        .map(|(path, (attempts, failed))| {
+        .enumerate()
+        .map(|(at, (path, summary))| {
+            let p_value = comparison.and_then(|found| found.each[at]);
             json!({
                 "name": path.name,
-                "address": path.target.address,
-                "attempts": attempts,
-                "failed": failed,
-                "p_value": Value::Null,
+                "address": path.address,
+                "attempts": summary.attempts,
+                "failed": summary.failed,
+                "p_value": p_value.map(short),
+                "verdict": summary.verdict(),
             })
         })
         .collect();
@@ -64,6 +68,11 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         })),
         "phases": phases,
         "paths": paths,
+        "comparison": comparison.iter().flat_map(|found| &found.steps).map(|step| json!({
+            "worse": step.worse.iter().map(|at| &plan.paths[*at].name).collect::<Vec<_>>(),
+            "p_value": short(step.p_value),
+            "attempts_enough": step.enough,
+        })).collect::<Vec<_>>(),
         "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
         "verdict": summary.verdict(),
@@ -73,6 +82,12 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "days_left": link.days,
         })).collect::<Vec<_>>(),
     })
+}
+
+/// A number with four digits that say something, however small it is.
+fn short(number: f64) -> Value {
+    let text = format!("{number:.3e}");
+    json!(text.parse::<f64>().unwrap_or(number))
 }
 
 fn failure(plan: &Plan, probe: &Probe) -> Value {

@@ -37,6 +37,8 @@ pub struct Probe {
     pub remote: Option<SocketAddr>,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
+    /// The `X-Request-Id` of the reply, where it is one that a log could hold.
+    pub reply_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
     /// The beginning of what the server sent, of a failed probe, where it is to be shown.
@@ -46,6 +48,13 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether its time is one that a reply took, or that was waited for one in vain: not that of a refusal, which says
+    /// nothing of how fast a server is.
+    pub fn is_timed(&self) -> bool {
+        let waited = matches!(self.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
+        self.replied || self.status.is_some() || self.size > 0 || waited
+    }
+
     /// What stands on the first line for it: with size and time where a reply came, as in `check_http`.
     pub fn headline(&self) -> String {
         if self.replied {

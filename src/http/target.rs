@@ -12,6 +12,8 @@ pub struct Target {
     pub https: bool,
     /// The name or address to connect to, without brackets; what starts with a slash is a socket in the file system.
     pub address: String,
+    /// The name or address that `address` stands in for, on a path of its own.
+    pub name: Option<String>,
     /// The port to connect to.
     pub port: u16,
     /// The host name for the Host header, without brackets; without one the request is one of HTTP/1.0.
@@ -28,6 +30,12 @@ impl Target {
         self.address.starts_with('/')
     }
 
+    /// What the server is called: in the TLS handshake, in its certificate, in a URL.
+    pub fn server_name(&self) -> &str {
+        let name = self.host.as_ref().or(self.name.as_ref());
+        name.unwrap_or(&self.address)
+    }
+
     /// The scheme's name.
     pub fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
@@ -35,11 +43,10 @@ impl Target {
 
     /// The URL, in `check_http`'s form: always with the port.
     pub fn url(&self) -> String {
-        let host = self.host.as_ref().unwrap_or(&self.address);
         format!(
             "{}://{}:{}{}",
             self.scheme(),
-            bracketed(host),
+            bracketed(self.server_name()),
             self.port,
             self.path
         )
@@ -89,6 +96,7 @@ impl Target {
             } else {
                 host.clone()
             },
+            name: None,
             port: if action == OnRedirect::Stickyport {
                 self.port
             } else {
@@ -169,6 +177,7 @@ mod tests {
         Target {
             https: false,
             address: "192.0.2.1".to_owned(),
+            name: None,
             port: 8080,
             host: Some("www.test".to_owned()),
             host_port: 8080,

@@ -49,6 +49,8 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// Encrypted, to a socket in the file system.
     TlsUnix(Box<TlsStream<UnixStream>>),
+    /// Encrypted, within the encrypted connection to a proxy.
+    TlsTls(Box<TlsStream<TlsStream<TcpStream>>>),
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
             Self::TlsUnix(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::TlsTls(stream) => stream.get_ref().1.alpn_protocol(),
         };
         protocol == Some(b"h2")
     }
@@ -68,6 +71,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => return &[],
             Self::Tls(stream) => stream.get_ref().1,
             Self::TlsUnix(stream) => stream.get_ref().1,
+            Self::TlsTls(stream) => stream.get_ref().1,
         };
         session.peer_certificates().unwrap_or_default()
     }
@@ -97,6 +101,7 @@ impl AsyncRead for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -129,6 +134,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
         Poll::Ready(Ok(written))
@@ -140,6 +146,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -149,6 +156,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

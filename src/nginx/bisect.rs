@@ -28,6 +28,23 @@ const DISORDER: i64 = 60;
 /// the jump are all there is.
 pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Result<u64> {
     let wrapping = Wrapping::of(&read_at(file, 0, PIECE)?);
+    let time = |line: &[u8]| {
+        let told = wrapping.unwrap(line);
+        // Of the two readings of an ambiguous time either will do: the search stays clear of them.
+        let stamp = || Reckoner::new(clock, None).read(&told[..STAMP]);
+        has_header(&told).then(stamp).flatten()
+    };
+    start_by(file, size, second, clock, &time)
+}
+
+/// The same for a log of any kind, whose lines' times `time` tells.
+pub fn start_by(
+    file: &File,
+    size: u64,
+    second: i64,
+    clock: &Clock,
+    time: &dyn Fn(&[u8]) -> Option<i64>,
+) -> io::Result<u64> {
     let around_a_change = clock.is_near_a_change(second);
     // Within an hour that comes twice the order of local times says little: begin before it.
     let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
@@ -35,7 +52,7 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
     let (mut low, mut high) = (0, size);
     while high - low > CLOSE {
         let middle = low + (high - low) / 2;
-        match line_from(file, middle, high, clock, wrapping)? {
+        match line_from(file, middle, high, time)? {
             Some((at, time)) if time < wanted => low = at,
             _ => high = middle,
         }
@@ -43,13 +60,12 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
     Ok(low)
 }
 
-/// The first line of nginx' that begins behind `from` and before `end`: its place and time.
+/// The first line with a time that begins behind `from` and before `end`: its place and time.
 fn line_from(
     file: &File,
     from: u64,
     end: u64,
-    clock: &Clock,
-    wrapping: Wrapping,
+    time: &dyn Fn(&[u8]) -> Option<i64>,
 ) -> io::Result<Option<(u64, i64)>> {
     let mut at = from;
     for _ in 0..PIECES {
@@ -62,14 +78,9 @@ fn line_from(
         while line_start < piece.len() {
             let rest = &piece[line_start..];
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
-            let told = wrapping.unwrap(line);
-            if has_header(&told) {
-                // Of the two readings of an ambiguous time either will do: the search stays clear of them.
-                let time = Reckoner::new(clock, None).read(&told[..STAMP]);
-                if let Some(time) = time {
-                    let place = at + line_start as u64;
-                    return Ok((place < end).then_some((place, time)));
-                }
+            if let Some(time) = time(line) {
+                let place = at + line_start as u64;
+                return Ok((place < end).then_some((place, time)));
             }
             line_start += line.len() + 1;
         }

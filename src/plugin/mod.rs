@@ -15,9 +15,12 @@
 //! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
+//! | [`window`] | what a loop has tried in the last hour and the last day |
 //! | [`state_file`] | what a plugin remembers between two runs |
+//! | [`journal`] | what runs append to a file as they measure |
 
 pub mod clean;
+pub mod journal;
 pub mod metric;
 pub mod munin;
 pub mod openmetrics;
@@ -28,6 +31,7 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod state_file;
+pub mod window;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::options::Format;
 use super::report::local_time;
 use super::run::{Signals, Watch};
+use super::window::Windows;
 use super::{Arguments, Common, Plugin, Report, Run, State, clean, output};
 
 /// The deadline of a loop that has none: a year.
@@ -52,6 +53,7 @@ fn repeat<A: Arguments>(
     // Without a deadline of its own the loop has no end; each round of it has.
     let whole = Run::new(signals, common.deadline.unwrap_or(FOREVER));
     let mut tale = Tale::new(common);
+    let mut windows = Windows::begin(Instant::now());
     loop {
         let begun = Instant::now();
         let limit = args
@@ -60,6 +62,10 @@ fn repeat<A: Arguments>(
         let watch = Watch::start(signals, limit + Duration::from_secs(1))?;
         let run = Run::new(signals, limit);
         let mut report = measure(plugin, args, &run);
+        let ended = Instant::now();
+        windows.take(&report, ended);
+        windows.tell(&mut report, ended);
+        tale.last_hour = windows.last_hour(ended);
         drop(watch);
         let reached = common.until == Some(report.state);
         let stopped = whole.ended();
@@ -102,6 +108,8 @@ struct Tale<'a> {
     tried: u64,
     failed: u64,
     last: Option<State>,
+    /// What failed in the last hour of a longer loop.
+    last_hour: Option<u64>,
 }
 
 impl<'a> Tale<'a> {
@@ -114,6 +122,7 @@ impl<'a> Tale<'a> {
             tried: 0,
             failed: 0,
             last: None,
+            last_hour: None,
         }
     }
 
@@ -154,12 +163,16 @@ impl<'a> Tale<'a> {
         let Some(progress) = &report.progress else {
             return format!("[run {}, {seconds:.0} s] {headline}", self.rounds);
         };
+        let last_hour = self
+            .last_hour
+            .map(|failed| format!(" ({failed} in the last hour)"));
         format!(
-            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed, last: {}",
+            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed{}, last: {}",
             self.tried,
             progress.noun,
             self.tried as f64 / seconds.max(0.001),
             self.failed,
+            last_hour.unwrap_or_default(),
             clean::clean(&progress.last)
         )
     }

@@ -63,7 +63,7 @@ impl StateFile {
             .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
             .open(&lock_path)
             .with_context(|| format!("cannot write {}", lock_path.display()))?;
-        must_be_ours(&lock, &lock_path)?;
+        must_be_ours(&lock, &lock_path, "--state-file")?;
         let lock = match lock.try_lock() {
             Ok(()) => Some(lock),
             Err(TryLockError::WouldBlock) => None,
@@ -96,7 +96,7 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
         };
-        must_be_ours(&file, &self.path)?;
+        must_be_ours(&file, &self.path, "--state-file")?;
         let mut bytes = Vec::new();
         file.take(LIMIT)
             .read_to_end(&mut bytes)
@@ -213,8 +213,9 @@ fn fallback(user: u32) -> PathBuf {
     }
 }
 
-/// A file of somebody else's, or one that others may write, could make a check say anything.
-fn must_be_ours(file: &File, path: &Path) -> anyhow::Result<()> {
+/// A file of somebody else's, or one that others may write, could make a check say anything. `option` is what names
+/// another one.
+pub(super) fn must_be_ours(file: &File, path: &Path, option: &str) -> anyhow::Result<()> {
     let metadata = file.metadata()?;
     let user = rustix::process::geteuid().as_raw();
     if !metadata.is_file() {
@@ -222,7 +223,7 @@ fn must_be_ours(file: &File, path: &Path) -> anyhow::Result<()> {
     }
     if metadata.uid() != user {
         bail!(
-            "{} belongs to user {}, and this check runs as {user}: remove it, or give another --state-file",
+            "{} belongs to user {}, and this check runs as {user}: remove it, or give another {option}",
             path.display(),
             metadata.uid()
         );

@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use super::netns::Target;
 use super::port_set::PortRange;
 use super::socket::Protocol;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -137,6 +138,10 @@ pub struct Args {
     /// is set, else nowhere]
     #[arg(long, value_name = "PATH", help_heading = "What to look at")]
     pub state_file: Option<PathBuf>,
+
+    /// Where looks are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
 
     #[command(flatten)]
     common: Common,

@@ -8,7 +8,7 @@ use super::headroom::{Destination, Source};
 use super::limits;
 use super::owners::Owners;
 use super::report::Facts;
-use super::socket::{Protocol, State as SocketState};
+use super::socket::State as SocketState;
 use crate::plugin::metric::number;
 
 /// The most entries of a list, beside those asked for by name.
@@ -17,10 +17,6 @@ pub const MOST_LISTED: usize = 50;
 /// The entry of one namespace.
 pub fn details(facts: &Facts) -> Value {
     let Facts { look, headroom, .. } = facts;
-    let protocol = match facts.plan.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
     let census = &look.census;
     let sockets: Map<_, _> = SocketState::ALL
         .into_iter()
@@ -33,7 +29,7 @@ pub fn details(facts: &Facts) -> Value {
         .collect();
     json!({
         "name": look.namespace,
-        "protocol": protocol,
+        "protocol": look.protocol.name(),
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
         "capacity": census.capacity,
@@ -67,7 +63,8 @@ fn listed<T>(items: &[T], named: impl Fn(&T) -> bool) -> impl Iterator<Item = &T
         .map(|(_, item)| item)
 }
 
-fn source(source: &Source) -> Value {
+/// The entry of a local address.
+pub fn source(source: &Source) -> Value {
     json!({
         "address": address(source.address),
         "bind_used": source.used,
@@ -76,7 +73,8 @@ fn source(source: &Source) -> Value {
     })
 }
 
-fn destination(destination: &Destination) -> Value {
+/// The entry of a tuple.
+pub fn destination(destination: &Destination) -> Value {
     let forecast = &destination.forecast;
     json!({
         "source": address(destination.tuple.source),

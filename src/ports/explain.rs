@@ -310,6 +310,7 @@ mod tests {
         let plan = Plan::test();
         let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
         let look = Look {
+            protocol: Protocol::Tcp,
             number: String::new(),
             namespace: String::new(),
             counters: [None; 6],

@@ -22,6 +22,8 @@ pub struct Look {
     pub number: String,
     /// The same with what it is called.
     pub namespace: String,
+    /// Whose ports.
+    pub protocol: Protocol,
     /// What was asked for by name, as its routes have it.
     pub named: Named,
     /// The sockets, counted.
@@ -62,7 +64,7 @@ impl Look {
             counters: limits::read_counters(&plan.proc, plan.protocol),
             limits,
             active,
-            ..Self::new(number, namespace, named, census, notes)
+            ..Self::new(plan.protocol, number, namespace, named, census, notes)
         })
     }
 
@@ -88,6 +90,7 @@ impl Look {
         let proc = plan.proc.join(pid.to_string());
         proc_net::dump(&proc, plan.protocol, |socket| census.add(socket))?;
         Ok(Self::new(
+            plan.protocol,
             label.to_owned(),
             label.to_owned(),
             named,
@@ -97,6 +100,7 @@ impl Look {
     }
 
     fn new(
+        protocol: Protocol,
         number: String,
         namespace: String,
         named: Named,
@@ -110,6 +114,7 @@ impl Look {
             ));
         }
         Self {
+            protocol,
             number,
             namespace,
             named,

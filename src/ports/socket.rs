@@ -89,6 +89,16 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// As in the options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// A TCP or UDP socket. IPv4-mapped addresses are IPv4 here, as they are to the kernel's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {

@@ -11,6 +11,7 @@ use super::look::Look;
 use super::memory::{Kept, Store};
 use super::netns::{self, Namespace, Refused, Target, Unopened};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::report::leader;
 use super::sock_diag::{self, Dialect};
 use super::socket::{Protocol, Socket};
@@ -88,13 +89,14 @@ pub fn look(
     watched: &mut [Watched],
     plan: &Plan,
     last: &Last,
+    mut recorder: Option<&mut Recorder>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let all = plan.netns.contains(&Target::All);
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan, last) {
+        match space.look(plan, last, recorder.as_deref_mut()) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
@@ -202,7 +204,12 @@ pub struct Last<'a> {
 }
 
 impl Watched {
-    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
+    fn look(
+        &mut self,
+        plan: &Plan,
+        last: &Last,
+        recorder: Option<&mut Recorder>,
+    ) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
                 Err(error) => match (may_not_join(&error), space.pid, plan.range) {
@@ -242,6 +249,9 @@ impl Watched {
             .filter(|source| source.address.is_unspecified())
         {
             self.trends[usize::from(source.address.is_ipv6())].add(seconds, source);
+        }
+        if let Some(recorder) = recorder {
+            recorder.look(&seen);
         }
         let higher = self
             .peak

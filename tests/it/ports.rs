@@ -2,6 +2,7 @@
 
 mod forecast;
 mod inputs;
+mod journal;
 mod mixtures;
 mod namespaces;
 mod neighbours;

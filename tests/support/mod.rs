@@ -11,6 +11,7 @@ pub mod icinga;
 pub mod identity;
 pub mod incident;
 pub mod nagios;
+pub mod names;
 pub mod netns;
 pub mod nginx;
 pub mod oracle;
