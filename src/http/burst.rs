@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
+use super::early::Early;
 use super::evidence::Keeper;
 use super::pace::Pace;
 use super::paths::{self, Ways};
@@ -65,10 +66,12 @@ async fn burst(
 ) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
-    let mut schedule = Schedule::new(Pace {
+    let pace = Pace {
         attempts: prober.plan().probes(),
         ..prober.plan().pace
-    });
+    };
+    let mut schedule = Schedule::new(pace);
+    let mut early = Early::new(run, pace);
     let mut flying = JoinSet::new();
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
@@ -90,6 +93,7 @@ async fn burst(
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
                     Ok(mut probe) => {
+                        early.hear(prober.plan(), &tally, &probe);
                         keeper.take(&mut probe);
                         if let Some(recorder) = &mut recorder {
                             recorder.probe(prober.plan(), &probe);

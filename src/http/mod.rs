@@ -16,7 +16,7 @@
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
 //! | [`path_summary`], [`compare`], `by_path`, `path_numbers` | what came over each of them, and whether one fails more than the others |
-//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`pace`], [`burst`], `early` | how many probes and how fast, the loop, and the word ahead of its result |
 //! | [`record`], [`find`] | one probe as a line of the journal, and in the proxy's log |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
@@ -33,6 +33,7 @@ pub mod connect;
 pub mod cookie_file;
 pub mod cookies;
 pub mod details;
+mod early;
 pub mod evidence;
 pub mod exchange;
 pub mod exempt;

@@ -150,6 +150,11 @@ impl Tally {
         }
     }
 
+    /// How many probes there were so far, and how many of them failed.
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.summary.attempts, self.summary.failed)
+    }
+
     /// Counts a probe.
     pub fn add(&mut self, probe: Probe) {
         let summary = &mut self.summary;

@@ -19,6 +19,7 @@
 //! | [`window`] | what a loop has tried in the last hour and the last day |
 //! | [`state_file`] | what a plugin remembers between two runs |
 //! | [`journal`] | what runs append to a file as they measure |
+//! | [`submit`] | `--submit`: results to Icinga's API |
 
 pub mod clean;
 pub mod journal;
@@ -32,6 +33,7 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod state_file;
+pub mod submit;
 pub mod window;
 pub mod wrap;
 

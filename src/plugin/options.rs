@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use jiff::{Span, SpanRelativeTo};
 
+use super::submit::SubmitArgs;
 use super::{State, clean};
 
 /// A plugin's options: a clap parser that holds the common ones.
@@ -66,6 +67,10 @@ pub struct Common {
     /// More details below the first line; up to -vvv
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+
+    /// Where results go as passive check results.
+    #[command(flatten)]
+    pub submit: SubmitArgs,
 
     /// Print this help; -h prints a shorter one
     #[arg(short, long, action = ArgAction::Help)]

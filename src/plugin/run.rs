@@ -15,7 +15,8 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::output;
+use super::submit::Submitter;
+use super::{Report, output};
 
 /// How long after SIGTERM or SIGINT a check may take to notice. Icinga sends SIGKILL a tenth of the check's
 /// time-out later, so after 6 s at its default of one minute.
@@ -89,6 +90,7 @@ pub struct Run {
     /// The time from the deadline to when the report has to be out.
     reserve: Duration,
     signals: Signals,
+    submitter: Submitter,
 }
 
 impl Run {
@@ -101,7 +103,27 @@ impl Run {
             deadline,
             reserve,
             signals: signals.clone(),
+            submitter: Submitter::default(),
         }
+    }
+
+    /// The same run, whose early words go there.
+    #[must_use]
+    pub fn heard_by(self, submitter: &Submitter) -> Self {
+        Self {
+            submitter: submitter.clone(),
+            ..self
+        }
+    }
+
+    /// Whether anybody wants to know before the end of the run.
+    pub fn is_heard(&self) -> bool {
+        self.submitter.is_on()
+    }
+
+    /// Says something at once; the result follows at the end of the run.
+    pub fn tell_early(&self, report: &Report) {
+        self.submitter.submit(report, self);
     }
 
     /// The time of day at which this run began.

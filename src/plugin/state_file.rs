@@ -52,7 +52,7 @@ impl StateFile {
                 .mode(0o700)
                 .create(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
-            must_be_safe(folder)?;
+            must_be_safe(folder, "--state-file")?;
         }
         let lock_path = beside(path, ".lock");
         let lock = OpenOptions::new()
@@ -238,15 +238,15 @@ pub(super) fn must_be_ours(file: &File, path: &Path, option: &str) -> anyhow::Re
     Ok(())
 }
 
-/// In a folder that others may change they could put another file in the place of ours.
-fn must_be_safe(folder: &Path) -> anyhow::Result<()> {
+/// In a folder that others may change they could put another file in the place of ours. `option` names another one.
+pub(super) fn must_be_safe(folder: &Path, option: &str) -> anyhow::Result<()> {
     let metadata = std::fs::metadata(folder)?;
     let user = rustix::process::geteuid().as_raw();
     let sticky = metadata.mode() & 0o1000 != 0;
     let of_others = metadata.uid() != user && metadata.uid() != 0;
     if of_others || (metadata.mode() & 0o022 != 0 && !sticky) {
         bail!(
-            "others may change {} (owner {}, mode {:04o}): give another --state-file",
+            "others may change {} (owner {}, mode {:04o}): give another {option}",
             folder.display(),
             metadata.uid(),
             metadata.mode() & 0o7777

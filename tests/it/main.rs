@@ -18,3 +18,4 @@ mod openmetrics;
 mod perfdata;
 mod ports;
 mod privileges;
+mod submit;

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod crowd;
+pub mod cutting_proxy;
 pub mod daemons;
 pub mod debian;
 pub mod director;
