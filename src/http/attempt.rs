@@ -1,6 +1,6 @@
 //! One probe: an exchange, the redirects behind it, and the limit on all of it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -14,10 +14,12 @@ use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
 use super::cookie_file::Cookies;
+use super::evidence::{Recorder, Recording};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
 use super::proxy::ProxyKind;
+use super::reply;
 use super::request;
 use super::target::Target;
 use super::tls;
@@ -29,10 +31,15 @@ use crate::plugin::metric::plain;
 /// How much of a failing reply is kept to be shown.
 const EVIDENCE: usize = 4096;
 
+/// How much of a head is kept to be compared.
+const HEAD: usize = 8192;
+
 /// What sends probes: the plan, and what is built once for all of them.
 pub struct Prober {
     plan: Plan,
     run_number: u64,
+    /// What keeps evidence.
+    recorder: Option<Recorder>,
     /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
     /// The same for proxies that are spoken to over TLS.
@@ -44,6 +51,8 @@ pub struct Prober {
 struct Course {
     /// Phases of the exchanges that are over.
     phases: Phases,
+    /// What was kept of them.
+    recording: Option<Recording>,
     /// The exchange that runs, or ran last.
     trace: Trace,
     /// The head of the last page, where it is shown.
@@ -60,7 +69,7 @@ struct Course {
 
 impl Prober {
     /// For one run.
-    pub fn new(plan: Plan, run_number: u64) -> anyhow::Result<Self> {
+    pub fn new(plan: Plan, run_number: u64, recorder: Option<Recorder>) -> anyhow::Result<Self> {
         let tls = OnceLock::new();
         // Here its errors (a missing -J file, say) come as what they are: before any probe.
         if plan.paths.iter().any(|path| path.target.https) {
@@ -69,6 +78,7 @@ impl Prober {
         Ok(Self {
             plan,
             run_number,
+            recorder,
             tls,
             proxy_tls: OnceLock::new(),
         })
@@ -90,7 +100,11 @@ impl Prober {
         let path = self.plan.path_of(number, self.run_number);
         let mut course = Course {
             phases: Phases::default(),
-            trace: Trace::begin(),
+            recording: self
+                .recorder
+                .as_ref()
+                .map(|_| Recording::begin(at, started)),
+            trace: self.trace(),
             page: Vec::new(),
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
@@ -124,7 +138,14 @@ impl Prober {
             .checks
             .phases
             .judge(&mut judgement, &course.phases);
+        let mut head = Vec::new();
+        if self.plan.evidence.compares() {
+            let received = &course.trace.tape.received;
+            let (start, end, _) = reply::split(received).unwrap_or((0, 0, 0));
+            head = received[start..end.min(start + HEAD)].to_vec();
+        }
         Ok(Probe {
+            number,
             at,
             path,
             elapsed,
@@ -137,6 +158,7 @@ impl Prober {
             size: course.trace.tape.size,
             local: course.trace.local,
             remote: course.trace.remote,
+            head,
             request_id,
             reply_id: course.reply_id,
             page: course.page,
@@ -147,7 +169,15 @@ impl Prober {
                 Vec::new()
             },
             chain: course.chain,
+            recording: course.recording.map(|mut recording| {
+                recording.add(course.trace);
+                Arc::new(recording)
+            }),
         })
+    }
+
+    fn trace(&self) -> Trace {
+        Trace::begin(self.recorder.as_ref().map(Recorder::record))
     }
 
     /// Sends the request and goes where redirects lead, as far as `-f` allows.
@@ -164,6 +194,9 @@ impl Prober {
         let jar = plan.cookies.as_ref().map(Cookies::begin);
         loop {
             let means = self.means(&target, course.until)?;
+            if let Some(record) = &mut course.trace.tape.record {
+                record.url = target.url();
+            }
             let stream = open(means, &mut course.trace).await?;
             if target.https && plan.shows_chain() && course.chain.is_empty() {
                 course.chain = certificate::chain(stream.certificates(), Timestamp::now());
@@ -244,7 +277,10 @@ impl Prober {
                 }
             };
             course.phases.add(&course.trace.phases());
-            course.trace = Trace::begin();
+            let over = std::mem::replace(&mut course.trace, self.trace());
+            if let Some(recording) = &mut course.recording {
+                recording.add(over);
+            }
         }
     }
 

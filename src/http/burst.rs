@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
+use super::evidence::Keeper;
 use super::pace::Pace;
 use super::paths::{self, Ways};
 use super::plan::Plan;
@@ -36,7 +37,8 @@ pub fn run(
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
+        // One more to write evidence.
+        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
         .build()
         .context("cannot start the executor")?;
     if plan.ways == Ways::Addresses {
@@ -46,8 +48,10 @@ pub fn run(
             anyhow::Ok(())
         })?;
     }
-    let prober = Arc::new(Prober::new(plan, run_number())?);
-    let summary = runtime.block_on(burst(&prober, run, recorder));
+    let number = run_number();
+    let keeper = Keeper::begin(&plan, number);
+    let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
+    let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
     // A resolver that still waits for its answer is left behind, not waited for.
     runtime.shutdown_background();
     Ok((prober, summary?))
@@ -55,6 +59,7 @@ pub fn run(
 
 async fn burst(
     prober: &Arc<Prober>,
+    mut keeper: Keeper,
     run: &Run,
     mut recorder: Option<&mut Recorder>,
 ) -> anyhow::Result<Summary> {
@@ -68,6 +73,7 @@ async fn burst(
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));
+    keeper.listen();
     let end = loop {
         while let Some(number) = schedule.due(flying.len()) {
             let prober = Arc::clone(prober);
@@ -83,7 +89,8 @@ async fn burst(
             () = &mut deadline => break Some(End::Deadline),
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
-                    Ok(probe) => {
+                    Ok(mut probe) => {
+                        keeper.take(&mut probe);
                         if let Some(recorder) = &mut recorder {
                             recorder.probe(prober.plan(), &probe);
                         }
@@ -101,12 +108,15 @@ async fn burst(
             }
             () = sleep_until(next.unwrap_or(run.deadline()).into()), if next.is_some() => {}
             () = &mut pulse => pulse.set(sleep(PULSE)),
+            () = keeper.progress(), if keeper.is_busy() => {}
         }
     };
     // Those that were cut off say nothing about the server.
     let cut_off = flying.len() as u64;
     flying.abort_all();
-    Ok(tally.close(end, cut_off))
+    let mut summary = tally.close(end, cut_off);
+    summary.evidence = keeper.finish(run).await;
+    Ok(summary)
 }
 
 /// What becomes readable when a signal came; it is never read from. None of its readers blocks, since it has none:

@@ -59,7 +59,7 @@ pub enum Miss {
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
         let mut stream = connect_file(&means.target.address, trace).await?;
-        announce(means, &mut stream, None).await?;
+        announce(means, &mut stream, None, trace).await?;
         return match means.tls {
             Some(connector) => {
                 let session = secure(connector, means, stream, trace).await?;
@@ -77,7 +77,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     match near {
         Near::Clear(mut stream) => {
             let ends = ends(&stream);
-            announce(means, &mut stream, ends).await?;
+            announce(means, &mut stream, ends, trace).await?;
             match means.tls {
                 Some(connector) => {
                     // The end of the handshake and the request are two small writes: the second must not wait for the
@@ -91,7 +91,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
         }
         Near::Encrypted(mut stream) => {
             let ends = ends(stream.get_ref().0);
-            announce(means, &mut stream, ends).await?;
+            announce(means, &mut stream, ends, trace).await?;
             match means.tls {
                 Some(connector) => {
                     let session = secure(connector, means, *stream, trace).await?;
@@ -124,7 +124,8 @@ async fn connect_through(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> 
         })?;
     if proxy.tunnels(target) {
         trace.stage = Stage::Tunnelling;
-        tunnel::open(proxy, target, address, &mut near).await?;
+        let record = trace.tape.record.as_deref_mut();
+        tunnel::open(proxy, target, address, &mut near, record).await?;
         trace.connected = Some(Instant::now());
     }
     Ok(near)
@@ -139,6 +140,9 @@ async fn reach(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Nea
     let _ = stream.set_nodelay(true);
     trace.stage = Stage::Tunnelling;
     let itself = proxy.target();
+    let record = trace.tape.record.as_mut();
+    let keyed = record.and_then(|record| record.keyed(connector));
+    let connector = keyed.as_ref().unwrap_or(connector);
     let session = connector
         .connect(server_name(&itself, trace.remote), stream)
         .await
@@ -157,6 +161,7 @@ async fn announce(
     means: Means<'_>,
     stream: &mut (impl AsyncWrite + Unpin),
     ends: Option<(SocketAddr, SocketAddr)>,
+    trace: &mut Trace,
 ) -> Result<(), Miss> {
     if means.announce {
         let line = tunnel::announcement(ends);
@@ -164,6 +169,9 @@ async fn announce(
             let words = format!("No data received from host: {}", without_number(&error));
             Miss::Server(Kind::Reset, words)
         })?;
+        if let Some(record) = &mut trace.tape.record {
+            record.sent.take(line.as_bytes());
+        }
     }
     Ok(())
 }
@@ -183,7 +191,7 @@ async fn connect(
         let connected = match tcp_socket(remote) {
             Ok(socket) => {
                 means.source.apply(&socket).map_err(Miss::Host)?;
-                connect_tcp(socket, remote, &mut trace.local).await
+                connect_tcp(socket, remote, trace).await
             }
             Err(error) => Err(error),
         };
@@ -310,6 +318,9 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Box<TlsStream<S>>, Miss> {
     trace.stage = Stage::Securing;
     let name = server_name(means.target, trace.remote);
+    let record = trace.tape.record.as_mut();
+    let keyed = record.and_then(|record| record.keyed(connector));
+    let connector = keyed.as_ref().unwrap_or(connector);
     match connector.connect(name, stream).await {
         Ok(stream) => {
             trace.secured = Some(Instant::now());

@@ -73,8 +73,9 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "p_value": short(step.p_value),
             "attempts_enough": step.enough,
         })).collect::<Vec<_>>(),
-        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
+        "failures": summary.failures.iter().map(|probe| failure(plan, summary, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
+        "evidence_notes": summary.evidence.notes.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         "verdict": summary.verdict(),
         "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
             "name": clean_cut(&link.name, 100),
@@ -90,7 +91,7 @@ fn short(number: f64) -> Value {
     json!(text.parse::<f64>().unwrap_or(number))
 }
 
-fn failure(plan: &Plan, probe: &Probe) -> Value {
+fn failure(plan: &Plan, summary: &Summary, probe: &Probe) -> Value {
     json!({
         "at": local_time(probe.at),
         "path": plan.paths[probe.path].name,
@@ -101,6 +102,6 @@ fn failure(plan: &Plan, probe: &Probe) -> Value {
         "remote": probe.remote.map(|address| address.to_string()),
         "request_id": probe.request_id,
         "seconds": number(probe.elapsed.as_secs_f64()),
-        "evidence": Value::Null,
+        "evidence": summary.evidence.of(probe.number).map(|path| path.to_string_lossy()),
     })
 }

@@ -33,6 +33,7 @@ pub mod connect;
 pub mod cookie_file;
 pub mod cookies;
 pub mod details;
+pub mod evidence;
 pub mod exchange;
 pub mod exempt;
 pub mod expect;

@@ -1,16 +1,20 @@
 //! What is known of one probe, as plain data.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::certificate::Link;
+use super::evidence::Recording;
 use crate::plugin::State;
 
 /// One probe: a request with all its redirects, and what came of it.
 #[derive(Debug, Clone)]
 pub struct Probe {
+    /// Its number within the run, from 0 on.
+    pub number: u64,
     /// When it began.
     pub at: Timestamp,
     /// Which of the plan's paths it took.
@@ -45,6 +49,10 @@ pub struct Probe {
     pub received: Vec<u8>,
     /// The certificates that the server showed, its own first, where they are looked at.
     pub chain: Vec<Link>,
+    /// Status line and headers of the last reply, to be compared with others, where that is asked for.
+    pub head: Vec<u8>,
+    /// What was kept of it as evidence; taken out before the probe is counted.
+    pub recording: Option<Arc<Recording>>,
 }
 
 impl Probe {

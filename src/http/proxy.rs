@@ -89,6 +89,11 @@ pub struct Proxies {
 }
 
 impl Proxies {
+    /// Each of them.
+    pub fn each(&self) -> impl Iterator<Item = &Proxy> {
+        self.http.iter().chain(&self.https)
+    }
+
     /// Those that the options name, by `-x` or, as in `check_http`, by `-j CONNECT`, or where it is asked for the
     /// environment.
     pub fn from_args(args: &Args) -> anyhow::Result<Self> {

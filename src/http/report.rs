@@ -1,13 +1,14 @@
 //! Plan, summary and verdict to a report. No I/O.
 
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::checks::Size;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
-use super::shown::{chain, evidence, shown_things};
+use super::shown::{chain, compared, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
 use super::{by_path, path_numbers};
@@ -38,7 +39,7 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
     if plan.show.exchange {
-        evidence(&mut report, summary);
+        evidence(&mut report, plan, summary);
     }
     report.progress = Some(Progress {
         noun: "probes",
@@ -48,6 +49,7 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
         ticks: summary.ticks.clone(),
     });
     lines(&mut report, plan, summary);
+    compared(&mut report, plan, summary);
     report
 }
 
@@ -100,6 +102,10 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
     }
     if let Some(end) = summary.end {
         let _ = write!(line, ", ended early by {}", end.words());
+    }
+    if let Some(path) = summary.evidence.newest() {
+        let path = path.as_os_str().as_bytes();
+        let _ = write!(line, ", evidence in {}", clean_cut(path, WORDS_LIMIT));
     }
     line
 }

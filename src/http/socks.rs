@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::evidence::Noted;
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
 use super::target::Target;
@@ -15,7 +16,7 @@ pub(super) async fn version_4(
     proxy: &Proxy,
     target: &Target,
     address: Option<IpAddr>,
-    stream: &mut TcpStream,
+    stream: &mut Noted<'_, TcpStream>,
 ) -> Result<(), Refusal> {
     let said = |why: &str| Refusal::Said(Kind::Proxy, why.to_owned());
     let known = address.or_else(|| target.address.parse().ok());
@@ -52,7 +53,7 @@ pub(super) async fn version_5(
     proxy: &Proxy,
     target: &Target,
     address: Option<IpAddr>,
-    stream: &mut TcpStream,
+    stream: &mut Noted<'_, TcpStream>,
 ) -> Result<(), Refusal> {
     let said = |why: &str| Refusal::Said(Kind::Proxy, why.to_owned());
     let no_socks = || said("what answers is no SOCKS 5 proxy");

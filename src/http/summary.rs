@@ -1,9 +1,10 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::compare::{Comparison, compare};
+use super::evidence::Outcome;
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
@@ -62,6 +63,8 @@ pub struct Summary {
     pub end: Option<End>,
     /// Probes that were under way when it ended.
     pub cut_off: u64,
+    /// What became of the evidence.
+    pub evidence: Outcome,
 }
 
 /// Percentiles in seconds.
@@ -136,6 +139,7 @@ impl Tally {
                 trouble: None,
                 end: None,
                 cut_off: 0,
+                evidence: Outcome::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
@@ -176,11 +180,7 @@ impl Tally {
     fn add_failed(&mut self, kind: Kind, probe: Probe) {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;
-        // Of those that are only slow the slowest is the worst.
-        keep_larger(&mut summary.worst, probe.clone(), |probe| {
-            let slow = probe.kind == Some(Kind::Slow);
-            (probe.state, slow.then_some(probe.elapsed))
-        });
+        keep_larger(&mut summary.worst, probe.clone(), badness);
         let few = |path| {
             let same = summary.failures.iter().filter(|kept| kept.path == path);
             same.count() < KEPT_OF_EACH
@@ -256,6 +256,12 @@ impl Tally {
         summary.failures.sort_by_key(|probe| probe.at);
         summary
     }
+}
+
+/// How bad a failed probe is. Of those that are only slow the slowest is the worst.
+pub fn badness(probe: &Probe) -> (State, Option<Duration>) {
+    let slow = probe.kind == Some(Kind::Slow);
+    (probe.state, slow.then_some(probe.elapsed))
 }
 
 /// Keeps the one with the larger key, the first of equals.

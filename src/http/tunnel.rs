@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::checks::status_of;
 use super::connect::{Miss, without_number};
+use super::evidence::{Noted, Record};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
 use super::reply::{self, Reply};
@@ -36,20 +37,27 @@ pub async fn open(
     target: &Target,
     address: Option<IpAddr>,
     near: &mut Near,
+    record: Option<&mut Record>,
 ) -> Result<(), Miss> {
     let opened = match near {
-        Near::Clear(stream) => match proxy.kind {
-            ProxyKind::Http | ProxyKind::Https | ProxyKind::Connect => {
-                connect(proxy, target, stream).await
+        Near::Clear(stream) => {
+            let stream = &mut Noted::new(stream, record);
+            match proxy.kind {
+                ProxyKind::Http | ProxyKind::Https | ProxyKind::Connect => {
+                    connect(proxy, target, stream).await
+                }
+                ProxyKind::Socks4 | ProxyKind::Socks4Names => {
+                    socks::version_4(proxy, target, address, stream).await
+                }
+                ProxyKind::Socks5 | ProxyKind::Socks5Names => {
+                    socks::version_5(proxy, target, address, stream).await
+                }
             }
-            ProxyKind::Socks4 | ProxyKind::Socks4Names => {
-                socks::version_4(proxy, target, address, stream).await
-            }
-            ProxyKind::Socks5 | ProxyKind::Socks5Names => {
-                socks::version_5(proxy, target, address, stream).await
-            }
-        },
-        Near::Encrypted(stream) => connect_encrypted(proxy, target, stream).await,
+        }
+        Near::Encrypted(stream) => {
+            let stream = &mut Noted::new(&mut **stream, record);
+            connect_encrypted(proxy, target, stream).await
+        }
     };
     opened.map_err(|refusal| {
         let (kind, why) = match refusal {
@@ -85,7 +93,11 @@ fn authority(target: &Target) -> String {
     format!("{}:{}", bracketed(&target.address), target.port)
 }
 
-async fn connect(proxy: &Proxy, target: &Target, stream: &mut TcpStream) -> Result<(), Refusal> {
+async fn connect(
+    proxy: &Proxy,
+    target: &Target,
+    stream: &mut Noted<'_, TcpStream>,
+) -> Result<(), Refusal> {
     stream.write_all(&asked(proxy, target)).await?;
     judge(answer(stream).await?)
 }
@@ -93,7 +105,7 @@ async fn connect(proxy: &Proxy, target: &Target, stream: &mut TcpStream) -> Resu
 async fn connect_encrypted(
     proxy: &Proxy,
     target: &Target,
-    stream: &mut TlsStream<TcpStream>,
+    stream: &mut Noted<'_, TlsStream<TcpStream>>,
 ) -> Result<(), Refusal> {
     stream.write_all(&asked(proxy, target)).await?;
     stream.flush().await?;
@@ -129,7 +141,7 @@ fn judge(head: Vec<u8>) -> Result<(), Refusal> {
 }
 
 /// Reads an answer up to its empty line and not a byte more: what follows belongs to the tunnel.
-async fn answer(stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+async fn answer(stream: &mut Noted<'_, TcpStream>) -> Result<Vec<u8>, Refusal> {
     let mut answer = Vec::new();
     let mut buffer = [0; 2048];
     loop {

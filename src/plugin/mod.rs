@@ -13,6 +13,7 @@
 //! | [`report`] | state, words and numbers to the text and JSON forms |
 //! | [`openmetrics`], [`munin`] | the same report for Prometheus and Munin |
 //! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
+//! | [`wrap`](mod@wrap) | a report's lines broken between words, for a terminal |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
 //! | [`window`] | what a loop has tried in the last hour and the last day |
@@ -32,6 +33,7 @@ pub mod report;
 pub mod run;
 pub mod state_file;
 pub mod window;
+pub mod wrap;
 
 use std::process::ExitCode;
 

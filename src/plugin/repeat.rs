@@ -187,8 +187,9 @@ impl<'a> Tale<'a> {
     fn sum_up(&self, why: &str) -> String {
         let [ok, warning, critical, unknown] = self.states;
         format!(
-            "{why} after {} runs in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
+            "{why} after {} run{} in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
             self.rounds,
+            if self.rounds == 1 { "" } else { "s" },
             self.begun.elapsed().as_secs_f64()
         )
     }

@@ -86,6 +86,8 @@ impl AsFd for Signals {
 pub struct Run {
     started: Timestamp,
     deadline: Instant,
+    /// The time from the deadline to when the report has to be out.
+    reserve: Duration,
     signals: Signals,
 }
 
@@ -97,6 +99,7 @@ impl Run {
         Self {
             started: Timestamp::now(),
             deadline,
+            reserve,
             signals: signals.clone(),
         }
     }
@@ -109,6 +112,16 @@ impl Run {
     /// When measuring has to end so that the report is out in time.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// When what is done behind the measurement (a file that is written, say) has to end: a little before the report
+    /// has to be out, and soon after a signal.
+    pub fn last_moment(&self) -> Instant {
+        let moment = self.deadline + self.reserve / 2;
+        match self.signals.seen() {
+            Some(_) => moment.min(Instant::now() + GRACE / 2),
+            None => moment,
+        }
     }
 
     /// The time left until then.

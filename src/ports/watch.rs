@@ -9,7 +9,7 @@ use super::headroom::Headroom;
 use super::limits::{self, Counters, Neighbour};
 use super::look::Look;
 use super::memory::{Kept, Store};
-use super::netns::{self, Namespace, Refused, Target, Unopened};
+use super::netns::{self, Namespace, Refused, Target};
 use super::plan::Plan;
 use super::record::Recorder;
 use super::report::leader;
@@ -37,8 +37,8 @@ pub struct Watched {
 enum Place {
     /// To be looked at from inside.
     Inside(Namespace),
-    /// That of a process, which may not be opened.
-    Outside(u32),
+    /// That of a process, which may not be opened; and what it is called.
+    Outside(u32, String),
 }
 
 /// One look and what it means.
@@ -71,12 +71,14 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
     };
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
         Ok((spaces, notes)) => (spaces.into_iter().map(Place::Inside).collect(), notes),
-        Err(error) => match (error.downcast_ref::<Unopened>(), plan.range) {
-            (Some(Unopened(pid)), Some(_)) if plan.netns.len() == 1 => {
-                (vec![Place::Outside(*pid)], Vec::new())
+        Err(error) => {
+            let refused = error.downcast_ref::<Refused>();
+            let outside = refused.and_then(|r| Some(Place::Outside(r.unopened?, r.label.clone())));
+            match (outside, plan.range) {
+                (Some(place), Some(_)) if plan.netns.len() == 1 => (vec![place], Vec::new()),
+                _ => return Err(error),
             }
-            _ => return Err(error),
-        },
+        }
     };
     if plan.netns.is_empty() {
         notes.extend(netns::warning_of_own(&plan.proc));
@@ -220,12 +222,12 @@ impl Watched {
                 },
                 look => look?,
             },
-            Place::Outside(pid) => {
+            Place::Outside(pid, label) => {
                 // Without a range, this place is not chosen.
                 let Some(range) = plan.range else {
                     return Ok(());
                 };
-                Look::at_process(plan, range, *pid, &format!("pid:{pid}"))?
+                Look::at_process(plan, range, *pid, label)?
             }
         };
         self.counters = Some(if let Some((first, _)) = self.counters {
@@ -275,7 +277,7 @@ fn key(plan: &Plan, look: &Look) -> String {
 fn may_not_join(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Refused>()
-        .is_some_and(|refused| refused.0 == ErrorKind::PermissionDenied)
+        .is_some_and(|refused| refused.kind == ErrorKind::PermissionDenied)
 }
 
 impl Seen {

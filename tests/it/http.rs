@@ -3,6 +3,7 @@
 mod beside;
 mod certificates;
 mod cookies;
+mod evidence;
 mod expectations;
 mod extra_opts;
 mod find;
@@ -13,6 +14,7 @@ mod names;
 mod paths;
 mod protocol;
 mod proxies;
+mod proxy_ways;
 mod replies;
 mod requests;
 mod runs;

@@ -42,7 +42,7 @@ fn the_version_of_http_is_the_one_that_is_asked_for() {
 }
 
 /// Speaks HTTP/2 on one connection after the other: the path is the status; the page is what came.
-fn http2_server() -> u16 {
+pub(super) fn http2_server() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
