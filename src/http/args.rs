@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
 
 use super::argv;
 use super::cookie_file::CookieArgs;
@@ -20,6 +20,7 @@ use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
+pub use super::target::OnRedirect;
 use super::verify::VerifyArgs;
 use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
@@ -447,27 +448,6 @@ pub struct Args {
 
     #[command(flatten)]
     common: Common,
-}
-
-/// What to make of a redirect, by `check_http`'s words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnRedirect {
-    /// It is a good answer.
-    Ok,
-    /// It is a WARNING.
-    Warning,
-    /// It is CRITICAL.
-    Critical,
-    /// It is UNKNOWN.
-    Unknown,
-    /// Go where it points.
-    Follow,
-    /// Go on with the path it names, at the same address.
-    Sticky,
-    /// Go on with the path it names, at the same address and port.
-    Stickyport,
-    /// Go where it points, as libcurl does it.
-    Curl,
 }
 
 impl Args {

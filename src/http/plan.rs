@@ -195,17 +195,6 @@ impl TryFrom<&Args> for Plan {
         let proxy = proxies.serving(&target);
         let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
         let (ways, paths) = args.paths.paths(&target, proxy, fitting)?;
-        let timeout = args.common().timeout.unwrap_or(TIMEOUT);
-        // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
-        let timeout = match args.critical.map(|range| range.end()) {
-            Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
-                Duration::from_secs_f64(end.min(86_400.0) + 1.0)
-            }
-            _ => timeout,
-        };
-        let timeout = args.common().timeout.map_or(Some(timeout), |given| {
-            (given > Duration::ZERO).then_some(timeout)
-        });
         let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
             evidence: Evidence::new(args, given, &proxies),
@@ -225,7 +214,7 @@ impl TryFrom<&Args> for Plan {
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
-            timeout,
+            timeout: timeout(args),
             protocol: args.protocol.clone(),
             cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
@@ -233,7 +222,11 @@ impl TryFrom<&Args> for Plan {
             proxy_authorization,
             announce: args.route.haproxy_protocol,
             source,
-            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            certificate: args
+                .certificate
+                .as_deref()
+                .map(DaysLeft::parse)
+                .transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
             page: if args.no_body {
@@ -268,6 +261,21 @@ impl TryFrom<&Args> for Plan {
             },
         })
     }
+}
+
+/// The limit of a probe.
+fn timeout(args: &Args) -> Option<Duration> {
+    let timeout = args.common().timeout.unwrap_or(TIMEOUT);
+    // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
+    let timeout = match args.critical.map(|range| range.end()) {
+        Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
+            Duration::from_secs_f64(end.min(86_400.0) + 1.0)
+        }
+        _ => timeout,
+    };
+    args.common().timeout.map_or(Some(timeout), |given| {
+        (given > Duration::ZERO).then_some(timeout)
+    })
 }
 
 fn target(args: &Args) -> anyhow::Result<Target> {
@@ -381,24 +389,6 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
     Ok(Size {
         min: number(min)?,
         max: max.map(number).transpose()?.unwrap_or(0),
-    })
-}
-
-fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let pair = text.split_once(',');
-    let (warning, critical) = pair.unwrap_or((text, "0"));
-    let days = |word: &str| {
-        let days: Option<u32> = match word.trim() {
-            // As in check_http, `14,` and `,7` leave the other one at 0.
-            "" if pair.is_some() => Some(0),
-            word => word.parse().ok(),
-        };
-        days.map(i64::from)
-            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
-    };
-    Ok(DaysLeft {
-        warning: days(warning)?,
-        critical: days(critical)?,
     })
 }
 

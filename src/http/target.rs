@@ -1,9 +1,30 @@
 //! Where a request goes, and where a redirect leads from there. Knows nothing of sockets.
 
-use super::args::OnRedirect;
+use clap::ValueEnum;
 
 /// The longest path that a redirect may name.
 const PATH_LIMIT: usize = 8 * 1024;
+
+/// What to make of a redirect, by `check_http`'s words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnRedirect {
+    /// It is a good answer.
+    Ok,
+    /// It is a WARNING.
+    Warning,
+    /// It is CRITICAL.
+    Critical,
+    /// It is UNKNOWN.
+    Unknown,
+    /// Go where it points.
+    Follow,
+    /// Go on with the path it names, at the same address.
+    Sticky,
+    /// Go on with the path it names, at the same address and port.
+    Stickyport,
+    /// Go where it points, as libcurl does it.
+    Curl,
+}
 
 /// One place to send a request to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub fn details(facts: &Facts) -> Value {
         .collect();
     json!({
         "name": look.namespace,
+        "protocol": look.protocol.name(),
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
         "capacity": census.capacity,
@@ -68,6 +69,7 @@ pub fn source(source: &Source) -> Value {
         "address": address(source.address),
         "bind_used": source.used,
         "bind_free": source.free,
+        "seconds_left": source.seconds_left.map(number),
     })
 }
 

@@ -14,12 +14,14 @@
 //! | `owners` | the processes that hold the sockets |
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
-//! | `census`, `taken` | the sockets, counted by port, address and destination |
+//! | `census`, `port_table`, `taken` | the sockets, counted by destination, port and address |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
+//! | `udp` | the same for UDP |
 //! | `record` | one look as a line of the journal |
-//! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
+//! | `verdict`, `findings`, `report` | the state, what was found, the words |
+//! | `details`, `explain` | the JSON document, what to change |
 
 mod active;
 mod args;
@@ -27,6 +29,7 @@ mod census;
 mod details;
 mod evidence;
 mod explain;
+mod findings;
 mod forecast;
 mod headroom;
 mod limits;
@@ -36,6 +39,7 @@ mod netns;
 mod owners;
 mod plan;
 mod port_set;
+mod port_table;
 mod proc_net;
 mod record;
 mod report;
@@ -44,6 +48,7 @@ mod socket;
 mod sockopt;
 mod sysctl;
 mod taken;
+mod udp;
 mod verdict;
 mod watch;
 

@@ -268,6 +268,7 @@ fn named(name: &str) -> anyhow::Result<Namespace> {
 
 fn of_process(proc: &Path, pid: u32, label: &str) -> anyhow::Result<Namespace> {
     let folder = proc.join(pid.to_string());
+    ensure!(folder.exists() || is_mounted(proc), "{}", unmounted(proc));
     ensure!(
         folder.exists(),
         "there is no process {pid} in {}: it has ended, or this is another pid namespace (docker run --pid host)",
@@ -281,6 +282,18 @@ fn of_process(proc: &Path, pid: u32, label: &str) -> anyhow::Result<Namespace> {
         refused.unopened = Some(pid);
     }
     opened
+}
+
+/// Whether there is a `/proc` at all.
+fn is_mounted(proc: &Path) -> bool {
+    std::fs::symlink_metadata(proc.join("self")).is_ok()
+}
+
+fn unmounted(proc: &Path) -> String {
+    format!(
+        "{} is no /proc: mount it (docker run -v /proc:/host/proc:ro), or say where it is with --proc",
+        proc.display()
+    )
 }
 
 fn add_all(proc: &Path, found: &mut Found, notes: &mut Vec<String>) -> anyhow::Result<()> {
@@ -347,6 +360,9 @@ fn process_of_container(proc: &Path, id: &str) -> anyhow::Result<u32> {
         }
     }
     found.map(|(pid, _)| pid).with_context(|| {
+        if !is_mounted(proc) {
+            return unmounted(proc);
+        }
         format!(
             "no process in {} belongs to a container {id}: it has ended, or this is another pid namespace (docker run \
              --pid host)",
@@ -447,6 +463,7 @@ mod tests {
         }
         assert_eq!(process_of_container(root.path(), "ab12").unwrap(), 11);
         assert_eq!(process_of_container(root.path(), "ab34").unwrap(), 12);
+        std::os::unix::fs::symlink("10", root.path().join("self")).unwrap();
         let both = process_of_container(root.path(), "ab").unwrap_err();
         assert!(both.to_string().contains("give more digits"), "{both}");
         let none = process_of_container(root.path(), "cdef").unwrap_err();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::details::{destination, source};
 use super::report::leader;
-use super::socket::State as SocketState;
+use super::socket::{Protocol, State as SocketState};
 use super::verdict::Worst;
 use super::watch::Seen;
 use crate::plugin::journal::Journal;
@@ -55,7 +55,11 @@ fn record(seen: &Seen, at: Timestamp, service: Option<&str>) -> Value {
         .map(|(state, count)| (state.name().to_owned(), count.into()))
         .collect();
     let rates = headroom.destinations.iter();
-    let closed_per_second: f64 = rates.map(|d| d.forecast.closed_per_second).sum();
+    let closed_per_second: f64 = match seen.look.protocol {
+        Protocol::Tcp => rates.map(|d| d.forecast.closed_per_second).sum(),
+        // Not known.
+        Protocol::Udp => f64::NAN,
+    };
     let limits = seen.look.limits.iter();
     let limits: Vec<_> = limits
         .map(|limit| json!({"name": limit.name, "used": limit.used, "limit": limit.limit}))
@@ -68,6 +72,7 @@ fn record(seen: &Seen, at: Timestamp, service: Option<&str>) -> Value {
         "at": local_time(at),
         "service": service,
         "namespace": seen.look.namespace,
+        "protocol": seen.look.protocol.name(),
         "state": verdict.state.to_string(),
         "budget": budget(&verdict.worst),
         "used": used,
@@ -90,6 +95,7 @@ fn budget(worst: &Worst) -> &'static str {
     match worst {
         Worst::Connect(_) => "connect",
         Worst::Bind(_) => "bind",
+        Worst::Unbound(_) => "unbound",
         Worst::Nat { .. } => "nat",
         Worst::Nobody { .. } => "none",
     }

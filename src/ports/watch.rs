@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use super::evidence::Memory;
 use super::headroom::Headroom;
@@ -13,6 +14,8 @@ use super::plan::Plan;
 use super::record::Recorder;
 use super::report::leader;
 use super::sock_diag::{self, Dialect};
+use super::socket::{Protocol, Socket};
+use super::udp::{self, Trend};
 use super::verdict::Verdict;
 use crate::plugin::{Finding, State};
 
@@ -24,6 +27,9 @@ pub struct Watched {
     peak: Option<Seen>,
     /// Of the last run, or else of the first look; and of the last look.
     counters: Option<(Counters, Counters)>,
+    /// How the use of UDP's ports grows, by family.
+    trends: [Trend; 2],
+    begun: Instant,
     gone: bool,
 }
 
@@ -59,6 +65,8 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
         memory: Memory::default(),
         peak: None,
         counters: None,
+        trends: [Trend::default(); 2],
+        begun: Instant::now(),
         gone: false,
     };
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
@@ -118,16 +126,17 @@ pub fn worst_first(
     for mut space in watched {
         let Some(peak) = space.peak else { continue };
         let mut seen = Seen::of(peak.look, plan, &mut space.memory);
+        if plan.protocol == Protocol::Udp {
+            udp::foretell(&mut seen.headroom, &space.trends);
+            seen.verdict = Verdict::of(&seen.headroom, plan);
+        }
         if let Some((before, after)) = space.counters {
             seen.counted = limits::increase(&after, &before);
-            kept.insert(
-                seen.look.number.clone(),
-                Kept::new(after, &space.memory, now),
-            );
+            kept.insert(key(plan, &seen.look), Kept::new(after, &space.memory, now));
         }
         seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
         if plan.owners || seen.state() != State::Ok {
-            seen.leaders_inodes = leaders_inodes(&space.place, &seen);
+            seen.leaders_inodes = leaders_inodes(&space.place, plan, &seen);
         }
         all.push(seen);
     }
@@ -149,34 +158,39 @@ pub fn worst_first(
     (all, kept)
 }
 
-/// The inodes of the live sockets of the destination that leads: another look, at these alone. Without netlink those
-/// that the census has, which keeps one for each port.
-fn leaders_inodes(place: &Place, seen: &Seen) -> HashSet<u32> {
-    let Some((leader, _)) = leader(&seen.headroom) else {
-        return HashSet::new();
-    };
-    if let Place::Inside(space) = place {
-        let dump = || {
-            let mut inodes = HashSet::new();
-            sock_diag::dump(Dialect::OneWalk, false, |socket| {
-                let to = (socket.destination, socket.destination_port);
-                if to == (leader.ip(), leader.port()) && socket.inode != 0 {
-                    inodes.insert(socket.inode);
-                }
-            })?;
-            Ok(inodes)
-        };
-        if let Ok(inodes) = space.within(dump) {
-            return inodes;
-        }
-    }
+/// The inodes of the live sockets of the destination that leads, or of all UDP sockets that hold a port: another look,
+/// at these alone. Without netlink those that the census has, which keeps one for each port.
+fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
     let census = &seen.look.census;
+    let leader = leader(&seen.headroom).map(|(leader, _)| (leader.ip(), leader.port()));
+    let (dialect, wanted): (_, &(dyn Fn(&Socket) -> bool + Sync)) = match (plan.protocol, leader) {
+        (Protocol::Udp, _) => (Dialect::Udp, &|socket| {
+            census.ports.contains(socket.source_port)
+        }),
+        (Protocol::Tcp, Some(leader)) => (Dialect::OneWalk, &move |socket| {
+            (socket.destination, socket.destination_port) == leader
+        }),
+        (Protocol::Tcp, None) => return HashSet::new(),
+    };
+    let mut inodes = HashSet::new();
+    let mut note = |socket: &Socket| {
+        if wanted(socket) && socket.inode != 0 {
+            inodes.insert(socket.inode);
+        }
+    };
+    if let Place::Inside(space) = place
+        && space
+            .within(|| Ok(sock_diag::dump(dialect, false, &mut note)?))
+            .is_ok()
+    {
+        return inodes;
+    }
     let of_leader = |number: usize| {
         let tuple = &census.tuples()[number].0;
-        (tuple.destination, tuple.port) == (leader.ip(), leader.port())
+        plan.protocol == Protocol::Udp || leader == Some((tuple.destination, tuple.port))
     };
     census
-        .open_ports()
+        .uses(&census.used_ports())
         .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
         .map(|port| port.inode)
         .collect()
@@ -219,7 +233,7 @@ impl Watched {
         self.counters = Some(if let Some((first, _)) = self.counters {
             (first, look.counters)
         } else {
-            let kept = last.store.and_then(|store| store.of(&look.number));
+            let kept = last.store.and_then(|store| store.of(&key(plan, &look)));
             if let Some(kept) = kept {
                 kept.recall(&mut self.memory, last.now);
             }
@@ -229,6 +243,15 @@ impl Watched {
             )
         });
         let seen = Seen::of(look, plan, &mut self.memory);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        for source in seen
+            .headroom
+            .sources
+            .iter()
+            .filter(|source| source.address.is_unspecified())
+        {
+            self.trends[usize::from(source.address.is_ipv6())].add(seconds, source);
+        }
         if let Some(recorder) = recorder {
             recorder.look(&seen);
         }
@@ -240,6 +263,14 @@ impl Watched {
             self.peak = Some(seen);
         }
         Ok(())
+    }
+}
+
+/// What the next run finds it by.
+fn key(plan: &Plan, look: &Look) -> String {
+    match plan.protocol {
+        Protocol::Tcp => look.number.clone(),
+        Protocol::Udp => format!("udp {}", look.number),
     }
 }
 
@@ -257,7 +288,11 @@ impl Seen {
     }
 
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
-        let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
+        let active = look.active.as_ref();
+        let headroom = match plan.protocol {
+            Protocol::Tcp => Headroom::of(&look.census, &look.named, memory, active),
+            Protocol::Udp => udp::headroom(&look.census, &look.named, active),
+        };
         let verdict = Verdict::of(&headroom, plan);
         Self {
             look,

@@ -14,6 +14,7 @@ mod names;
 mod paths;
 mod protocol;
 mod proxies;
+mod proxy_ways;
 mod replies;
 mod requests;
 mod runs;

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::child;
@@ -312,7 +313,8 @@ fn keep(mut command: Command, output: &Path, stopped: &Receiver<()>) {
     child::end(&mut daemon);
 }
 
-/// Removes the empty groups that docker leaves, in each hierarchy.
+/// Removes the groups that docker leaves, in each hierarchy. They are empty, unless the daemon could not end what it had
+/// started; whatever runs in a group of this name is ours, and is ended.
 fn remove_control_groups(name: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root)
@@ -323,9 +325,25 @@ fn remove_control_groups(name: &str) {
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let group = hierarchy.join(name);
         for below in fs::read_dir(&group).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(below.path());
+            if below.path().is_dir() {
+                remove_control_group(&below.path());
+            }
         }
         let _ = fs::remove_dir(group);
+    }
+}
+
+fn remove_control_group(group: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fs::remove_dir(group).is_err() && group.is_dir() && Instant::now() < deadline {
+        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes
+            .lines()
+            .filter_map(|line| Pid::from_raw(line.parse().ok()?))
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

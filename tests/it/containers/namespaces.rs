@@ -121,7 +121,10 @@ fn the_proxys_connections_are_read_from_its_process_without_privileges_where_the
     let process = format!("--netns=pid:{}", scene.proxy.pid());
     let container = format!("--netns=container:{}", &scene.proxy.id[..12]);
     let range = format!("--port-range={}", RANGE.replace(' ', "-"));
+    // There its first process is the proxy's.
+    let shared = format!("--pid=container:{}", scene.proxy.id);
     for (options, words) in [
+        ([&*shared, ALONE], vec!["--netns=pid:1"]),
         (["--pid=host", ALONE], vec![&*process]),
         ([HOST_PROC, ALONE], vec![&*process, PROC]),
         ([HOST_PROC, ALONE], vec![&*container, PROC]),
@@ -170,7 +173,9 @@ fn the_proxys_namespace_is_joined_with_sys_admin_by_process_by_container_and_by_
         docker.namespaces().display()
     );
     let admin = "--cap-add=SYS_ADMIN";
+    let shared = format!("--pid=container:{}", scene.proxy.id);
     for (options, words) in [
+        (vec![ALONE, &shared], vec!["--netns=pid:1"]),
         (vec![ALONE, "--pid=host"], vec![&*process]),
         (vec![ALONE, "--pid=host"], vec![&*container]),
         (vec![ALONE, HOST_PROC], vec![&*container, PROC]),
