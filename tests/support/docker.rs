@@ -285,6 +285,8 @@ fn daemon_command(daemon: &Path, netns: &Netns, folder: &Path, control_group: &s
         .arg(format!("--cgroup-parent=/{control_group}"));
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
+    // containerd writes its stacks there when dockerd finds it slow.
+    command.env("TMPDIR", folder);
     command
 }
 
