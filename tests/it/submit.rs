@@ -136,7 +136,7 @@ fn nothing_is_lost_or_repeated_over_a_restart_of_icinga() {
     let site = Site::numbered(&netns);
     let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "50ms"]);
     until("results", || lab.latest() > 20);
-    lab.icinga.shut_down();
+    lab.shut_down();
     let before = site.seen();
     until("more", || site.seen() > before + 20);
     lab.icinga.boot();
@@ -200,7 +200,7 @@ fn a_plugin_that_is_killed_leaves_its_results_to_the_next_one() {
         until("more", || site.seen() > before + 10);
         loops.kill();
     }
-    lab.icinga.shut_down();
+    lab.shut_down();
     let mut loops = lab.watch(&site, &words);
     let before = site.seen();
     until("more", || site.seen() > before + 10);

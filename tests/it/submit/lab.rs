@@ -82,6 +82,8 @@ pub struct Lab<'a> {
     address: Ipv4Addr,
     /// Where the plugins run.
     netns: &'a Netns,
+    /// What the daemons that were shut down wrote.
+    written: Vec<String>,
 }
 
 impl<'a> Lab<'a> {
@@ -103,6 +105,7 @@ impl<'a> Lab<'a> {
             port: 5665,
             address,
             netns,
+            written: Vec::new(),
         }
     }
 
@@ -193,21 +196,25 @@ impl<'a> Lab<'a> {
         output.and_then(number).unwrap_or_default()
     }
 
-    /// The texts of all results that Icinga processed, in its order; it writes them down when it ends.
-    pub fn written(mut self) -> Vec<String> {
+    /// Ends the daemon and takes what it wrote. A daemon names a file by the second, one when it ends and an empty one when
+    /// it starts: whatever lies there would be replaced by one that starts within the second.
+    pub fn shut_down(&mut self) {
         self.icinga.shut_down();
         let spool = self.icinga.folder().join("spool");
-        let entries = fs::read_dir(&spool).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.file_stem().is_some_and(|name| name == "written"))
-            .collect();
-        files.sort();
-        let texts = files
-            .iter()
-            .filter_map(|path| fs::read_to_string(path).ok());
-        let text: String = texts.collect();
-        text.lines().map(str::to_owned).collect()
+        for entry in fs::read_dir(&spool).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.file_stem().is_some_and(|name| name == "written") {
+                let text = fs::read_to_string(&path).expect("what Icinga wrote");
+                self.written.extend(text.lines().map(str::to_owned));
+                fs::remove_file(&path).expect("a file of ours");
+            }
+        }
+    }
+
+    /// The texts of all results that Icinga processed, in its order; it writes them down when it ends.
+    pub fn written(mut self) -> Vec<String> {
+        self.shut_down();
+        self.written
     }
 }
 

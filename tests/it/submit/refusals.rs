@@ -411,7 +411,7 @@ fn a_server_that_is_no_icinga_steers_nothing() {
 fn a_full_queue_drops_the_oldest_good_results_and_icinga_is_told() {
     let netns = Netns::new("submit");
     let mut lab = Lab::start(&netns);
-    lab.icinga.shut_down();
+    lab.shut_down();
     // The second one is bad, and stays.
     let site = Site::start(&netns, |number| match number {
         1 => page("500 bad", ""),
