@@ -139,6 +139,12 @@ impl<'a> Reckoner<'a> {
         self.latest
     }
 
+    /// Whether clocks are changed near the time of a stamp.
+    pub fn is_near_a_change(&self, stamp: &[u8]) -> bool {
+        let time = civil(stamp).and_then(|time| self.clock.at(time));
+        time.is_some_and(|second| self.clock.is_near_a_change(second))
+    }
+
     /// The time of a stamp, `None` where it is none.
     pub fn read(&mut self, stamp: &[u8]) -> Option<i64> {
         let minute: &[u8; 16] = stamp.first_chunk()?;

@@ -7,16 +7,14 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memrchr, memrchr_iter};
+use memchr::{memchr, memrchr};
 
 use super::cause::Cause;
 use super::fields;
+use super::message::{self, Told};
 
 // Building a searcher costs more than searching a line with it.
-static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" failed ("));
-static UNRESOLVED: LazyLock<Finder<'static>> =
-    LazyLock::new(|| Finder::new(b" could not be resolved ("));
-static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"upstream"));
+static DESCRIPTORS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"(24: "));
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
@@ -61,17 +59,6 @@ impl<'a> Event<'a> {
     pub fn client(&self) -> Option<&'a [u8]> {
         fields::client(self.fields)
     }
-}
-
-/// What a line says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// Why an upstream failed.
-    Event(Event<'a>),
-    /// Something else, with all of its fields there.
-    Other,
-    /// Something else, and no client's address in it: of the master, or torn by a line feed in a path.
-    NoClient,
 }
 
 /// How bad a line says it is, as far as it matters here.
@@ -149,7 +136,8 @@ pub fn header(line: &[u8]) -> Option<Header<'_>> {
     })
 }
 
-fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+/// Digits at the start of a text, and what follows.
+pub fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let (mut length, mut value) = (0, 0);
     while let Some(byte) = text.get(length)
         && byte.is_ascii_digit()
@@ -161,34 +149,28 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     (length > 0).then(|| (value, &text[length..]))
 }
 
-/// Reads a line of level error or worse.
-pub fn read(line: &[u8]) -> Line<'_> {
-    let Some(Header {
+/// Reads a line of level error or worse: why an upstream failed, if that is what it says.
+pub fn read(line: &[u8]) -> Option<Event<'_>> {
+    let Header {
         connection,
         message,
-    }) = header(line)
-    else {
-        return Line::NoClient;
-    };
-    let (head, fields) = message.split_at(fields::start(message));
-    let other = if fields.is_empty() {
-        Line::NoClient
-    } else {
-        Line::Other
-    };
+    } = header(line)?;
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
-    if message.starts_with(b"open() \"") && !wants_descriptors(head) {
-        return other;
+    let opens = message.starts_with(b"open() \"");
+    if (opens && DESCRIPTORS.find(message).is_none()) || !message::may_matter(message) {
+        return None;
+    }
+    let (head, fields) = message.split_at(fields::start(message));
+    if opens && !wants_descriptors(head) {
+        return None;
     }
     let told = Told::new(head, fields);
-    told.cause().map_or(other, |cause| {
-        Line::Event(Event {
-            stamp: &line[..STAMP],
-            cause,
-            connection,
-            fields,
-            address: told.address,
-        })
+    Some(Event {
+        stamp: &line[..STAMP],
+        cause: told.cause()?,
+        connection,
+        fields,
+        address: told.address,
     })
 }
 
@@ -197,213 +179,27 @@ fn wants_descriptors(head: &[u8]) -> bool {
     memrchr(b'(', head).is_some_and(|at| head[at..].starts_with(b"(24: "))
 }
 
-/// A message taken apart.
-struct Told<'a> {
-    /// Up to the fields.
-    head: &'a [u8],
-    fields: &'a [u8],
-    /// The address in `connect() to ADDR failed`.
-    address: Option<&'a [u8]>,
-    /// The number in `failed (98: …`.
-    errno: Option<u64>,
-}
-
-impl<'a> Told<'a> {
-    fn new(head: &'a [u8], fields: &'a [u8]) -> Self {
-        let failed = FAILED.find(head);
-        let errno = failed.and_then(|at| {
-            let (errno, rest) = number(&head[at + b" failed (".len()..])?;
-            rest.starts_with(b":").then_some(errno)
-        });
-        let address = failed.and_then(|at| head[..at].strip_prefix(b"connect() to "));
-        Self {
-            head,
-            fields,
-            address,
-            errno,
-        }
-    }
-
-    fn cause(&self) -> Option<Cause> {
-        let head = self.head;
-        match head.first()? {
-            b'b' if head.starts_with(b"bind(") => self.bind(),
-            b'c' if head.starts_with(b"connect() ") => self.connect(),
-            b'u' if head.starts_with(b"upstream ") => Some(self.told_by_upstream()),
-            b'n' if head.starts_with(b"no live upstreams") => Some(Cause::NoLiveUpstreams),
-            b'n' if head.starts_with(b"no resolver defined to resolve ") => Some(Cause::Resolver),
-            b'n' if head.starts_with(b"no host in upstream ")
-                || head.starts_with(b"no port in upstream ") =>
-            {
-                Some(Cause::OtherUpstream)
-            }
-            b'i' if head.starts_with(b"invalid URL prefix in ") => Some(Cause::OtherUpstream),
-            b'p' if head.starts_with(b"peer closed connection in SSL handshake") => {
-                self.towards_upstream().then_some(Cause::Tls)
-            }
-            b'S' if head.starts_with(b"SSL_") => self.towards_upstream().then_some(Cause::Tls),
-            b't' if head.starts_with(b"the new socket has number ") => {
-                Some(Cause::NoFileDescriptors)
-            }
-            b'F' if head.starts_with(b"FastCGI sent in stderr") => None,
-            b'"' => None,
-            first if first.is_ascii_digit() && self.is_worker_connections() => {
-                Some(Cause::WorkerConnections)
-            }
-            _ if self.is_name_unresolved() => Some(Cause::Resolver),
-            _ => self.other_call(),
-        }
-    }
-
-    /// `bind(ADDR)` is that of `proxy_bind`; `bind() to ADDR` is that of a listener.
-    fn bind(&self) -> Option<Cause> {
-        let listener = self.head.starts_with(b"bind() ");
-        match (listener, self.errno?) {
-            (true, 98) => Some(Cause::ListenConflict),
-            (true, _) => None,
-            (false, 98) => Some(Cause::BindInUse),
-            (false, 99) => Some(Cause::BindWrongAddress),
-            (false, errno) => Some(by_number(errno)),
-        }
-    }
-
-    fn connect(&self) -> Option<Cause> {
-        let action = self.action().unwrap_or_default();
-        if action.starts_with(b" while resolving") {
-            return Some(Cause::Resolver);
-        }
-        // To a syslog server or an OCSP responder, which are no upstreams.
-        if action.starts_with(b" while logging to syslog")
-            || action.starts_with(b" while requesting certificate")
-        {
-            return None;
-        }
-        let errno = self.errno?;
-        let udp = self.fields.starts_with(b", udp client: ");
-        Some(match errno {
-            99 if self.is_ipv6() => Cause::Ipv6Unavailable,
-            99 => Cause::NoFreePort,
-            // A unix socket says 11 when its listener's backlog is full.
-            11 if udp => Cause::NoFreePort,
-            errno => by_number(errno),
-        })
-    }
-
-    fn told_by_upstream(&self) -> Cause {
-        let head = self.head;
-        if head.starts_with(b"upstream timed out (") {
-            Cause::Timeout
-        } else if head.starts_with(b"upstream prematurely closed ") {
-            Cause::ClosedEarly
-        } else if head.starts_with(b"upstream SSL ") {
-            Cause::Tls
-        } else {
-            Cause::OtherUpstream
-        }
-    }
-
-    /// `1024 worker_connections are not enough`, also when a connection has no number yet.
-    fn is_worker_connections(&self) -> bool {
-        number(self.head)
-            .is_some_and(|(_, rest)| rest.starts_with(b" worker_connections are not enough"))
-    }
-
-    /// `NAME could not be resolved (3: Host not found)`.
-    fn is_name_unresolved(&self) -> bool {
-        UNRESOLVED
-            .find(self.head)
-            .is_some_and(|at| memchr(b' ', &self.head[..at]).is_none())
-    }
-
-    /// `recv() failed (104: …) while reading response header from upstream` and its like: any call that failed.
-    fn other_call(&self) -> Option<Cause> {
-        let open = memchr(b'(', self.head)?;
-        let call = &self.head[..open];
-        let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-        if call.is_empty() || !call.iter().all(is_name) {
-            return None;
-        }
-        let errno = self.errno?;
-        if self.says(b" while resolving") {
-            return Some(Cause::Resolver);
-        }
-        if errno == 24 {
-            return Some(Cause::NoFileDescriptors);
-        }
-        // Opening a file fails by its own numbers; its path could say anything.
-        if matches!(call, b"open" | b"stat" | b"lstat" | b"opendir" | b"openat") {
-            return None;
-        }
-        (self.towards_upstream() || self.says(b" while in http auth state"))
-            .then(|| by_number(errno))
-    }
-
-    fn towards_upstream(&self) -> bool {
-        self.action()
-            .is_some_and(|action| UPSTREAM.find(action).is_some())
-    }
-
-    fn says(&self, words: &[u8]) -> bool {
-        self.action()
-            .is_some_and(|action| action.starts_with(words))
-    }
-
-    /// ` while …`, the last one of the message.
-    fn action(&self) -> Option<&'a [u8]> {
-        memrchr_iter(b'w', self.head)
-            .filter(|&at| at > 0 && self.head[at - 1..].starts_with(b" while "))
-            .map(|at| &self.head[at - 1..])
-            .next()
-    }
-
-    fn is_ipv6(&self) -> bool {
-        self.address
-            .or_else(|| fields::upstream(self.fields))
-            .is_some_and(|address| address.starts_with(b"["))
-    }
-}
-
-fn by_number(errno: u64) -> Cause {
-    match errno {
-        24 => Cause::NoFileDescriptors,
-        99 => Cause::NoFreePort,
-        101 | 113 => Cause::Unreachable,
-        104 => Cause::Reset,
-        110 => Cause::Timeout,
-        111 => Cause::Refused,
-        _ => Cause::OtherUpstream,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nginx::forged::Watch;
+    use crate::nginx::forged::{Origin, Watch};
 
     const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
     const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
 
-    fn event(line: &[u8]) -> Option<Event<'_>> {
-        match read(line) {
-            Line::Event(event) => Some(event),
-            _ => None,
-        }
-    }
-
     /// What this program makes of each line: a cause, `suspect` or `-`.
     fn judged(text: &[u8]) -> Vec<String> {
-        let mut watch = Watch::new(text, 0);
+        let mut watch = Watch::new(text, false);
         let mut start = 0;
         memchr::memchr_iter(b'\n', text)
             .map(|end| {
                 let line = &text[start..end];
-                let forged = watch.is_forged(text, start, end);
-                watch.pass(text, start, end);
+                let origin = watch.origin(start, end);
                 let event = level(line)
                     .filter(|level| *level != Level::Low)
-                    .and_then(|_| event(line));
+                    .and_then(|_| read(line));
                 let word = match event {
-                    Some(_) if forged => "suspect",
+                    Some(_) if origin == Origin::Request => "suspect",
                     Some(event) => event.cause.name(),
                     None => "-",
                 };
@@ -522,7 +318,7 @@ mod tests {
         ];
         for (fields, upstream, server) in cases {
             let line = told(&format!("{REFUSED}{fields}"));
-            let event = event(line.as_bytes()).unwrap();
+            let event = read(line.as_bytes()).unwrap();
             assert_eq!(event.upstream(), upstream.map(str::as_bytes), "{line}");
             assert_eq!(event.server(), server.map(str::as_bytes), "{line}");
             assert_eq!(event.client(), Some(&b"192.0.2.7"[..]), "{line}");
@@ -539,10 +335,10 @@ mod tests {
         ] {
             let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
             let prefix = prefix.map(str::as_bytes);
-            assert_eq!(event(line.as_bytes()).unwrap().uri(), prefix, "{request}");
+            assert_eq!(read(line.as_bytes()).unwrap().uri(), prefix, "{request}");
         }
         let line = told(&cut);
-        let event = event(line.as_bytes()).unwrap();
+        let event = read(line.as_bytes()).unwrap();
         assert_eq!(
             (event.upstream(), event.cause),
             (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
@@ -562,7 +358,7 @@ mod tests {
             "failed (98: ",
             "bind(",
         ] {
-            assert_eq!(event(told(message).as_bytes()), None, "{message}");
+            assert_eq!(read(told(message).as_bytes()), None, "{message}");
         }
     }
 
@@ -575,9 +371,8 @@ mod tests {
             line.splice(0..0, real[..cut].iter().copied());
             let _ = (level(&line), read(&line), has_header(&line));
             let middle = line.len() / 2;
-            let mut watch = Watch::new(&line, middle);
-            watch.pass(&line, middle, line.len());
-            let _ = watch.is_forged(&line, middle, line.len());
+            let mut watch = Watch::new(&line, at % 2 == 0);
+            let _ = watch.origin(middle, line.len());
         }
     }
 }

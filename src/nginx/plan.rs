@@ -25,6 +25,8 @@ pub struct Plan {
     pub journal_unit: Option<String>,
     /// What counts for the state.
     pub counted: CauseSet,
+    /// Whether nothing is counted beside these and those with limits of their own.
+    pub only: bool,
     /// When.
     pub window: Window,
     /// How many are too many.
@@ -71,6 +73,7 @@ impl Plan {
             files,
             journal_unit: args.journal_unit.clone(),
             counted: args.cause.iter().copied().collect(),
+            only: args.only,
             window: window(args, clock)?,
             thresholds: Thresholds::new(
                 (args.warning, args.critical),
@@ -84,16 +87,32 @@ impl Plan {
         })
     }
 
+    /// The causes that are counted at all.
+    pub fn wanted(&self) -> CauseSet {
+        if self.only {
+            let also = self.also.iter().map(|also| also.cause);
+            self.counted.iter().chain(also).collect()
+        } else {
+            Cause::ALL.into_iter().collect()
+        }
+    }
+
     /// What decides which minutes a state has to hold: with other settings it answers another question.
     pub fn settings(&self) -> String {
         let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
         let zone = self.zone.as_deref().unwrap_or_default();
         let unit = self.journal_unit.as_deref().unwrap_or_default();
+        let only: Vec<_> = if self.only {
+            self.wanted().iter().map(Cause::name).collect()
+        } else {
+            Vec::new()
+        };
         format!(
-            "{:?} {} {}{zone}{unit}",
+            "{:?} {} {}{zone}{unit}{}",
             self.files,
             causes.join(","),
-            self.window.length()
+            self.window.length(),
+            only.join(",")
         )
     }
 }
