@@ -303,3 +303,130 @@ fn last_stamp(lines: &[u8]) -> Option<&[u8]> {
         end = start.checked_sub(1)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::super::cause::{CAUSES, Cause};
+    use super::super::clock::Clock;
+    use super::super::reader::Reader;
+    use super::super::source::Source;
+    use super::super::tally::Summary;
+    use super::*;
+
+    const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
+    const BINDS: [Cause; 2] = [Cause::BindInUse, Cause::NoFreePort];
+
+    fn set(causes: &[Cause]) -> CauseSet {
+        causes.iter().copied().collect()
+    }
+
+    /// What is counted in a text that comes in pieces of some size: causes, suspects, unparsed, first and last time.
+    fn counted(
+        text: &[u8],
+        step: usize,
+        sieve: &Sieve,
+        wanted: CauseSet,
+    ) -> (Summary, Option<i64>, Option<i64>, bool) {
+        let now: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
+        let clock = Clock::new(TimeZone::UTC, now);
+        let rules = Rules {
+            counted: set(&BINDS),
+            wanted,
+            after: i64::MIN / 2,
+            until: i64::MAX / 2,
+            enough: i64::MAX,
+            file: 0,
+        };
+        let mut tally = Tally::new(1 << 40);
+        let mut counter = Counter::new(
+            rules,
+            sieve,
+            Reckoner::new(&clock, None),
+            &mut tally,
+            Seen::default(),
+        );
+        let mut reader = Reader::new(pieces(text, step), 0, b"", false);
+        while let Some(batch) = reader.next_batch().unwrap() {
+            counter.take(batch);
+        }
+        counter.end_file(reader.half());
+        let seen = counter.seen;
+        let summary = tally.summary(i64::MIN / 4, i64::MAX / 4, set(&BINDS));
+        (summary, seen.first, seen.last, seen.recognised)
+    }
+
+    fn pieces(text: &[u8], step: usize) -> Source {
+        struct Pieces(Vec<u8>, usize, usize);
+        impl std::io::Read for Pieces {
+            fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+                let length = self.2.min(into.len()).min(self.0.len() - self.1);
+                into[..length].copy_from_slice(&self.0[self.1..self.1 + length]);
+                self.1 += length;
+                Ok(length)
+            }
+        }
+        Source::stream(Box::new(Pieces(text.to_vec(), 0, step)))
+    }
+
+    /// Lines of a real nginx, and what may stand between and within them.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let lines: Vec<_> = CORPUS
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        let open = "2026/11/23 03:35:12 [error] 7#7: *116 open() \"/srv/x";
+        let tail = "\" failed (2: No such file or directory), client: 192.0.2.1, server: a";
+        let piece = prop_oneof![
+            8 => prop::sample::select(lines),
+            1 => prop::collection::vec(any::<u8>(), 0..60),
+            1 => prop::sample::select(vec![" failed (98: ", " failed (9", "\n", "\0", " failed (11: x", "2026/11/23 ", "\"\n", open, tail])
+                .prop_map(|text| text.as_bytes().to_vec()),
+        ];
+        let first =
+            b"2026/11/23 03:00:00 [notice] 7#7: using the \"epoll\" event method\n".to_vec();
+        prop::collection::vec(piece, 0..60)
+            .prop_map(move |pieces| [first.clone(), pieces.concat()].concat())
+    }
+
+    #[test]
+    fn whatever_lines_are_chosen_by_the_causes_asked_for_are_counted_alike() {
+        let all = set(&Cause::ALL);
+        let of_all = |text: &[u8], wanted: &[Cause]| {
+            let sieve = Sieve::of(set(wanted));
+            assert!(matches!(sieve, Sieve::Needles(_)));
+            let (fast, ..) = counted(text, 9999, &sieve, set(wanted));
+            let (slow, ..) = counted(text, 9999, &Sieve::Levels, set(wanted));
+            assert_eq!(fast, slow);
+        };
+        for cause in Cause::ALL {
+            if let Sieve::Needles(_) = Sieve::of(set(&[cause])) {
+                of_all(CORPUS, &[cause]);
+            }
+        }
+        of_all(CORPUS, &BINDS);
+        assert_eq!(CAUSES, all.iter().count());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        #[test]
+        fn however_lines_are_chosen_and_arrive_the_counts_are_the_same(text in text(), step in 1_usize..5000) {
+            let sieve = Sieve::of(set(&BINDS));
+            let wanted = set(&BINDS);
+            let fast = counted(&text, 1 << 20, &sieve, wanted);
+            prop_assert_eq!(&counted(&text, step, &sieve, wanted), &fast);
+            // Lines that nginx did not write are told of only where they hold one of the texts.
+            let slow = counted(&text, 1 << 20, &Sieve::Levels, wanted);
+            prop_assert_eq!(&counted(&text, step, &Sieve::Levels, wanted), &slow);
+            let unparsed = fast.0.unparsed;
+            prop_assert!(unparsed <= slow.0.unparsed);
+            let as_fast = Summary { unparsed, ..slow.0 };
+            prop_assert_eq!((as_fast, slow.1, slow.2, slow.3), fast);
+        }
+    }
+}

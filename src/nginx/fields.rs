@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr3, memmem};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static SERVER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", server: "));
@@ -29,20 +29,34 @@ pub fn start(message: &[u8]) -> usize {
     message.len()
 }
 
-/// The client's address.
-pub fn client(fields: &[u8]) -> Option<&[u8]> {
-    plain(fields, &CLIENT)
+/// Whom a line concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parties<'a> {
+    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block.
+    pub upstream: Option<&'a [u8]>,
+    /// The server as the line has it.
+    pub server: Option<&'a [u8]>,
+    /// The client's address.
+    pub client: Option<&'a [u8]>,
+    /// The first two steps of the request's path, as `/api/v1`.
+    pub uri: Option<&'a [u8]>,
 }
 
-/// The server's name.
-pub fn server(fields: &[u8]) -> Option<&[u8]> {
-    plain(fields, &SERVER)
+/// Takes the fields apart.
+pub fn parties(fields: &[u8]) -> Parties<'_> {
+    let request = REQUEST.find(fields);
+    let (plain, quoted) = fields.split_at(request.unwrap_or(fields.len()));
+    Parties {
+        upstream: upstream(if request.is_some() { quoted } else { fields }),
+        server: value(plain, &SERVER),
+        client: value(plain, &CLIENT),
+        uri: request.and_then(|_| uri_prefix(quoted)),
+    }
 }
 
 /// The first two steps of the request's path; what follows tells too many apart.
-pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
-    let at = REQUEST.find(fields)? + REQUEST.needle().len();
-    let path = &fields[at..];
+fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
+    let path = &fields[REQUEST.needle().len()..];
     let path = &path[memchr(b' ', &path[..path.len().min(20)])? + 1..];
     if path.first() != Some(&b'/') {
         return None;
@@ -56,9 +70,8 @@ pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
 }
 
 /// The value of a field that is not quoted.
-fn plain<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
-    let request = REQUEST.find(fields).unwrap_or(fields.len());
-    let at = name.find(&fields[..request])? + name.needle().len();
+fn value<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
+    let at = name.find(fields)? + name.needle().len();
     let rest = &fields[at..];
     Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
 }
@@ -99,7 +112,7 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
             None => whole.then_some(text),
         };
     }
-    match text.iter().position(|b| b"/?#".contains(b)) {
+    match memchr3(b'/', b'?', b'#', text) {
         Some(end) => Some(&text[..end]),
         None => whole.then_some(text),
     }

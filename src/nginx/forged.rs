@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem, memrchr};
 
-use super::line::{LONGEST, has_header, header};
+use super::line::{LONGEST, has_header, is_of_a_connection};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
@@ -119,9 +119,7 @@ fn is_broken(line: &[u8]) -> bool {
     }
     // What a power failure left of a line before it is none of it.
     let line = &line[memrchr(0, line).map_or(0, |nul| nul + 1)..];
-    memchr(b'"', line).is_some()
-        && has_header(line)
-        && header(line).is_some_and(|header| header.connection.is_some())
+    memchr(b'"', line).is_some() && has_header(line) && is_of_a_connection(line)
 }
 
 /// How many bytes the broken message at the start of `bytes` takes, and whether no more can follow of it. Each broken

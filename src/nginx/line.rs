@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::cause::Cause;
-use super::fields;
+use super::fields::{self, Parties};
 use super::message::{self, Told};
 
 // Building a searcher costs more than searching a line with it.
@@ -18,6 +18,9 @@ static DESCRIPTORS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"(
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
+
+/// Where the level begins, behind its bracket.
+const LEVEL: usize = STAMP + 2;
 
 /// The longest line that nginx writes, with its line feed (`NGX_MAX_ERROR_STR`).
 pub const LONGEST: usize = 2048;
@@ -30,8 +33,8 @@ pub struct Event<'a> {
     pub stamp: &'a [u8],
     /// Why.
     pub cause: Cause,
-    /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
-    pub connection: Option<(u32, u64)>,
+    /// From the process on.
+    header: &'a [u8],
     /// All behind the message.
     pub fields: &'a [u8],
     /// The address that the message itself names.
@@ -39,25 +42,35 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block: the field, or where a long request
-    /// pushed it out of the line, the address in the message.
-    pub fn upstream(&self) -> Option<&'a [u8]> {
-        fields::upstream(self.fields).or(self.address)
+    /// Whom it concerns. The upstream is that of the field, or where a long request pushed it out of the line, the
+    /// address in the message.
+    pub fn parties(&self) -> Parties<'a> {
+        let parties = fields::parties(self.fields);
+        Parties {
+            upstream: parties.upstream.or(self.address),
+            ..parties
+        }
     }
 
-    /// The server as the line has it.
-    pub fn server(&self) -> Option<&'a [u8]> {
-        fields::server(self.fields)
+    /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
+    pub fn connection(&self) -> Option<(u32, u64)> {
+        header(self.header)?.connection
     }
 
-    /// The first two steps of the request's path, as `/api/v1`.
-    pub fn uri(&self) -> Option<&'a [u8]> {
-        fields::uri_prefix(self.fields)
-    }
-
-    /// The client's address.
-    pub fn client(&self) -> Option<&'a [u8]> {
-        fields::client(self.fields)
+    /// One that some other program told of, or a test.
+    pub fn other(
+        cause: Cause,
+        header: &'a [u8],
+        fields: &'a [u8],
+        address: Option<&'a [u8]>,
+    ) -> Self {
+        Self {
+            stamp: b"",
+            cause,
+            header,
+            fields,
+            address,
+        }
     }
 }
 
@@ -92,7 +105,7 @@ pub fn level(line: &[u8]) -> Option<Level> {
 
 /// Whether a line begins with a whole header: time, level and process.
 pub fn has_header(line: &[u8]) -> bool {
-    level(line).is_some() && digits_are_there(line) && header(line).is_some()
+    level(line).is_some() && digits_are_there(line) && header(&line[LEVEL..]).is_some()
 }
 
 fn digits_are_there(line: &[u8]) -> bool {
@@ -105,17 +118,21 @@ fn digits_are_there(line: &[u8]) -> bool {
         })
 }
 
-/// What stands behind the header.
-pub struct Header<'a> {
-    /// The process, and the number of the client's connection.
-    pub connection: Option<(u32, u64)>,
-    /// All that follows.
-    pub message: &'a [u8],
+/// Whether a line that has a header is of a client's connection.
+pub fn is_of_a_connection(line: &[u8]) -> bool {
+    header(&line[LEVEL..]).is_some_and(|header| header.connection.is_some())
 }
 
-/// Takes `2026/11/23 05:00:00 [crit] 9#9: *1 ` off.
-pub fn header(line: &[u8]) -> Option<Header<'_>> {
-    let rest = line.get(21..)?;
+/// What stands behind the header.
+struct Header<'a> {
+    /// The process, and the number of the client's connection.
+    connection: Option<(u32, u64)>,
+    /// All that follows.
+    message: &'a [u8],
+}
+
+/// Takes `crit] 9#9: *1 ` off.
+fn header(rest: &[u8]) -> Option<Header<'_>> {
     let rest = &rest[memchr(b']', &rest[..rest.len().min(8)])? + 1..];
     let (pid, rest) = number(rest.strip_prefix(b" ")?)?;
     let (_, rest) = number(rest.strip_prefix(b"#")?)?;
@@ -151,10 +168,7 @@ pub fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 
 /// Reads a line of level error or worse: why an upstream failed, if that is what it says.
 pub fn read(line: &[u8]) -> Option<Event<'_>> {
-    let Header {
-        connection,
-        message,
-    } = header(line)?;
+    let message = message_of(line)?;
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
     let opens = message.starts_with(b"open() \"");
     if (opens && DESCRIPTORS.find(message).is_none()) || !message::may_matter(message) {
@@ -165,13 +179,34 @@ pub fn read(line: &[u8]) -> Option<Event<'_>> {
         return None;
     }
     let told = Told::new(head, fields);
+    let cause = told.cause()?;
+    // Only now: most lines are of something else.
+    header(&line[LEVEL..])?;
     Some(Event {
         stamp: &line[..STAMP],
-        cause: told.cause()?,
-        connection,
+        cause,
+        header: &line[LEVEL..],
         fields,
         address: told.address,
     })
+}
+
+/// What stands behind `crit] 9#9: *1 `, where that is whole; of a line that only looks like one, anything.
+#[inline]
+fn message_of(line: &[u8]) -> Option<&[u8]> {
+    const HEADER: usize = 32;
+    let from = LEVEL + 4;
+    let reach = &line[from..line.len().min(from + HEADER)];
+    let rest = line.get(from + memchr(b':', reach)? + 2..)?;
+    if rest.first() != Some(&b'*') {
+        return Some(rest);
+    }
+    let end = memchr(b' ', &rest[..rest.len().min(HEADER)])?;
+    if rest[1..end].iter().all(u8::is_ascii_digit) && end > 1 {
+        Some(&rest[end + 1..])
+    } else {
+        Some(rest)
+    }
 }
 
 /// `open() "…" failed (24: Too many open files)`: the number stands behind the last bracket.
@@ -319,10 +354,11 @@ mod tests {
         for (fields, upstream, server) in cases {
             let line = told(&format!("{REFUSED}{fields}"));
             let event = read(line.as_bytes()).unwrap();
-            assert_eq!(event.upstream(), upstream.map(str::as_bytes), "{line}");
-            assert_eq!(event.server(), server.map(str::as_bytes), "{line}");
-            assert_eq!(event.client(), Some(&b"192.0.2.7"[..]), "{line}");
-            assert_eq!(event.connection, Some((9, 7)));
+            let parties = event.parties();
+            assert_eq!(parties.upstream, upstream.map(str::as_bytes), "{line}");
+            assert_eq!(parties.server, server.map(str::as_bytes), "{line}");
+            assert_eq!(parties.client, Some(&b"192.0.2.7"[..]), "{line}");
+            assert_eq!(event.connection(), Some((9, 7)));
         }
         for (request, prefix) in [
             ("GET /api/v1/items/5?page=2 HTTP/1.1", Some("/api/v1")),
@@ -335,12 +371,16 @@ mod tests {
         ] {
             let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
             let prefix = prefix.map(str::as_bytes);
-            assert_eq!(read(line.as_bytes()).unwrap().uri(), prefix, "{request}");
+            assert_eq!(
+                read(line.as_bytes()).unwrap().parties().uri,
+                prefix,
+                "{request}"
+            );
         }
         let line = told(&cut);
         let event = read(line.as_bytes()).unwrap();
         assert_eq!(
-            (event.upstream(), event.cause),
+            (event.parties().upstream, event.cause),
             (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
         );
     }

@@ -52,7 +52,10 @@ pub struct Told<'a> {
 impl<'a> Told<'a> {
     /// Takes the text before the fields apart.
     pub fn new(head: &'a [u8], fields: &'a [u8]) -> Self {
-        let failed = FAILED.find(head);
+        // What most of them look like is told at once.
+        let plain = call(head).map(|name| name.len() + 2);
+        let plain = plain.filter(|&at| head[at - 2..].starts_with(b"() failed ("));
+        let failed = plain.or_else(|| FAILED.find(head));
         let errno = failed.and_then(|at| {
             let text = &head[at + b" failed (".len()..];
             let (errno, rest) = number(text)?;

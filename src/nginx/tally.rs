@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{CAUSES, Cause, CauseSet};
+use super::fields::Parties;
 use super::line::Event;
 use super::packed::{Pack, Packer, Unpacker};
 
@@ -19,6 +20,9 @@ const NAME_LENGTH: usize = 120;
 
 /// How many connections are told apart in all.
 const CONNECTIONS: usize = 1 << 17;
+
+/// How many names are found without a look into the table of all.
+const LATELY: usize = 512;
 
 /// What stands for the names beyond those limits.
 const OTHERS: &str = "(others)";
@@ -39,6 +43,9 @@ pub struct Tally {
     /// The place of the slot that was counted in last.
     #[serde(skip)]
     recent: usize,
+    /// The numbers of names that came lately, by a hash of their ends: most lines name the same few.
+    #[serde(skip)]
+    lately: Vec<u32>,
 }
 
 /// What happened within some seconds.
@@ -196,13 +203,13 @@ impl Tally {
             self.slot(start).causes[event.cause.index()] += 1;
             return;
         }
-        let who = [
-            event.upstream(),
-            event.server(),
-            event.client(),
-            event.uri(),
-        ]
-        .map(|name| name.map(|name| self.number(name)));
+        let Parties {
+            upstream,
+            server,
+            client,
+            uri,
+        } = event.parties();
+        let who = [upstream, server, client, uri].map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
         let slot = self.slot(start);
         slot.causes[event.cause.index()] += 1;
@@ -214,7 +221,7 @@ impl Tally {
         for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
             *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
         }
-        if let Some((pid, cid)) = event.connection {
+        if let Some((pid, cid)) = event.connection() {
             // 8 bits of file, 22 of process, 34 of connection.
             let key = ((file as u64 & 0xff) << 56)
                 | (u64::from(pid & 0x3f_ffff) << 34)
@@ -364,7 +371,25 @@ impl Tally {
     }
 
     fn number(&mut self, name: &[u8]) -> u32 {
-        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_LENGTH)]);
+        let name = &name[..name.len().min(NAME_LENGTH)];
+        let place = quick_hash(name) % LATELY;
+        let lately = self.lately.get(place).copied();
+        if let Some(number) = lately
+            && self
+                .names
+                .get(number as usize)
+                .is_some_and(|known| known.as_bytes() == name)
+        {
+            return number;
+        }
+        let number = self.look_up(name);
+        self.lately.resize(LATELY, u32::MAX);
+        self.lately[place] = number;
+        number
+    }
+
+    fn look_up(&mut self, name: &[u8]) -> u32 {
+        let name = String::from_utf8_lossy(name);
         if let Some(&number) = self.numbers.get(name.as_ref()) {
             return number;
         }
@@ -395,6 +420,20 @@ impl Tally {
         }
         self.slots = slots;
     }
+}
+
+/// Length, first and last bytes: enough to tell most names apart, and no more than a hint.
+fn quick_hash(name: &[u8]) -> usize {
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
+    };
+    let first = word(&name[..name.len().min(8)]);
+    let last = word(&name[name.len().saturating_sub(8)..]);
+    let mixed =
+        (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize
 }
 
 /// Counts one for a name. `false` where the list has no room for it.
@@ -431,14 +470,9 @@ impl Summary {
 mod tests {
     use super::*;
 
-    fn event(cause: Cause, cid: u64, upstream: &str) -> Event<'_> {
-        Event {
-            stamp: b"",
-            cause,
-            connection: Some((7, cid)),
-            fields: b", client: 192.0.2.1, server: a",
-            address: Some(upstream.as_bytes()),
-        }
+    fn event<'a>(cause: Cause, header: &'a str, upstream: &'a str) -> Event<'a> {
+        let fields = b", client: 192.0.2.1, server: a";
+        Event::other(cause, header.as_bytes(), fields, Some(upstream.as_bytes()))
     }
 
     fn counted() -> CauseSet {
@@ -449,9 +483,19 @@ mod tests {
     fn a_window_begins_behind_its_start_and_ends_with_its_end() {
         let mut tally = Tally::new(600);
         for time in [999, 1000, 1001, 1600, 1601] {
-            tally.add(time, &event(Cause::BindInUse, 1, "u"), true, 0);
+            tally.add(
+                time,
+                &event(Cause::BindInUse, "crit] 7#7: *1 ", "u"),
+                true,
+                0,
+            );
         }
-        tally.add(1300, &event(Cause::Refused, 9, "other"), false, 0);
+        tally.add(
+            1300,
+            &event(Cause::Refused, "crit] 7#7: *9 ", "other"),
+            false,
+            0,
+        );
         let summary = tally.summary(1000, 1600, counted());
         assert_eq!((summary.count, summary.connections), (2, 1));
         assert_eq!(summary.span, Some((1001, 1600)));
@@ -474,7 +518,11 @@ mod tests {
             let upstream = format!("u{}", n % 7);
             tally.add(
                 1000 + n / 50,
-                &event(Cause::BindInUse, 3 * u64::try_from(n).unwrap(), &upstream),
+                &event(
+                    Cause::BindInUse,
+                    &format!("crit] 7#7: *{} ", 3 * n),
+                    &upstream,
+                ),
                 true,
                 1,
             );
@@ -502,7 +550,7 @@ mod tests {
             let upstream = format!("upstream-{n}");
             tally.add(
                 1000 + n % 600,
-                &event(Cause::BindInUse, 1, &upstream),
+                &event(Cause::BindInUse, "crit] 7#7: *1 ", &upstream),
                 true,
                 0,
             );
