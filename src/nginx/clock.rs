@@ -139,6 +139,16 @@ impl<'a> Reckoner<'a> {
         self.latest
     }
 
+    /// One for another part of the same file.
+    pub fn afresh(&self) -> Self {
+        Self::new(self.clock, None)
+    }
+
+    /// Takes over what was read in a later part.
+    pub fn catch_up(&mut self, latest: Option<i64>) {
+        self.latest = self.latest.max(latest);
+    }
+
     /// Whether clocks are changed near the time of a stamp.
     pub fn is_near_a_change(&self, stamp: &[u8]) -> bool {
         let time = civil(stamp).and_then(|time| self.clock.at(time));

@@ -1,5 +1,6 @@
 //! Lines in the order of the log to counts by time.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -8,7 +9,7 @@ use memchr::{memchr, memchr2_iter, memrchr};
 use super::cause::CauseSet;
 use super::clock::Reckoner;
 use super::forged::{Origin, Watch};
-use super::line::{self, Event, Level, STAMP};
+use super::line::{self, Event, Level, Line, STAMP};
 use super::reader::Batch;
 use super::sieve::{Hits, Sieve};
 use super::tally::Tally;
@@ -66,6 +67,46 @@ pub struct Counter<'a> {
     unjudged: usize,
 }
 
+/// What was counted of a later part of a log.
+pub struct Apart {
+    tally: Tally,
+    seen: Seen,
+    latest: Option<i64>,
+}
+
+/// What it takes to count a later part of a log.
+pub struct Fork<'a> {
+    rules: Rules,
+    sieve: &'a Sieve,
+    times: Reckoner<'a>,
+    tally: Tally,
+    seen: Seen,
+}
+
+impl Fork<'_> {
+    /// Counts, to be joined later.
+    pub fn count<R>(mut self, count: impl FnOnce(&mut Counter<'_>) -> R) -> (R, Apart) {
+        let mut counter = Counter::new(
+            self.rules,
+            self.sieve,
+            self.times,
+            &mut self.tally,
+            self.seen,
+        );
+        let result = count(&mut counter);
+        let (seen, latest) = (counter.seen, counter.times.latest());
+        let tally = self.tally;
+        (
+            result,
+            Apart {
+                tally,
+                seen,
+                latest,
+            },
+        )
+    }
+}
+
 /// A place in a text from which on lines can only be judged with what follows.
 struct Open(usize);
 
@@ -92,21 +133,56 @@ impl<'a> Counter<'a> {
     /// Takes in the new lines of a batch.
     pub fn take(&mut self, batch: Batch<'_>) {
         if self.held.is_empty() {
-            self.count(batch.bytes, batch.fresh, true);
+            self.count(batch.bytes, batch.fresh..batch.bytes.len(), true);
         } else {
             let mut joined = std::mem::take(&mut self.held);
             joined.extend_from_slice(&batch.bytes[batch.fresh..]);
-            self.count(&joined, self.unjudged, true);
+            self.count(&joined, self.unjudged..joined.len(), true);
         }
     }
 
-    /// No more lines follow of this file; `half` is one that has not ended yet.
-    pub fn end_file(&mut self, half: &[u8]) {
+    /// No more lines follow that are to be counted; `behind` is what stands there.
+    pub fn end(&mut self, behind: &[u8]) {
         if !self.held.is_empty() {
             let mut last = std::mem::take(&mut self.held);
-            last.extend_from_slice(half);
-            self.count(&last, self.unjudged, false);
+            let end = last.len();
+            last.extend_from_slice(behind);
+            self.count(&last, self.unjudged..end, false);
         }
+    }
+
+    /// What it takes to count a later part of the same log meanwhile.
+    pub fn fork(&self) -> Fork<'a> {
+        Fork {
+            rules: self.rules,
+            sieve: self.sieve,
+            times: self.times.afresh(),
+            tally: self.tally.like(),
+            seen: Seen {
+                recognised: self.seen.recognised,
+                levels: self.seen.levels,
+                ..Seen::default()
+            },
+        }
+    }
+
+    /// Adds what was counted apart.
+    pub fn join(&mut self, apart: Apart) {
+        let Apart {
+            tally,
+            seen,
+            latest,
+        } = apart;
+        self.tally.merge(&tally);
+        self.times.catch_up(latest);
+        self.seen = Seen {
+            bytes: self.seen.bytes + seen.bytes,
+            first: self.seen.first.or(seen.first),
+            last: seen.last.or(self.seen.last),
+            levels: self.seen.levels | seen.levels,
+            recognised: self.seen.recognised || seen.recognised,
+            any_line: self.seen.any_line || seen.any_line,
+        };
     }
 
     /// Whether the log has come to where the rest of it is not wanted.
@@ -123,20 +199,19 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn count(&mut self, bytes: &[u8], fresh: usize, goes_on: bool) {
+    /// Counts the lines in a part of a text.
+    fn count(&mut self, bytes: &[u8], new: Range<usize>, goes_on: bool) {
         self.seen.any_line = true;
-        self.look_at_the_first_lines(bytes, fresh);
-        let last = last_stamp(&bytes[fresh..]);
+        self.look_at_the_first_lines(&bytes[new.clone()]);
+        let last = last_stamp(&bytes[new.clone()]);
         let mut watch = Watch::new(bytes, goes_on);
         let result = match self.sieve {
             // Where clocks are changed every line's time is needed to tell the hours apart.
             _ if last.is_some_and(|stamp| self.times.is_near_a_change(stamp)) => {
-                self.every_line(bytes, fresh, &mut watch, true)
+                self.every_line(bytes, new, &mut watch, true)
             }
-            Sieve::Levels => self.every_line(bytes, fresh, &mut watch, false),
-            Sieve::Needles(needles) => {
-                self.hits(bytes, fresh, &mut watch, Hits::new(needles, bytes))
-            }
+            Sieve::Levels => self.every_line(bytes, new, &mut watch, false),
+            Sieve::Needles(needles) => self.hits(bytes, new, &mut watch, needles),
         };
         if let Some(time) = last.and_then(|stamp| self.times.read(stamp)) {
             self.seen.last = Some(time);
@@ -149,9 +224,9 @@ impl<'a> Counter<'a> {
     }
 
     /// Goes through the lines until there is nothing more to learn but events.
-    fn look_at_the_first_lines(&mut self, bytes: &[u8], fresh: usize) {
+    fn look_at_the_first_lines(&mut self, bytes: &[u8]) {
         let below = Level::Low as u8 | Level::Error as u8;
-        let mut start = fresh;
+        let mut start = 0;
         while start < bytes.len()
             && !(self.seen.recognised && self.seen.first.is_some() && self.seen.levels & below != 0)
         {
@@ -171,13 +246,13 @@ impl<'a> Counter<'a> {
     fn every_line(
         &mut self,
         bytes: &[u8],
-        fresh: usize,
+        new: Range<usize>,
         watch: &mut Watch<'_>,
         with_time: bool,
     ) -> Result<(), Open> {
-        let mut start = fresh;
-        for at in memchr2_iter(b'\n', 0, &bytes[fresh..]) {
-            let end = fresh + at;
+        let mut start = new.start;
+        for at in memchr2_iter(b'\n', 0, &bytes[new.clone()]) {
+            let end = new.start + at;
             // What stands before NUL bytes has lost its end in them.
             if bytes[end] == b'\n' {
                 self.line(bytes, start, end, watch, with_time)?;
@@ -190,11 +265,13 @@ impl<'a> Counter<'a> {
     fn hits(
         &mut self,
         bytes: &[u8],
-        fresh: usize,
+        new: Range<usize>,
         watch: &mut Watch<'_>,
-        mut hits: Hits<'_>,
+        needles: &[Finder<'static>],
     ) -> Result<(), Open> {
-        let mut from = fresh;
+        let bytes = &bytes[..new.end];
+        let mut hits = Hits::new(needles, bytes);
+        let mut from = new.start;
         while let Some(place) = hits.next_from(from) {
             let Some(end) = memchr(b'\n', &bytes[place..]).map(|feed| place + feed) else {
                 break;
@@ -226,18 +303,22 @@ impl<'a> Counter<'a> {
         match level {
             Some(Level::Low) => {}
             Some(_) => {
-                let Some(event) =
-                    line::read(line).filter(|event| self.rules.wanted.has(event.cause))
-                else {
-                    return Ok(());
+                let event = match line::read(line) {
+                    Line::Event(event) if self.rules.wanted.has(event.cause) => event,
+                    Line::Whole => {
+                        watch.is_whole(start, end);
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
                 };
-                match watch.origin(start, end) {
+                let fields = end - event.fields.len();
+                match watch.origin(start, end, fields) {
                     Origin::Open => return Err(Open(start)),
                     Origin::Request => self.add_suspect(),
                     Origin::Nginx => self.add(&event),
                 }
-                if !event.fields.is_empty() {
-                    watch.is_whole(end);
+                if fields < end {
+                    watch.is_whole(start, end);
                 }
             }
             None if FAILED.find(line).is_some()
@@ -245,7 +326,7 @@ impl<'a> Counter<'a> {
                 && CLIENT.find(line).is_none() =>
             {
                 // With a client's address it is the end of a message of several lines.
-                match watch.origin(start, end) {
+                match watch.origin(start, end, start) {
                     Origin::Open => return Err(Open(start)),
                     Origin::Request => {}
                     Origin::Nginx => self.add_unparsed(),
@@ -312,7 +393,9 @@ mod tests {
 
     use super::super::cause::{CAUSES, Cause};
     use super::super::clock::Clock;
+    use super::super::follow::Part;
     use super::super::reader::Reader;
+    use super::super::scan;
     use super::super::source::Source;
     use super::super::tally::Summary;
     use super::*;
@@ -331,6 +414,20 @@ mod tests {
         sieve: &Sieve,
         wanted: CauseSet,
     ) -> (Summary, Option<i64>, Option<i64>, bool) {
+        with_counter(sieve, wanted, |counter| {
+            let mut reader = Reader::new(pieces(text, step), 0, b"", false);
+            while let Some(batch) = reader.next_batch().unwrap() {
+                counter.take(batch);
+            }
+            counter.end(reader.half());
+        })
+    }
+
+    fn with_counter(
+        sieve: &Sieve,
+        wanted: CauseSet,
+        count: impl FnOnce(&mut Counter<'_>),
+    ) -> (Summary, Option<i64>, Option<i64>, bool) {
         let now: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
         let clock = Clock::new(TimeZone::UTC, now);
         let rules = Rules {
@@ -342,18 +439,9 @@ mod tests {
             file: 0,
         };
         let mut tally = Tally::new(1 << 40);
-        let mut counter = Counter::new(
-            rules,
-            sieve,
-            Reckoner::new(&clock, None),
-            &mut tally,
-            Seen::default(),
-        );
-        let mut reader = Reader::new(pieces(text, step), 0, b"", false);
-        while let Some(batch) = reader.next_batch().unwrap() {
-            counter.take(batch);
-        }
-        counter.end_file(reader.half());
+        let times = Reckoner::new(&clock, None);
+        let mut counter = Counter::new(rules, sieve, times, &mut tally, Seen::default());
+        count(&mut counter);
         let seen = counter.seen;
         let summary = tally.summary(i64::MIN / 4, i64::MAX / 4, set(&BINDS));
         (summary, seen.first, seen.last, seen.recognised)
@@ -411,6 +499,27 @@ mod tests {
         assert_eq!(CAUSES, all.iter().count());
     }
 
+    /// The same of a file, by as many threads as it takes.
+    fn counted_in_a_file(
+        text: &[u8],
+        sieve: &Sieve,
+        wanted: CauseSet,
+    ) -> (Summary, Option<i64>, Option<i64>, bool) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text).unwrap();
+        let part = Part {
+            path: file.path().to_owned(),
+            file: file.reopen().unwrap(),
+            from: 0,
+            skipping: false,
+            is_current: true,
+            is_compressed: false,
+        };
+        with_counter(sieve, wanted, |counter| {
+            scan::scan(&part, counter, &|| false).unwrap();
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -423,6 +532,8 @@ mod tests {
             // Lines that nginx did not write are told of only where they hold one of the texts.
             let slow = counted(&text, 1 << 20, &Sieve::Levels, wanted);
             prop_assert_eq!(&counted(&text, step, &Sieve::Levels, wanted), &slow);
+            prop_assert_eq!(&counted_in_a_file(&text, &sieve, wanted), &fast);
+            prop_assert_eq!(&counted_in_a_file(&text, &Sieve::Levels, wanted), &slow);
             let unparsed = fast.0.unparsed;
             prop_assert!(unparsed <= slow.0.unparsed);
             let as_fast = Summary { unparsed, ..slow.0 };

@@ -11,7 +11,6 @@ static SERVER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", serv
 static REQUEST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", request: \""));
 static HOST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", host: \""));
 static REFERRER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", referrer: \""));
-static SCHEME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"://"));
 static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", upstream: "));
 
 /// Where the message ends and the fields begin; the end of the line where there are none.
@@ -44,6 +43,27 @@ pub struct Parties<'a> {
 
 /// Takes the fields apart.
 pub fn parties(fields: &[u8]) -> Parties<'_> {
+    in_usual_order(fields).unwrap_or_else(|| in_any_order(fields))
+}
+
+/// As nginx writes nearly all of them: client, server, request and upstream, one right behind the other.
+fn in_usual_order(fields: &[u8]) -> Option<Parties<'_>> {
+    let rest = fields.strip_prefix(b", client: ")?;
+    let (client, rest) = rest.split_at(memchr(b',', rest)?);
+    let rest = rest.strip_prefix(b", server: ")?;
+    let (server, quoted) = rest.split_at(memchr(b',', rest)?);
+    let request = quoted.strip_prefix(b", request: \"")?;
+    let rest = &request[memchr(b'"', request)? + 1..];
+    let value = rest.strip_prefix(b", upstream: ")?;
+    Some(Parties {
+        upstream: peer(value),
+        server: Some(server),
+        client: Some(client),
+        uri: uri_prefix(quoted),
+    })
+}
+
+fn in_any_order(fields: &[u8]) -> Parties<'_> {
     let request = REQUEST.find(fields);
     let (plain, quoted) = fields.split_at(request.unwrap_or(fields.len()));
     Parties {
@@ -98,8 +118,8 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
         },
         None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
     };
-    let text = match SCHEME.find(text) {
-        Some(at) if at <= 10 => &text[at + 3..],
+    let text = match memchr(b':', &text[..text.len().min(11)]) {
+        Some(at) if text[at..].starts_with(b"://") => &text[at + 3..],
         _ => text,
     };
     if let Some(path) = text.strip_prefix(b"unix:") {
@@ -117,4 +137,28 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
         None => whole.then_some(text),
     }
     .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_usual_order_is_read_as_any_other(
+            client in "[0-9a-f.:]{1,9}", server in "[a-z.]{0,9}", path in "[a-z/?=]{0,20}",
+            upstream in "(http|fastcgi)://[a-z:0-9]{1,9}/[a-z]{0,9}", end in "(, host: \"[a-z\", :]{0,30})?",
+        ) {
+            let fields = format!(
+                ", client: {client}, server: {server}, request: \"GET /{path} HTTP/1.1\", upstream: \"{upstream}\"{end}"
+            );
+            let fields = fields.as_bytes();
+            assert_eq!(in_usual_order(fields), Some(in_any_order(fields)));
+            for cut in 0..fields.len() {
+                if let Some(parties) = in_usual_order(&fields[..cut]) {
+                    assert_eq!(parties, in_any_order(&fields[..cut]));
+                }
+            }
+        }
+    }
 }

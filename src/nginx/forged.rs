@@ -55,11 +55,12 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Who wrote the line at `start..end`. Lines have to be asked about in order.
+    /// Who wrote the line at `start..end`, which has no client's address before `fields`. Lines have to be asked
+    /// about in order.
     #[inline]
-    pub fn origin(&mut self, start: usize, end: usize) -> Origin {
+    pub fn origin(&mut self, start: usize, end: usize, fields: usize) -> Origin {
         self.pass_up_to(start);
-        if start < self.broken || has_second_tail(&self.bytes[start..end]) {
+        if start < self.broken || has_second_tail(&self.bytes[fields..end]) {
             Origin::Request
         } else if start < self.open {
             Origin::Open
@@ -68,10 +69,12 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The line that was asked about last, up to here, has a client's address: it need not be looked at again.
+    /// The line at `start..end` has a client's address: it need not be looked at again.
     #[inline]
-    pub fn is_whole(&mut self, end: usize) {
-        self.passed = end + 1;
+    pub fn is_whole(&mut self, start: usize, end: usize) {
+        if self.passed == start {
+            self.passed = end + 1;
+        }
     }
 
     /// Where to look back from here: no message that began before reaches it.
@@ -197,7 +200,7 @@ mod tests {
         let judge = |line: &&str| {
             let start = at;
             at += line.len() + 1;
-            watch.origin(start, start + line.len()) == Origin::Request
+            watch.origin(start, start + line.len(), start) == Origin::Request
         };
         lines.iter().map(judge).collect()
     }
@@ -247,7 +250,7 @@ mod tests {
         let text = format!("{open}\n{REAL}\n");
         let origin = |text: &str, goes_on| {
             let mut watch = Watch::new(text.as_bytes(), goes_on);
-            watch.origin(open.len() + 1, open.len() + 1 + REAL.len())
+            watch.origin(open.len() + 1, open.len() + 1 + REAL.len(), open.len() + 1)
         };
         assert_eq!(origin(&text, true), Origin::Open);
         assert_eq!(origin(&text, false), Origin::Nginx);

@@ -4,17 +4,11 @@
 //! subrequest: "…", upstream: "…", host: "…", referrer: "…"` (ngx_log.c and ngx_http_request.c of nginx). Nothing in
 //! it is escaped, so that fields can only be trusted in their fixed order, and a message only by how it begins.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::cause::Cause;
 use super::fields::{self, Parties};
 use super::message::{self, Told};
-
-// Building a searcher costs more than searching a line with it.
-static DESCRIPTORS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"(24: "));
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
@@ -54,10 +48,15 @@ impl<'a> Event<'a> {
 
     /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
     pub fn connection(&self) -> Option<(u32, u64)> {
-        header(self.header)?.connection
+        let at = memchr(b' ', self.header)?;
+        let (pid, rest) = number(&self.header[at + 1..])?;
+        let at = memchr(b' ', rest)?;
+        let (cid, _) = number(rest[at + 1..].strip_prefix(b"*")?)?;
+        Some((u32::try_from(pid).ok()?, cid))
     }
 
-    /// One that some other program told of, or a test.
+    /// One for a test.
+    #[cfg(test)]
     pub fn other(
         cause: Cause,
         header: &'a [u8],
@@ -72,6 +71,17 @@ impl<'a> Event<'a> {
             address,
         }
     }
+}
+
+/// What a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Why an upstream failed.
+    Event(Event<'a>),
+    /// Something else, and whom it concerns.
+    Whole,
+    /// Something else; it may have been torn by a line feed in a path.
+    Other,
 }
 
 /// How bad a line says it is, as far as it matters here.
@@ -120,37 +130,52 @@ fn digits_are_there(line: &[u8]) -> bool {
 
 /// Whether a line that has a header is of a client's connection.
 pub fn is_of_a_connection(line: &[u8]) -> bool {
-    header(&line[LEVEL..]).is_some_and(|header| header.connection.is_some())
+    header(&line[LEVEL..]).is_some_and(|header| header.numbered)
 }
 
-/// What stands behind the header.
+/// `crit] 9#9: *1 ` taken off.
 struct Header<'a> {
-    /// The process, and the number of the client's connection.
-    connection: Option<(u32, u64)>,
     /// All that follows.
     message: &'a [u8],
+    /// Whether it is of a client's connection.
+    numbered: bool,
 }
 
-/// Takes `crit] 9#9: *1 ` off.
+#[inline]
 fn header(rest: &[u8]) -> Option<Header<'_>> {
-    let rest = &rest[memchr(b']', &rest[..rest.len().min(8)])? + 1..];
-    let (pid, rest) = number(rest.strip_prefix(b" ")?)?;
-    let (_, rest) = number(rest.strip_prefix(b"#")?)?;
-    let rest = rest.strip_prefix(b": ")?;
-    let numbered = rest
-        .strip_prefix(b"*")
-        .and_then(number)
-        .and_then(|(cid, rest)| Some((cid, rest.strip_prefix(b" ")?)));
-    Some(match numbered {
-        Some((cid, message)) => Header {
-            connection: u32::try_from(pid).ok().map(|pid| (pid, cid)),
-            message,
-        },
-        None => Header {
-            connection: None,
-            message: rest,
-        },
+    let at = 4 + rest.get(4..7)?.iter().position(|byte| *byte == b']')? + 2;
+    let end = behind_digits(rest, at);
+    if end == at || rest.get(end) != Some(&b'#') {
+        return None;
+    }
+    let at = end + 1;
+    let end = behind_digits(rest, at);
+    if end == at || !rest[end..].starts_with(b": ") {
+        return None;
+    }
+    let at = end + 2;
+    if rest.get(at) == Some(&b'*') {
+        let end = behind_digits(rest, at + 1);
+        if end > at + 1 && rest.get(end) == Some(&b' ') {
+            return Some(Header {
+                message: &rest[end + 1..],
+                numbered: true,
+            });
+        }
+    }
+    Some(Header {
+        message: &rest[at..],
+        numbered: false,
     })
+}
+
+#[inline]
+fn behind_digits(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
 }
 
 /// Digits at the start of a text, and what follows.
@@ -166,47 +191,37 @@ pub fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     (length > 0).then(|| (value, &text[length..]))
 }
 
-/// Reads a line of level error or worse: why an upstream failed, if that is what it says.
-pub fn read(line: &[u8]) -> Option<Event<'_>> {
-    let message = message_of(line)?;
+/// Reads a line of level error or worse.
+#[inline]
+pub fn read(line: &[u8]) -> Line<'_> {
+    let header = &line[LEVEL..];
+    let Some(Header { message, .. }) = self::header(header) else {
+        return Line::Other;
+    };
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
     let opens = message.starts_with(b"open() \"");
-    if (opens && DESCRIPTORS.find(message).is_none()) || !message::may_matter(message) {
-        return None;
+    if !opens && !message::may_matter(message) {
+        return Line::Other;
     }
     let (head, fields) = message.split_at(fields::start(message));
+    let other = if fields.is_empty() {
+        Line::Other
+    } else {
+        Line::Whole
+    };
     if opens && !wants_descriptors(head) {
-        return None;
+        return other;
     }
     let told = Told::new(head, fields);
-    let cause = told.cause()?;
-    // Only now: most lines are of something else.
-    header(&line[LEVEL..])?;
-    Some(Event {
-        stamp: &line[..STAMP],
-        cause,
-        header: &line[LEVEL..],
-        fields,
-        address: told.address,
+    told.cause().map_or(other, |cause| {
+        Line::Event(Event {
+            stamp: &line[..STAMP],
+            cause,
+            header,
+            fields,
+            address: told.address,
+        })
     })
-}
-
-/// What stands behind `crit] 9#9: *1 `, where that is whole; of a line that only looks like one, anything.
-#[inline]
-fn message_of(line: &[u8]) -> Option<&[u8]> {
-    const HEADER: usize = 32;
-    let from = LEVEL + 4;
-    let reach = &line[from..line.len().min(from + HEADER)];
-    let rest = line.get(from + memchr(b':', reach)? + 2..)?;
-    if rest.first() != Some(&b'*') {
-        return Some(rest);
-    }
-    let end = memchr(b' ', &rest[..rest.len().min(HEADER)])?;
-    if rest[1..end].iter().all(u8::is_ascii_digit) && end > 1 {
-        Some(&rest[end + 1..])
-    } else {
-        Some(rest)
-    }
 }
 
 /// `open() "…" failed (24: Too many open files)`: the number stands behind the last bracket.
@@ -222,6 +237,13 @@ mod tests {
     const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
     const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
 
+    fn event(line: &[u8]) -> Option<Event<'_>> {
+        match read(line) {
+            Line::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
     /// What this program makes of each line: a cause, `suspect` or `-`.
     fn judged(text: &[u8]) -> Vec<String> {
         let mut watch = Watch::new(text, false);
@@ -229,10 +251,10 @@ mod tests {
         memchr::memchr_iter(b'\n', text)
             .map(|end| {
                 let line = &text[start..end];
-                let origin = watch.origin(start, end);
+                let origin = watch.origin(start, end, start);
                 let event = level(line)
                     .filter(|level| *level != Level::Low)
-                    .and_then(|_| read(line));
+                    .and_then(|_| event(line));
                 let word = match event {
                     Some(_) if origin == Origin::Request => "suspect",
                     Some(event) => event.cause.name(),
@@ -353,7 +375,7 @@ mod tests {
         ];
         for (fields, upstream, server) in cases {
             let line = told(&format!("{REFUSED}{fields}"));
-            let event = read(line.as_bytes()).unwrap();
+            let event = event(line.as_bytes()).unwrap();
             let parties = event.parties();
             assert_eq!(parties.upstream, upstream.map(str::as_bytes), "{line}");
             assert_eq!(parties.server, server.map(str::as_bytes), "{line}");
@@ -372,13 +394,13 @@ mod tests {
             let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
             let prefix = prefix.map(str::as_bytes);
             assert_eq!(
-                read(line.as_bytes()).unwrap().parties().uri,
+                event(line.as_bytes()).unwrap().parties().uri,
                 prefix,
                 "{request}"
             );
         }
         let line = told(&cut);
-        let event = read(line.as_bytes()).unwrap();
+        let event = event(line.as_bytes()).unwrap();
         assert_eq!(
             (event.parties().upstream, event.cause),
             (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
@@ -398,21 +420,21 @@ mod tests {
             "failed (98: ",
             "bind(",
         ] {
-            assert_eq!(read(told(message).as_bytes()), None, "{message}");
+            assert_eq!(event(told(message).as_bytes()), None, "{message}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_line_makes_it_stumble(mut line: Vec<u8>, at in 0_usize..400) {
-            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = (level(&line).map(|_| read(&line)), has_header(&line));
             let real = CORPUS.split(|b| *b == b'\n').nth(at).unwrap_or_default();
             let cut = real.len().min(line.len() * 3);
             line.splice(0..0, real[..cut].iter().copied());
-            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = (level(&line).map(|_| read(&line)), has_header(&line));
             let middle = line.len() / 2;
             let mut watch = Watch::new(&line, at % 2 == 0);
-            let _ = watch.origin(middle, line.len());
+            let _ = watch.origin(middle, line.len(), middle);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::journal::{self, Journal};
 use super::memory::Memory;
 use super::plan::{Plan, Window};
 use super::report::Log;
-use super::scan;
+use super::scan::{self, Ended};
 use super::sieve::Sieve;
 use super::tally::Tally;
 use crate::plugin::state_file::checksum;
@@ -34,11 +34,7 @@ const LAG: i64 = 300;
 const PIPE: &str = "-";
 
 /// Reads what is new in all logs.
-pub fn look(
-    plan: &Plan,
-    clock: &Clock,
-    ended: &dyn Fn() -> bool,
-) -> anyhow::Result<(Vec<Log>, Memory)> {
+pub fn look(plan: &Plan, clock: &Clock, ended: Ended<'_>) -> anyhow::Result<(Vec<Log>, Memory)> {
     let piped = plan.files.iter().any(|file| file == Path::new(PIPE));
     if piped && plan.files.len() > 1 {
         bail!(
@@ -117,7 +113,7 @@ struct Looker<'a> {
     clock: &'a Clock,
     places: &'a mut BTreeMap<String, Place>,
     tally: &'a mut Tally,
-    ended: &'a dyn Fn() -> bool,
+    ended: Ended<'a>,
 }
 
 impl Looker<'_> {
@@ -226,7 +222,7 @@ impl Looker<'_> {
 fn read_parts(
     parts: &Parts,
     counter: &mut Counter<'_>,
-    ended: &dyn Fn() -> bool,
+    ended: Ended<'_>,
 ) -> anyhow::Result<(Vec<(Cursor, bool)>, bool)> {
     let mut read = Vec::with_capacity(parts.parts.len());
     for part in &parts.parts {

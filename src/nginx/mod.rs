@@ -9,6 +9,7 @@
 //! | `journal` | what journalctl gives, as lines |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines |
+//! | `halves` | two threads for a large file |
 //! | `sieve`, `count` | which lines are looked at, and what is counted in them |
 //! | `look` | all logs of a run, each from where the last run stopped |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
@@ -31,6 +32,7 @@ mod fields;
 mod follow;
 mod forged;
 mod generation;
+mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;

@@ -1,6 +1,7 @@
 //! One part of a log, read to its end and counted.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use anyhow::{Context, bail};
 
@@ -8,6 +9,7 @@ use super::compressed::{self, Unpacked};
 use super::count::Counter;
 use super::cursor::{self, Cursor};
 use super::follow::Part;
+use super::halves;
 use super::reader::{Batch, Reader};
 use super::source::Source;
 use super::wrapping::Wrapping;
@@ -15,32 +17,89 @@ use super::wrapping::Wrapping;
 /// A log of nginx' shows a line of its own within so many bytes.
 const FIRST_LOOK: u64 = 128 * 1024;
 
+/// Whether to stop.
+pub type Ended<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// How reading came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// There was no more.
+    All,
+    /// The rest is not wanted.
+    Enough,
+    /// The run has to end.
+    Early,
+}
+
+/// What is read: its name and what is around its lines.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    /// For a person.
+    pub name: &'a str,
+    /// What is put around its lines.
+    pub wrapping: Wrapping,
+    /// What follows right behind it, as nginx wrote it, where another one reads on.
+    pub behind: &'a [u8],
+}
+
 /// Reads a part to its end, or until `ended` says so. Returns where it stopped.
 pub fn scan(
     part: &Part,
     counter: &mut Counter<'_>,
-    ended: &dyn Fn() -> bool,
+    ended: Ended<'_>,
 ) -> anyhow::Result<(Cursor, bool)> {
-    let shown = || format!("cannot read {}", part.path.display());
-    let Opened {
+    let name = part.path.display().to_string();
+    let shown = || format!("cannot read {name}");
+    if part.is_compressed {
+        return scan_compressed(part, &name, counter, ended);
+    }
+    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
+    let size = part.file.metadata().with_context(shown)?.len();
+    if size <= part.from {
+        let cursor = Cursor::at(&part.file, part.from, part.skipping).with_context(shown)?;
+        return Ok((cursor, false));
+    }
+    let head = cursor::read_at(&part.file, 0, cursor::HEAD * 16).with_context(shown)?;
+    let text = Text {
+        name: &name,
+        wrapping: Wrapping::of(&head),
+        behind: &[],
+    };
+    let middle = halves::middle(&part.file, part.from..size, text.wrapping, &counter.times);
+    let (reader, end) = match middle.with_context(shown)? {
+        Some(middle) => halves::count(part, middle, size, text, counter, ended)?,
+        None => {
+            let mut reader = reader_of(part, part.from..size).with_context(shown)?;
+            let end = text.count(&mut reader, counter, ended)?;
+            (reader, end)
+        }
+    };
+    let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping());
+    Ok((cursor.with_context(shown)?, end == End::Early))
+}
+
+fn scan_compressed(
+    part: &Part,
+    name: &str,
+    counter: &mut Counter<'_>,
+    ended: Ended<'_>,
+) -> anyhow::Result<(Cursor, bool)> {
+    let shown = || format!("cannot read {name}");
+    let Unpacked {
         source,
         head,
         before,
-    } = open_at(part).with_context(shown)?;
-    let Some(source) = source else {
-        let cursor = Cursor::at(&part.file, part.from, part.skipping).with_context(shown)?;
-        return Ok((cursor, false));
+    } = compressed::open_at(&part.file, part.from).with_context(shown)?;
+    let mut reader = Reader::new(Source::stream(source), part.from, &before, part.skipping);
+    let text = Text {
+        name,
+        wrapping: Wrapping::of(&head),
+        behind: &[],
     };
-    let mut reader = Reader::new(source, part.from, &before, part.skipping);
-    let name = part.path.display().to_string();
-    let early = read_lines(&mut reader, &name, Wrapping::of(&head), counter, ended)?;
+    let end = text.count(&mut reader, counter, ended)?;
     let (offset, skipping) = (reader.offset(), reader.skipping());
-    let cursor = if part.is_compressed {
-        Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before())
-    } else {
-        Cursor::at(&part.file, offset, skipping)
-    };
-    Ok((cursor.with_context(shown)?, early))
+    let cursor = Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before());
+    Ok((cursor.with_context(shown)?, end == End::Early))
 }
 
 /// Reads what comes through a pipe, to its end. Returns whether it had to stop before.
@@ -48,7 +107,7 @@ pub fn scan_stream(
     mut stream: Box<dyn Read + Send>,
     name: &str,
     counter: &mut Counter<'_>,
-    ended: &dyn Fn() -> bool,
+    ended: Ended<'_>,
 ) -> anyhow::Result<bool> {
     let mut head = Vec::new();
     stream
@@ -56,93 +115,75 @@ pub fn scan_stream(
         .take(cursor::HEAD * 16)
         .read_to_end(&mut head)
         .with_context(|| format!("cannot read {name}"))?;
-    let wrapping = Wrapping::of(&head);
+    let text = Text {
+        name,
+        wrapping: Wrapping::of(&head),
+        behind: &[],
+    };
     let source = Source::stream(Box::new(io::Cursor::new(head).chain(stream)));
     let mut reader = Reader::new(source, 0, &[], false);
-    read_lines(&mut reader, name, wrapping, counter, ended)
+    Ok(text.count(&mut reader, counter, ended)? == End::Early)
 }
 
-fn read_lines(
-    reader: &mut Reader,
-    name: &str,
-    wrapping: Wrapping,
-    counter: &mut Counter<'_>,
-    ended: &dyn Fn() -> bool,
-) -> anyhow::Result<bool> {
-    let from = reader.offset();
-    let shown = || format!("cannot read {name}");
-    let mut unwrapped = Vec::new();
-    let mut early = false;
-    while let Some(batch) = reader.next_batch().with_context(shown)? {
-        let batch = if wrapping == Wrapping::None {
-            batch
-        } else {
-            let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
-            Batch {
-                bytes: &unwrapped,
-                fresh,
+/// A reader for some bytes of a part.
+pub fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
+    let before = cursor::before(&part.file, range.start)?;
+    let skipping = part.skipping && range.start == part.from;
+    let from = range.start;
+    let source = Source::file(part.file.try_clone()?, range)?;
+    Ok(Reader::new(source, from, &before, skipping))
+}
+
+impl Text<'_> {
+    /// Counts the lines that a reader gives.
+    pub fn count(
+        &self,
+        reader: &mut Reader,
+        counter: &mut Counter<'_>,
+        ended: Ended<'_>,
+    ) -> anyhow::Result<End> {
+        let Self { name, wrapping, .. } = *self;
+        let from = reader.offset();
+        let mut unwrapped = Vec::new();
+        let mut end = End::All;
+        while let Some(batch) = reader
+            .next_batch()
+            .with_context(|| format!("cannot read {name}"))?
+        {
+            let batch = if wrapping == Wrapping::None {
+                batch
+            } else {
+                let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
+                Batch {
+                    bytes: &unwrapped,
+                    fresh,
+                }
+            };
+            counter.take(batch);
+            let is_foreign = !counter.seen.recognised && reader.offset() > from + FIRST_LOOK;
+            // Behind the end of a look back nothing is wanted.
+            if is_foreign || counter.has_enough() {
+                end = End::Enough;
+                break;
             }
-        };
-        counter.take(batch);
-        if !counter.seen.recognised && reader.offset() > from + FIRST_LOOK {
-            break;
+            if ended() {
+                end = End::Early;
+                break;
+            }
         }
-        // Behind the end of a look back nothing is wanted.
-        if counter.has_enough() {
-            break;
+        if self.behind.is_empty() {
+            counter.end(&wrapping.unwrap(reader.half()));
+        } else {
+            counter.end(self.behind);
         }
-        if ended() {
-            early = true;
-            break;
+        if !counter.seen.recognised && (counter.seen.any_line || reader.overlong() > 0) {
+            bail!(
+                "{name} is no nginx error log: no line of it begins with a time, a level and a process, as in \
+                 2026/11/23 05:00:00 [error] 7#7:"
+            );
         }
+        counter.add_overlong(reader.overlong());
+        counter.seen.bytes += reader.offset().saturating_sub(from);
+        Ok(end)
     }
-    counter.end_file(&wrapping.unwrap(reader.half()));
-    if !counter.seen.recognised && (counter.seen.any_line || reader.overlong() > 0) {
-        bail!(
-            "{name} is no nginx error log: no line of it begins with a time, a level and a process, as in \
-             2026/11/23 05:00:00 [error] 7#7:"
-        );
-    }
-    counter.add_overlong(reader.overlong());
-    counter.seen.bytes += reader.offset().saturating_sub(from);
-    Ok(early)
-}
-
-/// A part that is about to be read.
-struct Opened {
-    /// None where there is nothing new.
-    source: Option<Source>,
-    /// The first bytes of the whole.
-    head: Vec<u8>,
-    /// What stands before the place, for looking back.
-    before: Vec<u8>,
-}
-
-fn open_at(part: &Part) -> io::Result<Opened> {
-    if part.is_compressed {
-        let Unpacked {
-            source,
-            head,
-            before,
-        } = compressed::open_at(&part.file, part.from)?;
-        return Ok(Opened {
-            source: Some(Source::stream(source)),
-            head,
-            before,
-        });
-    }
-    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
-    let size = part.file.metadata()?.len();
-    if size <= part.from {
-        return Ok(Opened {
-            source: None,
-            head: Vec::new(),
-            before: Vec::new(),
-        });
-    }
-    Ok(Opened {
-        source: Some(Source::file(part.file.try_clone()?, part.from..size)?),
-        head: cursor::read_at(&part.file, 0, cursor::HEAD * 16)?,
-        before: cursor::before(&part.file, part.from)?,
-    })
 }

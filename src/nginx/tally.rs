@@ -24,6 +24,9 @@ const CONNECTIONS: usize = 1 << 17;
 /// How many names are found without a look into the table of all.
 const LATELY: usize = 512;
 
+/// How many places in lists are remembered for each kind.
+const HINTS: usize = 512;
+
 /// What stands for the names beyond those limits.
 const OTHERS: &str = "(others)";
 
@@ -46,6 +49,9 @@ pub struct Tally {
     /// The numbers of names that came lately, by a hash of their ends: most lines name the same few.
     #[serde(skip)]
     lately: Vec<u32>,
+    /// Where a name was found last in the list of a slot, by kind and number.
+    #[serde(skip)]
+    hints: Vec<u8>,
 }
 
 /// What happened within some seconds.
@@ -179,6 +185,43 @@ impl Tally {
         }
     }
 
+    /// An empty one whose slots are as fine.
+    pub fn like(&self) -> Self {
+        Self {
+            width: self.width,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what another one counted whose slots are as fine.
+    pub fn merge(&mut self, other: &Self) {
+        let names = other.names.iter();
+        let numbers: Vec<_> = names.map(|name| self.number(name.as_bytes())).collect();
+        let others = self.number(OTHERS.as_bytes());
+        for theirs in &other.slots {
+            let room = CONNECTIONS.saturating_sub(self.connections);
+            let connections = &theirs.connections[..theirs.connections.len().min(room)];
+            self.connections += connections.len();
+            let ours = self.slot(theirs.start);
+            for (sum, count) in ours.causes.iter_mut().zip(theirs.causes) {
+                *sum += count;
+            }
+            ours.suspect += theirs.suspect;
+            ours.unparsed += theirs.unparsed;
+            let spans = ours.span.into_iter().chain(theirs.span);
+            ours.span = spans.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+            for (list, more) in ours.who.iter_mut().zip(&theirs.who) {
+                for &(name, count) in more {
+                    let name = numbers.get(name as usize).copied().unwrap_or(others);
+                    if !add_to(list, name, count, PER_SLOT, &mut 0) {
+                        add_to(list, others, count, PER_SLOT + 1, &mut 0);
+                    }
+                }
+            }
+            ours.connections.extend_from_slice(connections);
+        }
+    }
+
     /// Rebuilds what is not stored.
     pub fn restored(mut self) -> Option<Self> {
         let sound = |slot: &Slot| {
@@ -211,6 +254,8 @@ impl Tally {
         } = event.parties();
         let who = [upstream, server, client, uri].map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.resize(KINDS * HINTS, 0);
         let slot = self.slot(start);
         slot.causes[event.cause.index()] += 1;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a slot is at most 60 s
@@ -218,8 +263,12 @@ impl Tally {
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
         let mut crowded = [false; KINDS];
-        for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
-            *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
+        let lists = slot.who.iter_mut().zip(who).zip(hints.chunks_mut(HINTS));
+        for (((list, name), hints), crowded) in lists.zip(&mut crowded) {
+            *crowded = name.is_some_and(|name| {
+                let hint = &mut hints[name as usize % HINTS];
+                !add_to(list, name, 1, PER_SLOT, hint)
+            });
         }
         if let Some((pid, cid)) = event.connection() {
             // 8 bits of file, 22 of process, 34 of connection.
@@ -231,12 +280,15 @@ impl Tally {
                 self.connections += 1;
             }
         }
+        self.hints = hints;
         if crowded.contains(&true) {
             let others = self.number(OTHERS.as_bytes());
             let slot = self.slot(start);
+            // Behind all others, mostly.
+            let mut hint = u8::try_from(PER_SLOT).unwrap_or(0);
             let lists = slot.who.iter_mut().zip(crowded);
             for (list, _) in lists.filter(|(_, crowded)| *crowded) {
-                count_one(list, others, PER_SLOT + 1);
+                add_to(list, others, 1, PER_SLOT + 1, &mut hint);
             }
         }
     }
@@ -424,29 +476,41 @@ impl Tally {
 
 /// Length, first and last bytes: enough to tell most names apart, and no more than a hint.
 fn quick_hash(name: &[u8]) -> usize {
-    let word = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
+    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (
+            name.iter()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            0,
+        ),
     };
-    let first = word(&name[..name.len().min(8)]);
-    let last = word(&name[name.len().saturating_sub(8)..]);
     let mixed =
         (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize
+    usize::try_from(mixed >> 40).unwrap_or(0)
 }
 
-/// Counts one for a name. `false` where the list has no room for it.
-fn count_one(list: &mut Vec<(u32, u64)>, name: u32, room: usize) -> bool {
-    if let Some((_, count)) = list.iter_mut().find(|(known, _)| *known == name) {
-        *count += 1;
+/// Adds to the count of a name. `hint` is where it may be in the list. `false` where the list has no room for it.
+fn add_to(list: &mut Vec<(u32, u64)>, name: u32, more: u64, room: usize, hint: &mut u8) -> bool {
+    if let Some((known, count)) = list.get_mut(usize::from(*hint))
+        && *known == name
+    {
+        *count += more;
         return true;
     }
-    let fits = list.len() < room;
-    if fits {
-        list.push((name, 1));
-    }
-    fits
+    let place = list.iter().position(|(known, _)| *known == name);
+    let place = match place {
+        Some(place) => {
+            list[place].1 += more;
+            place
+        }
+        None if list.len() < room => {
+            list.push((name, more));
+            list.len() - 1
+        }
+        None => return false,
+    };
+    *hint = u8::try_from(place).unwrap_or(0);
+    true
 }
 
 impl Summary {
@@ -541,6 +605,26 @@ mod tests {
         assert!(text.len() < 5000 * 2 + 100 * 200, "{}", text.len());
         restored.forget_before(1050);
         assert_eq!(restored.summary(900, 1500, counted()).count, 2500);
+    }
+
+    #[test]
+    fn two_parts_counted_apart_are_the_whole() {
+        let header: Vec<_> = (0..600).map(|n| format!("crit] 7#7: *{n} ")).collect();
+        let (mut whole, mut parts) = (Tally::new(600), [Tally::new(600), Tally::new(600)]);
+        for (n, header) in (0..).zip(&header) {
+            let upstream = format!("u{}", n * n % 90);
+            let event = event(Cause::BindInUse, header, &upstream);
+            let time = 1000 + n / 3;
+            whole.add(time, &event, n % 5 > 0, 0);
+            parts[usize::from(n > 250)].add(time, &event, n % 5 > 0, 0);
+        }
+        parts[1].add_suspect(1010);
+        whole.add_suspect(1010);
+        let [mut first, second] = parts;
+        first.merge(&second);
+        let of = |tally: &Tally| tally.summary(900, 1500, counted());
+        assert_eq!(of(&first), of(&whole));
+        assert_eq!((of(&whole).connections, of(&whole).suspect), (480, 1));
     }
 
     #[test]
