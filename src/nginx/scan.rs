@@ -66,13 +66,12 @@ pub fn scan(
         behind: &[],
     };
     let middle = halves::middle(&part.file, part.from..size, text.wrapping, &counter.times);
-    let (reader, end) = match middle.with_context(shown)? {
-        Some(middle) => halves::count(part, middle, size, text, counter, ended)?,
-        None => {
-            let mut reader = reader_of(part, part.from..size).with_context(shown)?;
-            let end = text.count(&mut reader, counter, ended)?;
-            (reader, end)
-        }
+    let (reader, end) = if let Some(middle) = middle.with_context(shown)? {
+        halves::count(part, middle, size, text, counter, ended)?
+    } else {
+        let mut reader = reader_of(part, part.from..size).with_context(shown)?;
+        let end = text.count(&mut reader, counter, ended)?;
+        (reader, end)
     };
     let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping());
     Ok((cursor.with_context(shown)?, end == End::Early))
