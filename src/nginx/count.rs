@@ -173,7 +173,7 @@ impl<'a> Counter<'a> {
             seen,
             latest,
         } = apart;
-        self.tally.merge(&tally);
+        self.tally.merge(tally);
         self.times.catch_up(latest);
         self.seen = Seen {
             bytes: self.seen.bytes + seen.bytes,

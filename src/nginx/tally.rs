@@ -194,11 +194,11 @@ impl Tally {
     }
 
     /// Adds what another one counted whose slots are as fine.
-    pub fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: Self) {
         let names = other.names.iter();
         let numbers: Vec<_> = names.map(|name| self.number(name.as_bytes())).collect();
         let others = self.number(OTHERS.as_bytes());
-        for theirs in &other.slots {
+        for theirs in other.slots {
             let room = CONNECTIONS.saturating_sub(self.connections);
             let connections = &theirs.connections[..theirs.connections.len().min(room)];
             self.connections += connections.len();
@@ -330,7 +330,7 @@ impl Tally {
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
     pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
         let mut summary = Summary::default();
-        let mut who: [HashMap<u32, u64>; KINDS] = Default::default();
+        let mut who: [Vec<u64>; KINDS] = std::array::from_fn(|_| vec![0; self.names.len()]);
         let mut connections = Vec::new();
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
@@ -363,7 +363,7 @@ impl Tally {
             }
             for (sums, list) in who.iter_mut().zip(&slot.who) {
                 for &(name, n) in list {
-                    *sums.entry(name).or_default() += n;
+                    sums[name as usize] += n;
                 }
             }
             connections.extend_from_slice(&slot.connections);
@@ -389,11 +389,14 @@ impl Tally {
         }
     }
 
-    fn ranked(&self, sums: &HashMap<u32, u64>) -> Vec<(String, u64)> {
-        let named = |(&number, &count): (&u32, &u64)| {
-            Some((self.names.get(number as usize)?.clone(), count))
-        };
-        let mut list: Vec<_> = sums.iter().filter_map(named).collect();
+    fn ranked(&self, sums: &[u64]) -> Vec<(String, u64)> {
+        let mut list: Vec<_> = self
+            .names
+            .iter()
+            .zip(sums)
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| (name.clone(), *count))
+            .collect();
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
     }
@@ -621,7 +624,7 @@ mod tests {
         parts[1].add_suspect(1010);
         whole.add_suspect(1010);
         let [mut first, second] = parts;
-        first.merge(&second);
+        first.merge(second);
         let of = |tally: &Tally| tally.summary(900, 1500, counted());
         assert_eq!(of(&first), of(&whole));
         assert_eq!((of(&whole).connections, of(&whole).suspect), (480, 1));
