@@ -7,9 +7,8 @@ use memchr::memchr;
 
 use super::clock::{Clock, Reckoner};
 use super::cursor::read_at;
-use super::line::{STAMP, has_header};
+use super::dialect::{Dialect, Form};
 use super::source::behind_hole;
-use super::wrapping::Wrapping;
 
 /// What is read at a place to find a line there.
 const PIECE: u64 = 16 * 1024;
@@ -23,11 +22,27 @@ const CLOSE: u64 = 64 * 1024;
 /// Workers cache the time: lines may stand behind later ones by this many seconds.
 const DISORDER: i64 = 60;
 
+/// From when on a log is to be read, and how its times are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Since<'a> {
+    /// In seconds since 1970.
+    pub second: i64,
+    /// The log's time.
+    pub clock: &'a Clock,
+    /// Whose words it is written in, where that was given.
+    pub dialect: Option<Dialect>,
+}
+
 /// A place from which on every line of this second or later is read. Lines stand in the order of time but for a
 /// little disorder; where a clock was put back further, the place is early, never late, unless the lines behind
 /// the jump are all there is.
-pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Result<u64> {
-    let wrapping = Wrapping::of(&read_at(file, 0, PIECE)?);
+pub fn start_of(file: &File, size: u64, since: Since<'_>) -> io::Result<u64> {
+    let Since {
+        second,
+        clock,
+        dialect,
+    } = since;
+    let form = Form::of(&read_at(file, 0, PIECE)?, dialect);
     let around_a_change = clock.is_near_a_change(second);
     // Within an hour that comes twice the order of local times says little: begin before it.
     let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
@@ -35,7 +50,7 @@ pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Resul
     let (mut low, mut high) = (0, size);
     while high - low > CLOSE {
         let middle = low + (high - low) / 2;
-        match line_from(file, middle, high, clock, wrapping)? {
+        match line_from(file, middle, high, clock, form)? {
             Some((at, time)) if time < wanted => low = at,
             _ => high = middle,
         }
@@ -49,7 +64,7 @@ fn line_from(
     from: u64,
     end: u64,
     clock: &Clock,
-    wrapping: Wrapping,
+    form: Form,
 ) -> io::Result<Option<(u64, i64)>> {
     let mut at = from;
     for _ in 0..PIECES {
@@ -62,14 +77,11 @@ fn line_from(
         while line_start < piece.len() {
             let rest = &piece[line_start..];
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
-            let told = wrapping.unwrap(line);
-            if has_header(&told) {
-                // Of the two readings of an ambiguous time either will do: the search stays clear of them.
-                let time = Reckoner::new(clock, None).read(&told[..STAMP]);
-                if let Some(time) = time {
-                    let place = at + line_start as u64;
-                    return Ok((place < end).then_some((place, time)));
-                }
+            // Of the two readings of an ambiguous time either will do: the search stays clear of them.
+            let when = form.time(line);
+            if let Some(time) = when.and_then(|when| Reckoner::new(clock, None).at(when)) {
+                let place = at + line_start as u64;
+                return Ok((place < end).then_some((place, time)));
             }
             line_start += line.len() + 1;
         }
@@ -99,6 +111,14 @@ mod tests {
         )
     }
 
+    fn since(second: i64, clock: &Clock) -> Since<'_> {
+        Since {
+            second,
+            clock,
+            dialect: None,
+        }
+    }
+
     #[test]
     fn nothing_of_the_window_lies_before_its_start_and_little_that_is_older_behind_it() {
         let clock = Clock::new(
@@ -118,7 +138,7 @@ mod tests {
             begin + 49_999,
             begin + 60_000,
         ] {
-            let place = start_of(&file, text.len() as u64, second, &clock).unwrap();
+            let place = start_of(&file, text.len() as u64, since(second, &clock)).unwrap();
             let first = begin + i64::try_from(place / length).unwrap();
             assert_eq!(place % length, 0);
             assert!(first <= second.max(begin), "{second}");
@@ -147,7 +167,7 @@ mod tests {
             }
             end = file.stream_position().unwrap();
         }
-        let place = start_of(&file, end, begin + 7500, &clock).unwrap();
+        let place = start_of(&file, end, since(begin + 7500, &clock)).unwrap();
         assert!(
             (6 << 30..=7 << 30).contains(&(place & !0xf_ffff)),
             "{place:x}"

@@ -8,6 +8,8 @@ use memchr::{memchr, memchr2_iter, memrchr};
 
 use super::cause::CauseSet;
 use super::clock::Reckoner;
+use super::dialect::Dialect;
+use super::foreign::Explained;
 use super::forged::{Origin, Watch};
 use super::line::{self, Event, Level, Line, STAMP};
 use super::reader::Batch;
@@ -49,22 +51,26 @@ pub struct Rules {
     pub enough: i64,
     /// Tells apart the workers of several logs.
     pub file: usize,
+    /// Whose words the logs are written in; found out by looking where it is not given.
+    pub dialect: Option<Dialect>,
 }
 
 /// Counts the lines of one log.
 #[derive(Debug)]
 pub struct Counter<'a> {
-    rules: Rules,
+    pub(super) rules: Rules,
     sieve: &'a Sieve,
     /// The log's time.
     pub times: Reckoner<'a>,
-    tally: &'a mut Tally,
+    pub(super) tally: &'a mut Tally,
     /// What was seen so far.
     pub seen: Seen,
     /// The last lines of the batch before, from where its end may belong to a message that goes on.
     held: Vec<u8>,
     /// Where in that the lines begin that are not judged yet.
     unjudged: usize,
+    /// What other proxies have told already.
+    pub(super) explained: Explained,
 }
 
 /// What was counted of a later part of a log.
@@ -127,6 +133,7 @@ impl<'a> Counter<'a> {
             seen,
             held: Vec::new(),
             unjudged: 0,
+            explained: Explained::default(),
         }
     }
 
@@ -190,6 +197,11 @@ impl<'a> Counter<'a> {
         self.times
             .latest()
             .is_some_and(|latest| latest > self.rules.enough)
+    }
+
+    /// Whose words the log is written in, where that was given.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.rules.dialect
     }
 
     /// Counts lines that were dropped since no buffer holds them.
@@ -360,7 +372,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn add_unparsed(&mut self) {
+    pub(super) fn add_unparsed(&mut self) {
         if let Some(time) = self.times.latest() {
             self.tally.add_unparsed(time, 1);
         }
@@ -437,6 +449,7 @@ mod tests {
             until: i64::MAX / 2,
             enough: i64::MAX,
             file: 0,
+            dialect: None,
         };
         let mut tally = Tally::new(1 << 40);
         let times = Reckoner::new(&clock, None);

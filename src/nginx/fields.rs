@@ -77,7 +77,11 @@ fn in_any_order(fields: &[u8]) -> Parties<'_> {
 /// The first two steps of the request's path; what follows tells too many apart.
 fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
     let path = &fields[REQUEST.needle().len()..];
-    let path = &path[memchr(b' ', &path[..path.len().min(20)])? + 1..];
+    path_prefix(&path[memchr(b' ', &path[..path.len().min(20)])? + 1..])
+}
+
+/// The first two steps of a path.
+pub fn path_prefix(path: &[u8]) -> Option<&[u8]> {
     if path.first() != Some(&b'/') {
         return None;
     }

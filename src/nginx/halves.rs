@@ -12,12 +12,12 @@ use memchr::memchr;
 use super::clock::Reckoner;
 use super::count::Counter;
 use super::cursor;
+use super::dialect::{Dialect, Form};
 use super::follow::Part;
 use super::line::{LONGEST, STAMP, has_header};
 use super::reader::Reader;
 use super::scan::{End, Ended, Text, reader_of};
 use super::source;
-use super::wrapping::Wrapping;
 
 /// Less than this is read faster than it is divided. (In tests, so that small logs are.)
 const MUCH: u64 = if cfg!(test) { 4096 } else { 16 << 20 };
@@ -29,19 +29,19 @@ const REACH: u64 = 64 * 1024;
 pub fn middle(
     file: &File,
     range: Range<u64>,
-    wrapping: Wrapping,
+    form: Form,
     times: &Reckoner<'_>,
 ) -> io::Result<Option<u64>> {
     let length = range.end.saturating_sub(range.start);
     let alone = || thread::available_parallelism().is_ok_and(|threads| threads.get() < 2);
-    if length < MUCH || source::has_holes(file)? || alone() {
+    if form.dialect != Dialect::Nginx || length < MUCH || source::has_holes(file)? || alone() {
         return Ok(None);
     }
     let from = range.start + length / 2;
     let piece = cursor::read_at(file, from, REACH)?;
     let mut start = memchr(b'\n', &piece).map_or(piece.len(), |feed| feed + 1);
     while let Some(feed) = memchr(b'\n', &piece[start..]) {
-        let line = wrapping.unwrap(&piece[start..start + feed]);
+        let line = form.wrapping.unwrap(&piece[start..start + feed]);
         if has_header(&line) {
             // Which of two hours it is, only what stands before it can tell.
             let is_sure = !times.is_near_a_change(&line[..STAMP]);
@@ -64,7 +64,7 @@ pub fn count(
     let shown = || format!("cannot read {}", text.name);
     let behind = cursor::read_at(&part.file, middle, LONGEST as u64).with_context(shown)?;
     let mut unwrapped = Vec::new();
-    text.wrapping.unwrap_batch(&behind, 0, &mut unwrapped);
+    text.form.wrapping.unwrap_batch(&behind, 0, &mut unwrapped);
     let first = Text {
         behind: &unwrapped,
         ..text

@@ -77,6 +77,7 @@ impl World {
         let counted: CauseSet = [Cause::BindInUse].into_iter().collect();
         let plan = Plan {
             files: vec![folder.path().join("error.log")],
+            dialect: None,
             counted,
             only: false,
             window: Window {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::bisect::Since;
 use super::clock::{Clock, Reckoner};
 use super::count::{Counter, Rules, Seen};
 use super::cursor::Cursor;
@@ -103,6 +104,7 @@ fn rules(plan: &Plan, clock: &Clock) -> Rules {
         until,
         enough,
         file: 0,
+        dialect: plan.dialect,
     }
 }
 
@@ -147,7 +149,12 @@ impl Looker<'_> {
             log.seen = counter.seen;
             return log;
         }
-        let parts = match follow::parts(path, &place, self.rules.after, self.clock) {
+        let since = Since {
+            second: self.rules.after,
+            clock: self.clock,
+            dialect: self.rules.dialect,
+        };
+        let parts = match follow::parts(path, &place, since) {
             Ok(parts) => parts,
             Err(error) => {
                 log.error = Some(format!("{error:#}"));

@@ -7,6 +7,7 @@
 //! | `forged` | lines that a request wrote |
 //! | `clock` | the log's local time |
 //! | `journal` | what journalctl gives, as lines |
+//! | `dialect`, `foreign` | the words of other proxies, and their lines counted |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines |
 //! | `halves` | two threads for a large file |
@@ -28,8 +29,10 @@ mod correlate;
 mod count;
 mod cursor;
 mod details;
+mod dialect;
 mod fields;
 mod follow;
+mod foreign;
 mod forged;
 mod generation;
 mod halves;

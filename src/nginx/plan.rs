@@ -11,6 +11,7 @@ use super::args::By;
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
 use super::correlate::Other;
+use super::dialect::Dialect;
 use super::verdict::{Also, Thresholds};
 
 /// The log that Debian's and nginx.org's packages write.
@@ -23,6 +24,8 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// A unit whose lines are read from the journal.
     pub journal_unit: Option<String>,
+    /// Whose words they are written in; `None` to find out.
+    pub dialect: Option<Dialect>,
     /// What counts for the state.
     pub counted: CauseSet,
     /// Whether nothing is counted beside these and those with limits of their own.
@@ -72,6 +75,7 @@ impl Plan {
         Ok(Self {
             files,
             journal_unit: args.journal_unit.clone(),
+            dialect: args.dialect.known(),
             counted: args.cause.iter().copied().collect(),
             only: args.only,
             window: window(args, clock)?,
@@ -108,11 +112,12 @@ impl Plan {
             Vec::new()
         };
         format!(
-            "{:?} {} {}{zone}{unit}{}",
+            "{:?} {} {}{zone}{unit}{}{}",
             self.files,
             causes.join(","),
             self.window.length(),
-            only.join(",")
+            only.join(","),
+            self.dialect.map_or("", Dialect::proxy)
         )
     }
 }

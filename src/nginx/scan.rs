@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use super::compressed::{self, Unpacked};
 use super::count::Counter;
 use super::cursor::{self, Cursor};
+use super::dialect::{Dialect, Form};
 use super::follow::Part;
 use super::halves;
 use super::reader::{Batch, Reader};
@@ -36,8 +37,8 @@ pub enum End {
 pub struct Text<'a> {
     /// For a person.
     pub name: &'a str,
-    /// What is put around its lines.
-    pub wrapping: Wrapping,
+    /// How it is written.
+    pub form: Form,
     /// What follows right behind it, as nginx wrote it, where another one reads on.
     pub behind: &'a [u8],
 }
@@ -62,10 +63,10 @@ pub fn scan(
     let head = cursor::read_at(&part.file, 0, cursor::HEAD * 16).with_context(shown)?;
     let text = Text {
         name: &name,
-        wrapping: Wrapping::of(&head),
+        form: Form::of(&head, counter.dialect()),
         behind: &[],
     };
-    let middle = halves::middle(&part.file, part.from..size, text.wrapping, &counter.times);
+    let middle = halves::middle(&part.file, part.from..size, text.form, &counter.times);
     let (reader, end) = if let Some(middle) = middle.with_context(shown)? {
         halves::count(part, middle, size, text, counter, ended)?
     } else {
@@ -92,7 +93,7 @@ fn scan_compressed(
     let mut reader = Reader::new(Source::stream(source), part.from, &before, part.skipping);
     let text = Text {
         name,
-        wrapping: Wrapping::of(&head),
+        form: Form::of(&head, counter.dialect()),
         behind: &[],
     };
     let end = text.count(&mut reader, counter, ended)?;
@@ -116,7 +117,7 @@ pub fn scan_stream(
         .with_context(|| format!("cannot read {name}"))?;
     let text = Text {
         name,
-        wrapping: Wrapping::of(&head),
+        form: Form::of(&head, counter.dialect()),
         behind: &[],
     };
     let source = Source::stream(Box::new(io::Cursor::new(head).chain(stream)));
@@ -141,7 +142,8 @@ impl Text<'_> {
         counter: &mut Counter<'_>,
         ended: Ended<'_>,
     ) -> anyhow::Result<End> {
-        let Self { name, wrapping, .. } = *self;
+        let Self { name, form, .. } = *self;
+        let wrapping = form.wrapping;
         let from = reader.offset();
         let mut unwrapped = Vec::new();
         let mut end = End::All;
@@ -149,16 +151,17 @@ impl Text<'_> {
             .next_batch()
             .with_context(|| format!("cannot read {name}"))?
         {
-            let batch = if wrapping == Wrapping::None {
-                batch
+            if form.dialect != Dialect::Nginx {
+                counter.take_foreign(batch, form);
+            } else if wrapping == Wrapping::None {
+                counter.take(batch);
             } else {
                 let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
-                Batch {
+                counter.take(Batch {
                     bytes: &unwrapped,
                     fresh,
-                }
-            };
-            counter.take(batch);
+                });
+            }
             let is_foreign = !counter.seen.recognised && reader.offset() > from + FIRST_LOOK;
             // Behind the end of a look back nothing is wanted.
             if is_foreign || counter.has_enough() {
@@ -176,10 +179,11 @@ impl Text<'_> {
             counter.end(self.behind);
         }
         if !counter.seen.recognised && (counter.seen.any_line || reader.overlong() > 0) {
-            bail!(
-                "{name} is no nginx error log: no line of it begins with a time, a level and a process, as in \
-                 2026/11/23 05:00:00 [error] 7#7:"
-            );
+            let log = match form.dialect {
+                Dialect::Nginx => "nginx error log".to_owned(),
+                other => format!("log of {}", other.proxy()),
+            };
+            bail!("{name} is no {log}: {}", form.dialect.example());
         }
         counter.add_overlong(reader.overlong());
         counter.seen.bytes += reader.offset().saturating_sub(from);

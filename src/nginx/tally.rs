@@ -241,23 +241,45 @@ impl Tally {
 
     /// Counts an event at its time. `file` tells apart the workers of several logs.
     pub fn add(&mut self, time: i64, event: &Event<'_>, counted: bool, file: usize) {
-        let start = self.start(time);
         if !counted {
-            self.slot(start).causes[event.cause.index()] += 1;
-            return;
+            return self.add_cause(time, event.cause);
         }
+        // 8 bits of file, 22 of process, 34 of connection.
+        let connection = event.connection().map(|(pid, cid)| {
+            ((file as u64 & 0xff) << 56)
+                | (u64::from(pid & 0x3f_ffff) << 34)
+                | (cid & 0x3_ffff_ffff)
+        });
+        self.add_listed(time, event.cause, event.parties(), connection);
+    }
+
+    /// Counts an event that is not listed by name.
+    pub fn add_cause(&mut self, time: i64, cause: Cause) {
+        let start = self.start(time);
+        self.slot(start).causes[cause.index()] += 1;
+    }
+
+    /// Counts an event, whom it concerns and its connection, if it has one.
+    pub fn add_listed(
+        &mut self,
+        time: i64,
+        cause: Cause,
+        parties: Parties<'_>,
+        connection: Option<u64>,
+    ) {
+        let start = self.start(time);
         let Parties {
             upstream,
             server,
             client,
             uri,
-        } = event.parties();
+        } = parties;
         let who = [upstream, server, client, uri].map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(KINDS * HINTS, 0);
         let slot = self.slot(start);
-        slot.causes[event.cause.index()] += 1;
+        slot.causes[cause.index()] += 1;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a slot is at most 60 s
         let second = (time - start) as u8;
         let (first, last) = slot.span.unwrap_or((second, second));
@@ -270,15 +292,9 @@ impl Tally {
                 !add_to(list, name, 1, PER_SLOT, hint)
             });
         }
-        if let Some((pid, cid)) = event.connection() {
-            // 8 bits of file, 22 of process, 34 of connection.
-            let key = ((file as u64 & 0xff) << 56)
-                | (u64::from(pid & 0x3f_ffff) << 34)
-                | (cid & 0x3_ffff_ffff);
-            if room && slot.connections.last() != Some(&key) {
-                slot.connections.push(key);
-                self.connections += 1;
-            }
+        if let Some(key) = connection.filter(|key| room && slot.connections.last() != Some(key)) {
+            slot.connections.push(key);
+            self.connections += 1;
         }
         self.hints = hints;
         if crowded.contains(&true) {
