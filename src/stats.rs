@@ -1,6 +1,10 @@
 //! Small statistics: numbers in, numbers out.
 
+mod fisher;
+
 use std::time::Duration;
+
+pub use fisher::{SIGNIFICANT, fisher, hypergeometric_tail, trials_to_tell};
 
 /// The 95 % quantile of the normal distribution, two-sided.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -31,7 +35,7 @@ pub fn wilson(hits: u64, trials: u64) -> Option<Rate> {
     let z2 = Z95 * Z95;
     let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    let ruled_out = 1.0 - 0.05_f64.powf(1.0 / n);
+    let ruled_out = 1.0 - libm::pow(0.05, 1.0 / n);
     let low = if hits == 0 {
         0.0
     } else if hits == trials {
@@ -53,36 +57,9 @@ pub fn wilson(hits: u64, trials: u64) -> Option<Rate> {
     })
 }
 
-/// The chance to find `at_least` marked ones or more when `drawn` are taken from a `population` that holds `marked` of
-/// them: the upper tail of the hypergeometric distribution, which is Fisher's exact test, one-sided.
-pub fn hypergeometric_tail(population: u64, marked: u64, drawn: u64, at_least: u64) -> f64 {
-    let (marked, drawn) = (marked.min(population), drawn.min(population));
-    let most = marked.min(drawn);
-    // Fewer than this cannot be found: there are not enough that are unmarked.
-    let least = (marked + drawn).saturating_sub(population);
-    if at_least <= least {
-        return 1.0;
-    }
-    let ln_choose = |n: u64, k: u64| ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k);
-    let all = ln_choose(population, drawn);
-    let chance =
-        |k: u64| (ln_choose(marked, k) + ln_choose(population - marked, drawn - k) - all).exp();
-    (at_least..=most).map(chance).sum::<f64>().min(1.0)
-}
-
-/// The logarithm of a factorial: exact for small numbers, then Stirling's series, whose error is below 1e-10 there.
-fn ln_factorial(n: u64) -> f64 {
-    if n < 32 {
-        return (2..=n).map(|k| (k as f64).ln()).sum();
-    }
-    let n = n as f64;
-    n * n.ln() - n + 0.5 * (2.0 * std::f64::consts::PI * n).ln() + 1.0 / (12.0 * n)
-        - 1.0 / (360.0 * n.powi(3))
-}
-
 /// How many trials it takes to see at least one hit of a rate (0 to 1, exclusive) with 95 % confidence.
 pub fn trials_to_detect(rate: f64) -> u64 {
-    let trials = (0.05_f64.ln() / (-rate).ln_1p()).ceil();
+    let trials = (libm::log(0.05) / libm::log1p(-rate)).ceil();
     // Rates are checked before; a cast of a finite positive number saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let trials = trials as u64;
@@ -210,29 +187,6 @@ mod tests {
         assert_eq!(trials_to_detect(0.01), 299);
         assert_eq!(trials_to_detect(0.5), 5);
         assert_eq!(trials_to_detect(0.001), 2995);
-    }
-
-    #[test]
-    fn what_chance_gives_agrees_with_known_values() {
-        // Fisher's tea: all four of four cups guessed is 1 in 70, three or more 17 in 70.
-        for (population, marked, drawn, at_least, p) in [
-            (8, 4, 4, 4, 1.0 / 70.0),
-            (8, 4, 4, 3, 17.0 / 70.0),
-            (8, 4, 4, 0, 1.0),
-            (10, 8, 5, 3, 1.0),
-            (52, 13, 5, 5, 1287.0 / 2_598_960.0),
-            (0, 0, 0, 0, 1.0),
-            (10, 2, 3, 3, 0.0),
-            (1000, 1, 500, 1, 0.5),
-        ] {
-            let found = hypergeometric_tail(population, marked, drawn, at_least);
-            assert!(
-                (found - p).abs() < 1e-9,
-                "{population} {marked} {drawn} {at_least}: {found}"
-            );
-        }
-        let sum: f64 = (2..=100_u64).map(|k| (k as f64).ln()).sum();
-        assert!((ln_factorial(100) - sum).abs() < 1e-9);
     }
 
     #[test]

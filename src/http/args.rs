@@ -5,18 +5,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
 
 use super::argv;
+use super::cookie_file::CookieArgs;
+use super::evidence::EvidenceArgs;
 use super::expect::ExpectArgs;
 use super::extra_opts;
+use super::find::FindArgs;
 use super::jsonpath::JsonArgs;
 use super::pace::PaceArgs;
+use super::paths::PathArgs;
 use super::protocol::ProtocolArgs;
 use super::proxy::ProxyArgs;
 use super::secrets::SecretArgs;
 use super::source::SourceArgs;
+pub use super::target::OnRedirect;
 use super::verify::VerifyArgs;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -223,7 +229,6 @@ pub struct Args {
         value_enum,
         default_value_t = OnRedirect::Ok,
         help_heading = "Request",
-        ignore_case = true,
         allow_hyphen_values = true
     )]
     pub onredirect: OnRedirect,
@@ -337,11 +342,15 @@ pub struct Args {
     )]
     pub critical: Option<Range>,
 
+    /// The ways to the server.
+    #[command(flatten)]
+    pub paths: PathArgs,
+
     /// How many probes, and how fast.
     #[command(flatten)]
     pub pace: PaceArgs,
 
-    /// The failed probes, a count or a share with %, above which the state is WARNING
+    /// The failed probes, in all or over any path, a count or a share with %, above which the state is WARNING
     #[arg(
         long,
         value_name = "RANGE",
@@ -372,11 +381,21 @@ pub struct Args {
     pub show_body: bool,
 
     /// Show the URL
-    #[arg(short = 'L', long, help_heading = "Common options")]
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Common options",
+        overrides_with = "nohtml"
+    )]
     pub link: bool,
 
-    /// Taken for compatibility: there is no HTML in any output
-    #[arg(short = 'n', long, help_heading = "Common options")]
+    /// Undo an -L before it; there is no HTML in any output
+    #[arg(
+        short = 'n',
+        long,
+        help_heading = "Common options",
+        overrides_with = "link"
+    )]
     pub nohtml: bool,
 
     /// Where secrets are.
@@ -399,6 +418,10 @@ pub struct Args {
     #[command(flatten)]
     pub source: SourceArgs,
 
+    /// What is kept of failing probes.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
+
     /// Options from a section of an ini file, as monitoring-plugins read them [default: check_http_retry or check_http]
     #[arg(long, value_name = "[SECTION][@FILE]", num_args = 0..=1, require_equals = true, help_heading = "Common options")]
     pub extra_opts: Option<Option<String>>,
@@ -407,33 +430,24 @@ pub struct Args {
     #[command(flatten)]
     pub protocol: ProtocolArgs,
 
+    /// Where cookies are kept.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
+
     /// Whether certificates are verified.
     #[command(flatten)]
     pub verify: VerifyArgs,
 
+    /// Where probes are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
+    /// The logs in which failed probes are found.
+    #[command(flatten)]
+    pub find: FindArgs,
+
     #[command(flatten)]
     common: Common,
-}
-
-/// What to make of a redirect, by `check_http`'s words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnRedirect {
-    /// It is a good answer.
-    Ok,
-    /// It is a WARNING.
-    Warning,
-    /// It is CRITICAL.
-    Critical,
-    /// It is UNKNOWN.
-    Unknown,
-    /// Go where it points.
-    Follow,
-    /// Go on with the path it names, at the same address.
-    Sticky,
-    /// Go on with the path it names, at the same address and port.
-    Stickyport,
-    /// Go where it points, as libcurl does it.
-    Curl,
 }
 
 impl Args {

@@ -63,11 +63,25 @@ const CHECK_HTTP: [&str; 41] = [
 /// Options that it does not have and that one of its own begins with.
 const BEGINNINGS: [&str; 1] = ["proxy"];
 
+/// Options of `check_http` that are left out where their value is empty: Icinga passes a variable that is not set so.
+/// (It takes most of them for none as well.)
+const EMPTY_IS_NONE: [(&str, &str); 9] = [
+    ("-w", "--warning"),
+    ("-c", "--critical"),
+    ("-m", "--pagesize"),
+    ("-M", "--max-age"),
+    ("-t", "--timeout"),
+    ("-u", "--url"),
+    ("-j", "--method"),
+    ("-H", "--hostname"),
+    ("-p", "--port"),
+];
+
 /// Puts `-S1.2+`, also behind other letters as in `-vS1.2`, into `--ssl=1.2+`: its value is optional and only ever
 /// attached, so that a following argument is never swallowed. Values of other options are left alone.
 pub fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(argv.len() + 1);
-    let mut argv = argv.into_iter();
+    let mut argv = argv.into_iter().peekable();
     out.extend(argv.next());
     while let Some(word) = argv.next() {
         if word == "--" {
@@ -79,6 +93,19 @@ pub fn rewrite(argv: Vec<OsString>) -> Vec<OsString> {
             .find(|(old, _)| word == **old)
             .map_or(word, |(_, new)| OsString::from(new));
         let word = complete(word);
+        let apart = || {
+            EMPTY_IS_NONE
+                .iter()
+                .any(|(short, long)| word == *short || word == *long)
+        };
+        if argv.peek().is_some_and(|next| next.is_empty()) && apart() {
+            argv.next();
+            continue;
+        }
+        let attached = word.to_str().and_then(|word| word.strip_suffix('='));
+        if attached.is_some_and(|name| EMPTY_IS_NONE.iter().any(|(_, long)| *long == name)) {
+            continue;
+        }
         let takes_next = split(&word, &mut out);
         if takes_next {
             out.extend(argv.next());
@@ -164,6 +191,9 @@ mod tests {
             ("-wt 5 -ct 10 -to 7", "-w 5 -c 10 -t 7"),
             ("-I::1 -S", "-I::1 --ssl"),
             ("--auth a:b --cert=5", "--authorization a:b --certificate=5"),
+            ("-w  -c 5 -H ", "-c 5"),
+            ("--warn= --url=/ -k  -E", "--url=/ -k  -E"),
+            ("-s  -S", "-s  --ssl"),
             ("--head x --header-f y", "--head x --header-f y"),
             ("--proxy-a a:b --s x", "--proxy-authorization a:b --s x"),
         ] {

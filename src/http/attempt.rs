@@ -1,6 +1,6 @@
 //! One probe: an exchange, the redirects behind it, and the limit on all of it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -13,9 +13,13 @@ use super::args::OnRedirect;
 use super::certificate::{self, Link};
 use super::checks::Judgement;
 use super::connect::{Means, Miss, open};
+use super::cookie_file::Cookies;
+use super::evidence::{Recorder, Recording};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
 use super::probe::{Kind, Phases, Probe};
+use super::proxy::ProxyKind;
+use super::reply;
 use super::request;
 use super::target::Target;
 use super::tls;
@@ -27,12 +31,19 @@ use crate::plugin::metric::plain;
 /// How much of a failing reply is kept to be shown.
 const EVIDENCE: usize = 4096;
 
+/// How much of a head is kept to be compared.
+const HEAD: usize = 8192;
+
 /// What sends probes: the plan, and what is built once for all of them.
 pub struct Prober {
     plan: Plan,
     run_number: u64,
+    /// What keeps evidence.
+    recorder: Option<Recorder>,
     /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
+    /// The same for proxies that are spoken to over TLS.
+    proxy_tls: OnceLock<Result<TlsConnector, String>>,
 }
 
 /// What is known of a probe on its way, over all its exchanges.
@@ -40,6 +51,8 @@ pub struct Prober {
 struct Course {
     /// Phases of the exchanges that are over.
     phases: Phases,
+    /// What was kept of them.
+    recording: Option<Recording>,
     /// The exchange that runs, or ran last.
     trace: Trace,
     /// The head of the last page, where it is shown.
@@ -50,11 +63,13 @@ struct Course {
     certificate: Option<Judgement>,
     /// The certificates that the first server showed, where they matter.
     chain: Vec<Link>,
+    /// The `X-Request-Id` of the last reply.
+    reply_id: Option<String>,
 }
 
 impl Prober {
     /// For one run.
-    pub fn new(plan: Plan, run_number: u64) -> anyhow::Result<Self> {
+    pub fn new(plan: Plan, run_number: u64, recorder: Option<Recorder>) -> anyhow::Result<Self> {
         let tls = OnceLock::new();
         // Here its errors (a missing -J file, say) come as what they are: before any probe.
         if plan.paths.iter().any(|path| path.target.https) {
@@ -63,7 +78,9 @@ impl Prober {
         Ok(Self {
             plan,
             run_number,
+            recorder,
             tls,
+            proxy_tls: OnceLock::new(),
         })
     }
 
@@ -80,15 +97,19 @@ impl Prober {
             .plan
             .request_id
             .then(|| format!("{:016x}{number:016x}", self.run_number));
-        // The remainder fits: it is below a number of paths.
-        let path = usize::try_from(number % self.plan.paths.len() as u64).unwrap_or(0);
+        let path = self.plan.path_of(number, self.run_number);
         let mut course = Course {
             phases: Phases::default(),
-            trace: Trace::begin(),
+            recording: self
+                .recorder
+                .as_ref()
+                .map(|_| Recording::begin(at, started)),
+            trace: self.trace(),
             page: Vec::new(),
             until: self.plan.timeout.map(|limit| started + limit),
             certificate: None,
             chain: Vec::new(),
+            reply_id: None,
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -117,7 +138,14 @@ impl Prober {
             .checks
             .phases
             .judge(&mut judgement, &course.phases);
+        let mut head = Vec::new();
+        if self.plan.evidence.compares() {
+            let received = &course.trace.tape.received;
+            let (start, end, _) = reply::split(received).unwrap_or((0, 0, 0));
+            head = received[start..end.min(start + HEAD)].to_vec();
+        }
         Ok(Probe {
+            number,
             at,
             path,
             elapsed,
@@ -130,7 +158,9 @@ impl Prober {
             size: course.trace.tape.size,
             local: course.trace.local,
             remote: course.trace.remote,
+            head,
             request_id,
+            reply_id: course.reply_id,
             page: course.page,
             received: if self.plan.show.exchange && judgement.kind.is_some() {
                 let received = &course.trace.tape.received;
@@ -139,7 +169,15 @@ impl Prober {
                 Vec::new()
             },
             chain: course.chain,
+            recording: course.recording.map(|mut recording| {
+                recording.add(course.trace);
+                Arc::new(recording)
+            }),
         })
+    }
+
+    fn trace(&self) -> Trace {
+        Trace::begin(self.recorder.as_ref().map(Recorder::record))
     }
 
     /// Sends the request and goes where redirects lead, as far as `-f` allows.
@@ -153,10 +191,14 @@ impl Prober {
         let mut target = plan.paths[path].target.clone();
         let mut redirects = 0;
         let mut by_get = false;
+        let jar = plan.cookies.as_ref().map(Cookies::begin);
         loop {
             let means = self.means(&target, course.until)?;
+            if let Some(record) = &mut course.trace.tape.record {
+                record.url = target.url();
+            }
             let stream = open(means, &mut course.trace).await?;
-            if plan.shows_chain() && course.chain.is_empty() {
+            if target.https && plan.shows_chain() && course.chain.is_empty() {
                 course.chain = certificate::chain(stream.certificates(), Timestamp::now());
             }
             if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
@@ -187,7 +229,12 @@ impl Prober {
                 request::make_get(&mut request);
             }
             plan.protocol.shape(&mut request, &target);
+            let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
             let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            course.reply_id = received.reply.request_id();
+            if let (Some(jar), Some(server)) = (&jar, &server) {
+                jar.take(&received.reply, server, &target);
+            }
             let packed = if plan.protocol.enable_automatic_decompression {
                 unpack(&mut received.reply, plan.page.limit()).err()
             } else {
@@ -220,7 +267,7 @@ impl Prober {
             }
             by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
-            target = match self.next(&target, &received, redirects) {
+            target = match self.next(path, &target, &received, redirects) {
                 Ok(next) => next,
                 Err(last) => {
                     return Ok(Judgement {
@@ -230,41 +277,42 @@ impl Prober {
                 }
             };
             course.phases.add(&course.trace.phases());
-            course.trace = Trace::begin();
+            let over = std::mem::replace(&mut course.trace, self.trace());
+            if let Some(recording) = &mut course.recording {
+                recording.add(over);
+            }
         }
     }
 
     fn means<'a>(&'a self, target: &'a Target, until: Option<Instant>) -> Result<Means<'a>, Miss> {
+        let tls = &self.plan.tls;
+        let proxy = self.plan.proxies.serving(target);
         Ok(Means {
             target,
             family: self.plan.family,
             source: &self.plan.source,
-            proxy: self
-                .plan
-                .proxy
-                .as_ref()
-                .filter(|proxy| proxy.serves(target)),
+            proxy,
             announce: self.plan.announce,
             tls: if target.https {
-                Some(self.tls()?)
+                Some(built(&self.tls, || tls::connector(tls))?)
             } else {
                 None
             },
+            proxy_tls: if proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Https) {
+                Some(built(&self.proxy_tls, || tls::to_proxy(tls))?)
+            } else {
+                None
+            },
+            trust: tls.trust.as_ref(),
             page: self.plan.page,
             until,
         })
     }
 
-    fn tls(&self) -> Result<&TlsConnector, Miss> {
-        self.tls
-            .get_or_init(|| tls::connector(&self.plan.tls).map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| Miss::Host(error.clone()))
-    }
-
     /// Where a redirect leads. An error is that it leads nowhere.
     fn next(
         &self,
+        path: usize,
         from: &Target,
         received: &Received,
         redirects: u32,
@@ -284,6 +332,7 @@ impl Prober {
             let words = format!("Could not parse redirect location - {line} - {location}");
             return last(State::Unknown, words);
         };
+        let next = plan.paths[path].keep(next);
         let curl = plan.on_redirect == OnRedirect::Curl;
         if redirects > plan.max_redirects && curl {
             let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
@@ -314,4 +363,14 @@ impl Prober {
         let words = format!("Socket timeout after {seconds} seconds");
         Judgement::final_word(self.plan.timeout_result, kind, words)
     }
+}
+
+/// What is built when it is first needed.
+fn built(
+    cell: &OnceLock<Result<TlsConnector, String>>,
+    build: impl FnOnce() -> anyhow::Result<TlsConnector>,
+) -> Result<&TlsConnector, Miss> {
+    cell.get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| Miss::Host(error.clone()))
 }

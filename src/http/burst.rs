@@ -11,9 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
+use super::early::Early;
+use super::evidence::Keeper;
 use super::pace::Pace;
-use super::plan::{Plan, run_number};
+use super::paths::{self, Ways};
+use super::plan::Plan;
+use super::record::Recorder;
 use super::summary::{Summary, Tally};
+use super::turns::run_number;
 use crate::plugin::{End, Run};
 
 /// The most threads that ask for addresses at the same time: the system's resolver blocks.
@@ -23,29 +28,55 @@ const RESOLVERS: usize = 64;
 /// as the limit of each new probe would be: behind this one they cost nothing.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// Sends the probes of a plan and sums them up. Returns the plan, too: the probes have borrowed it.
-pub fn run(plan: Plan, run: &Run) -> anyhow::Result<(Arc<Prober>, Summary)> {
+/// Sends the probes of a plan and sums them up; writes down each as it ends, where there is something to write to.
+/// Returns the plan, too: the probes have borrowed it.
+pub fn run(
+    mut plan: Plan,
+    run: &Run,
+    recorder: Option<&mut Recorder>,
+) -> anyhow::Result<(Arc<Prober>, Summary)> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS))
+        // One more to write evidence.
+        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
         .build()
         .context("cannot start the executor")?;
-    let prober = Arc::new(Prober::new(plan, run_number())?);
-    let summary = runtime.block_on(burst(&prober, run));
+    if plan.ways == Ways::Addresses {
+        runtime.block_on(async {
+            let signal = signal_of(run).context("cannot wait for signals")?;
+            paths::look_up(&mut plan, run, &signal).await;
+            anyhow::Ok(())
+        })?;
+    }
+    let number = run_number();
+    let keeper = Keeper::begin(&plan, number);
+    let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
+    let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
     // A resolver that still waits for its answer is left behind, not waited for.
     runtime.shutdown_background();
     Ok((prober, summary?))
 }
 
-async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
+async fn burst(
+    prober: &Arc<Prober>,
+    mut keeper: Keeper,
+    run: &Run,
+    mut recorder: Option<&mut Recorder>,
+) -> anyhow::Result<Summary> {
     let signal = signal_of(run).context("cannot wait for signals")?;
     let mut tally = Tally::new(prober.plan());
-    let mut schedule = Schedule::new(prober.plan().pace);
+    let pace = Pace {
+        attempts: prober.plan().probes(),
+        ..prober.plan().pace
+    };
+    let mut schedule = Schedule::new(pace);
+    let mut early = Early::new(run, pace);
     let mut flying = JoinSet::new();
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));
+    keeper.listen();
     let end = loop {
         while let Some(number) = schedule.due(flying.len()) {
             let prober = Arc::clone(prober);
@@ -61,21 +92,35 @@ async fn burst(prober: &Arc<Prober>, run: &Run) -> anyhow::Result<Summary> {
             () = &mut deadline => break Some(End::Deadline),
             Some(probe) = flying.join_next() => {
                 match probe.context("a probe broke off").and_then(|probe| probe) {
-                    Ok(probe) => tally.add(probe),
+                    Ok(mut probe) => {
+                        early.hear(prober.plan(), &tally, &probe);
+                        keeper.take(&mut probe);
+                        if let Some(recorder) = &mut recorder {
+                            recorder.probe(prober.plan(), &probe);
+                        }
+                        tally.add(probe);
+                    }
                     Err(error) => {
-                        tally.trouble(format!("{error:#}"));
+                        let why = format!("{error:#}");
+                        if let Some(recorder) = &mut recorder {
+                            recorder.trouble(prober.plan(), &why);
+                        }
+                        tally.trouble(why);
                         break None;
                     }
                 }
             }
             () = sleep_until(next.unwrap_or(run.deadline()).into()), if next.is_some() => {}
             () = &mut pulse => pulse.set(sleep(PULSE)),
+            () = keeper.progress(), if keeper.is_busy() => {}
         }
     };
     // Those that were cut off say nothing about the server.
     let cut_off = flying.len() as u64;
     flying.abort_all();
-    Ok(tally.close(end, cut_off))
+    let mut summary = tally.close(end, cut_off);
+    summary.evidence = keeper.finish(run).await;
+    Ok(summary)
 }
 
 /// What becomes readable when a signal came; it is never read from. None of its readers blocks, since it has none:

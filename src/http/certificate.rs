@@ -1,5 +1,6 @@
 //! How long a certificate is still good, in `check_http`'s words. No I/O.
 
+use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
@@ -25,6 +26,27 @@ pub struct DaysLeft {
     pub warning: i64,
     /// From here on down CRITICAL.
     pub critical: i64,
+}
+
+impl DaysLeft {
+    /// As `-C` names them: `14` or `14,7`.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let pair = text.split_once(',');
+        let (warning, critical) = pair.unwrap_or((text, "0"));
+        let days = |word: &str| {
+            let days: Option<u32> = match word.trim() {
+                // As in check_http, `14,` and `,7` leave the other one at 0.
+                "" if pair.is_some() => Some(0),
+                word => word.parse().ok(),
+            };
+            days.map(i64::from)
+                .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
+        };
+        Ok(Self {
+            warning: days(warning)?,
+            critical: days(critical)?,
+        })
+    }
 }
 
 /// A certificate that a server showed.

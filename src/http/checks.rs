@@ -13,7 +13,7 @@ use super::jsonpath::{self, JsonCheck};
 use super::probe::Kind;
 use super::reply::Reply;
 use super::target::Target;
-use crate::plugin::{Limits, State};
+use crate::plugin::{Limits, Range, State};
 
 /// What stands in place of the end of a longer text, and how long a text of the user's is shown.
 const SHOWN: usize = 26;
@@ -60,6 +60,19 @@ pub struct Size {
     pub min: u64,
     /// The most.
     pub max: u64,
+}
+
+impl Size {
+    /// The sizes that are good, where it is not all of them. Of two bounds that cross, the lower one is held against a
+    /// size last.
+    pub fn as_range(self) -> Option<Range> {
+        let text = match (self.min, self.max) {
+            (0, 0) => return None,
+            (min, max) if max < min => format!("{min}:"),
+            (min, max) => format!("{min}:{max}"),
+        };
+        text.parse().ok()
+    }
 }
 
 /// What is thought of a reply, or of an exchange without one.
@@ -312,6 +325,7 @@ mod tests {
         Target {
             https: false,
             address: "127.0.0.1".to_owned(),
+            name: None,
             port: 8080,
             host: None,
             host_port: 8080,

@@ -13,11 +13,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::plan::{Family, PageUse};
 use super::probe::Kind;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, ProxyKind};
 use super::source::Source;
 use super::target::Target;
 use super::trace::{Stage, Trace};
-use super::tunnel;
+use super::tunnel::{self, Near};
+use super::verify::{self, Trust};
 use super::wire::{Stream, connect_tcp, tcp_socket};
 
 /// What an exchange needs beside its request.
@@ -35,6 +36,10 @@ pub struct Means<'a> {
     pub source: &'a Source,
     /// For https.
     pub tls: Option<&'a TlsConnector>,
+    /// For a proxy that is spoken to over TLS.
+    pub proxy_tls: Option<&'a TlsConnector>,
+    /// Whom such a proxy has to be vouched for by.
+    pub trust: Option<&'a Trust>,
     /// What becomes of the page.
     pub page: PageUse,
     /// When the probe counts as timed out.
@@ -54,7 +59,7 @@ pub enum Miss {
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
         let mut stream = connect_file(&means.target.address, trace).await?;
-        announce(means, &mut stream, None).await?;
+        announce(means, &mut stream, None, trace).await?;
         return match means.tls {
             Some(connector) => {
                 let session = secure(connector, means, stream, trace).await?;
@@ -63,37 +68,55 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
             None => Ok(Stream::Unix(stream)),
         };
     }
-    let mut stream = match means.proxy {
-        Some(proxy) => connect_through(proxy, means, trace).await?,
-        None => connect(means, &means.target.address, means.target.port, trace).await?,
+    let near = if let Some(proxy) = means.proxy {
+        connect_through(proxy, means, trace).await?
+    } else {
+        let target = means.target;
+        Near::Clear(connect(means, &target.address, target.port, trace).await?)
     };
-    let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
-    announce(means, &mut stream, ends).await?;
-    match means.tls {
-        Some(connector) => {
-            // The end of the handshake and the request are two small writes: the second must not wait for the first's
-            // receipt.
-            let _ = stream.set_nodelay(true);
-            let session = secure(connector, means, stream, trace).await?;
-            Ok(Stream::Tls(session))
+    match near {
+        Near::Clear(mut stream) => {
+            let ends = ends(&stream);
+            announce(means, &mut stream, ends, trace).await?;
+            match means.tls {
+                Some(connector) => {
+                    // The end of the handshake and the request are two small writes: the second must not wait for the
+                    // first's receipt.
+                    let _ = stream.set_nodelay(true);
+                    let session = secure(connector, means, stream, trace).await?;
+                    Ok(Stream::Tls(session))
+                }
+                None => Ok(Stream::Tcp(stream)),
+            }
         }
-        None => Ok(Stream::Tcp(stream)),
+        Near::Encrypted(mut stream) => {
+            let ends = ends(stream.get_ref().0);
+            announce(means, &mut stream, ends, trace).await?;
+            match means.tls {
+                Some(connector) => {
+                    let session = secure(connector, means, *stream, trace).await?;
+                    Ok(Stream::TlsTls(session))
+                }
+                None => Ok(Stream::Tls(stream)),
+            }
+        }
     }
 }
 
-async fn connect_through(
-    proxy: &Proxy,
-    means: Means<'_>,
-    trace: &mut Trace,
-) -> Result<TcpStream, Miss> {
+fn ends(stream: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
+    stream.local_addr().ok().zip(stream.peer_addr().ok())
+}
+
+async fn connect_through(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Near, Miss> {
     let target = means.target;
     let address = if proxy.wants_address() {
         let addresses = resolve(means, &target.address, target.port, trace).await?;
-        addresses.first().copied()
+        let fitting = |address: &IpAddr| address.is_ipv4() || proxy.kind != ProxyKind::Socks4;
+        addresses.into_iter().find(fitting)
     } else {
         None
     };
-    let mut stream = connect(means, &proxy.host, proxy.port, trace)
+    let mut near = reach(proxy, means, trace)
         .await
         .map_err(|miss| match miss {
             Miss::Server(kind, words) => Miss::Server(kind, format!("{}: {words}", proxy.name())),
@@ -101,10 +124,36 @@ async fn connect_through(
         })?;
     if proxy.tunnels(target) {
         trace.stage = Stage::Tunnelling;
-        tunnel::open(proxy, target, address, &mut stream).await?;
+        let record = trace.tape.record.as_deref_mut();
+        tunnel::open(proxy, target, address, &mut near, record).await?;
         trace.connected = Some(Instant::now());
     }
-    Ok(stream)
+    Ok(near)
+}
+
+/// Connects to a proxy, and shakes hands where it wants that.
+async fn reach(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Near, Miss> {
+    let stream = connect(means, &proxy.host, proxy.port, trace).await?;
+    let Some(connector) = means.proxy_tls else {
+        return Ok(Near::Clear(stream));
+    };
+    let _ = stream.set_nodelay(true);
+    trace.stage = Stage::Tunnelling;
+    let itself = proxy.target();
+    let record = trace.tape.record.as_mut();
+    let keyed = record.and_then(|record| record.keyed(connector));
+    let connector = keyed.as_ref().unwrap_or(connector);
+    let session = connector
+        .connect(server_name(&itself, trace.remote), stream)
+        .await
+        .map_err(|error| no_session(&error))?;
+    if let Some(trust) = means.trust {
+        let shown = session.get_ref().1.peer_certificates();
+        trust.judge(shown.unwrap_or_default(), &itself)?;
+    }
+    // For the server's phases, the handshake with the proxy belongs to the connection.
+    trace.connected = Some(Instant::now());
+    Ok(Near::Encrypted(Box::new(session)))
 }
 
 /// Says where the connection comes from, where that is asked for.
@@ -112,6 +161,7 @@ async fn announce(
     means: Means<'_>,
     stream: &mut (impl AsyncWrite + Unpin),
     ends: Option<(SocketAddr, SocketAddr)>,
+    trace: &mut Trace,
 ) -> Result<(), Miss> {
     if means.announce {
         let line = tunnel::announcement(ends);
@@ -119,6 +169,9 @@ async fn announce(
             let words = format!("No data received from host: {}", without_number(&error));
             Miss::Server(Kind::Reset, words)
         })?;
+        if let Some(record) = &mut trace.tape.record {
+            record.sent.take(line.as_bytes());
+        }
     }
     Ok(())
 }
@@ -138,7 +191,7 @@ async fn connect(
         let connected = match tcp_socket(remote) {
             Ok(socket) => {
                 means.source.apply(&socket).map_err(Miss::Host)?;
-                connect_tcp(socket, remote, &mut trace.local).await
+                connect_tcp(socket, remote, trace).await
             }
             Err(error) => Err(error),
         };
@@ -209,16 +262,8 @@ async fn resolve(
     port: u16,
     trace: &mut Trace,
 ) -> Result<Vec<IpAddr>, Miss> {
-    let ours = means.source.address;
-    let fits = |address: &IpAddr| {
-        let family = match means.family {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-        };
-        family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
-    };
-    let addresses: Vec<IpAddr> = if let Ok(address) = name.parse() {
+    let literal = name.parse().ok();
+    let addresses: Vec<IpAddr> = if let Some(address) = literal {
         vec![address]
     } else {
         let found = tokio::net::lookup_host((name, port)).await;
@@ -228,14 +273,29 @@ async fn resolve(
             .map(|address| address.ip())
             .collect()
     };
-    let fitting: Vec<_> = addresses.into_iter().filter(fits).collect();
+    let fitting: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| fits(means.family, means.source, address))
+        .collect();
     if fitting.is_empty() {
-        return Err(Miss::Server(
-            Kind::Dns,
-            "Address family for hostname not supported".to_owned(),
-        ));
+        let words = match literal {
+            Some(_) => "Address family for hostname not supported".to_owned(),
+            None => format!("{name}: No address associated with hostname"),
+        };
+        return Err(Miss::Server(Kind::Dns, words));
     }
     Ok(fitting)
+}
+
+/// Whether an address is of the family to keep to, and of that of this host's end.
+pub fn fits(family: Family, source: &Source, address: &IpAddr) -> bool {
+    let family = match family {
+        Family::Any => true,
+        Family::V4 => address.is_ipv4(),
+        Family::V6 => address.is_ipv6(),
+    };
+    let ours = source.address;
+    family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
 }
 
 fn no_address(name: &str, error: &io::Error) -> Miss {
@@ -257,29 +317,36 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     trace: &mut Trace,
 ) -> Result<Box<TlsStream<S>>, Miss> {
     trace.stage = Stage::Securing;
-    let host = means.target.host.as_ref().unwrap_or(&means.target.address);
-    // What cannot be a server name is not sent as one; the name has no other use here.
-    let name = ServerName::try_from(host.clone()).unwrap_or_else(|_| {
-        let address = trace
-            .remote
-            .map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
-        ServerName::IpAddress(address.into())
-    });
+    let name = server_name(means.target, trace.remote);
+    let record = trace.tape.record.as_mut();
+    let keyed = record.and_then(|record| record.keyed(connector));
+    let connector = keyed.as_ref().unwrap_or(connector);
     match connector.connect(name, stream).await {
         Ok(stream) => {
             trace.secured = Some(Instant::now());
             Ok(Box::new(stream))
         }
-        Err(error) => Err(Miss::Server(Kind::Tls, no_session(&error))),
+        Err(error) => Err(no_session(&error)),
     }
 }
 
-fn no_session(error: &io::Error) -> String {
+/// What a handshake calls a server. What cannot be a name is not sent as one; it has no other use there.
+fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'static> {
+    ServerName::try_from(target.server_name().to_owned()).unwrap_or_else(|_| {
+        let address = remote.map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
+        ServerName::IpAddress(address.into())
+    })
+}
+
+fn no_session(error: &io::Error) -> Miss {
+    if let Some(miss) = verify::beyond_us(error) {
+        return miss;
+    }
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
         _ => without_number(error),
     };
-    format!("Cannot make SSL connection. {why}")
+    Miss::Server(Kind::Tls, format!("Cannot make SSL connection. {why}"))
 }
 
 /// An error's text without the "(os error 111)" that the standard library adds.

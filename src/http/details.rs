@@ -33,17 +33,21 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             ))
         })
         .collect();
+    let comparison = summary.comparison.as_ref();
     let paths: Vec<_> = plan
         .paths
         .iter()
         .zip(&summary.paths)
-        .map(|(path, (attempts, failed))| {
+        .enumerate()
+        .map(|(at, (path, summary))| {
+            let p_value = comparison.and_then(|found| found.each[at]);
             json!({
                 "name": path.name,
-                "address": path.target.address,
-                "attempts": attempts,
-                "failed": failed,
-                "p_value": Value::Null,
+                "address": path.address,
+                "attempts": summary.attempts,
+                "failed": summary.failed,
+                "p_value": p_value.map(short),
+                "verdict": summary.verdict(),
             })
         })
         .collect();
@@ -64,8 +68,14 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         })),
         "phases": phases,
         "paths": paths,
-        "failures": summary.failures.iter().map(|probe| failure(plan, probe)).collect::<Vec<_>>(),
+        "comparison": comparison.iter().flat_map(|found| &found.steps).map(|step| json!({
+            "worse": step.worse.iter().map(|at| &plan.paths[*at].name).collect::<Vec<_>>(),
+            "p_value": short(step.p_value),
+            "attempts_enough": step.enough,
+        })).collect::<Vec<_>>(),
+        "failures": summary.failures.iter().map(|probe| failure(plan, summary, probe)).collect::<Vec<_>>(),
         "failures_left_out": summary.left_out,
+        "evidence_notes": summary.evidence.notes.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         "verdict": summary.verdict(),
         "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
             "name": clean_cut(&link.name, 100),
@@ -75,7 +85,13 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
     })
 }
 
-fn failure(plan: &Plan, probe: &Probe) -> Value {
+/// A number with four digits that say something, however small it is.
+fn short(number: f64) -> Value {
+    let text = format!("{number:.3e}");
+    json!(text.parse::<f64>().unwrap_or(number))
+}
+
+fn failure(plan: &Plan, summary: &Summary, probe: &Probe) -> Value {
     json!({
         "at": local_time(probe.at),
         "path": plan.paths[probe.path].name,
@@ -86,6 +102,6 @@ fn failure(plan: &Plan, probe: &Probe) -> Value {
         "remote": probe.remote.map(|address| address.to_string()),
         "request_id": probe.request_id,
         "seconds": number(probe.elapsed.as_secs_f64()),
-        "evidence": Value::Null,
+        "evidence": summary.evidence.of(probe.number).map(|path| path.to_string_lossy()),
     })
 }

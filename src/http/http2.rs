@@ -8,10 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Request, Response, Uri, Version};
 
 use super::connect::{Means, Miss};
+use super::evidence::{LIMIT, Told};
 use super::exchange::{Page, Received, why_broken};
 use super::probe::Kind;
 use super::reply::{HEAD_LIMIT, Reply};
@@ -31,10 +32,22 @@ pub async fn exchange(
     trace.stage = Stage::Talking;
     let mut wire = Wire::new(stream, &mut trace.tape);
     let mut page = Page::new(means.page, false);
-    let mut head = Vec::new();
-    let mut size = 0;
-    let spoken = speak(&mut wire, request, &mut page, &mut head, &mut size).await;
+    let mut came = Came::default();
+    let (request, body) = in_form(request).await;
+    if let Some(record) = wire.record() {
+        record.told = Some(told_request(&request, &body));
+    }
+    let spoken = speak(&mut wire, (request, body), &mut page, &mut came).await;
     trace.done = Some(Instant::now());
+    let Came {
+        head,
+        size,
+        asked,
+        replied,
+    } = came;
+    // What both sides say about the connection itself is neither request nor reply.
+    trace.tape.last_write = asked.or(trace.tape.last_write);
+    trace.tape.first_read = replied;
     let damage = spoken.err().map(|error| what(&error));
     if head.is_empty() {
         let (kind, why) = damage.unwrap_or((Kind::Closed, "no reply".to_owned()));
@@ -45,6 +58,12 @@ pub async fn exchange(
     trace.tape.received.clone_from(&head);
     trace.tape.size = head.len() as u64 + size;
     let (page, page_cut) = page.into_parts();
+    let record = trace.tape.record.as_mut();
+    if let Some(told) = record.and_then(|record| record.told.as_mut()) {
+        told.reply.clone_from(&head);
+        told.page = page[..page.len().min(LIMIT)].to_vec();
+        told.page_size = size;
+    }
     Ok(Received {
         reply: Reply {
             head,
@@ -56,14 +75,25 @@ pub async fn exchange(
     })
 }
 
+/// What came of a request.
+#[derive(Debug, Default)]
+struct Came {
+    /// Status line and headers of the reply, told.
+    head: Vec<u8>,
+    /// The size of its page.
+    size: u64,
+    /// When the request was out.
+    asked: Option<Instant>,
+    /// When the reply began.
+    replied: Option<Instant>,
+}
+
 async fn speak(
     wire: &mut Wire<'_>,
-    request: Request<Full<Bytes>>,
+    (request, body): (Request<()>, Bytes),
     page: &mut Page,
-    head: &mut Vec<u8>,
-    size: &mut u64,
+    came: &mut Came,
 ) -> Result<(), h2::Error> {
-    let (request, body) = in_form(request).await;
     let (sender, connection) = client::Builder::new()
         .enable_push(false)
         .initial_window_size(WINDOW)
@@ -92,10 +122,12 @@ async fn speak(
     let mut response = pin!(response);
     let response = poll_fn(|cx| {
         drive(cx);
+        came.asked.get_or_insert_with(Instant::now);
         response.as_mut().poll(cx)
     })
     .await?;
-    *head = told(&response);
+    came.replied = Some(Instant::now());
+    came.head = told(&response);
     if page.unread() {
         return Ok(());
     }
@@ -107,7 +139,7 @@ async fn speak(
     .await
     {
         let data = data?;
-        *size += data.len() as u64;
+        came.size += data.len() as u64;
         page.take(&data);
         body.flow_control().release_capacity(data.len())?;
         // Many small frames come from a single read: let the clock be heard in between.
@@ -144,8 +176,28 @@ async fn in_form(request: Request<Full<Bytes>>) -> (Request<()>, Bytes) {
 }
 
 fn told(response: &Response<h2::RecvStream>) -> Vec<u8> {
-    let mut head = format!("HTTP/2 {} \r\n", response.status().as_u16()).into_bytes();
-    for (name, value) in response.headers() {
+    let line = format!("HTTP/2 {} \r\n", response.status().as_u16());
+    told_headers(line, response.headers())
+}
+
+fn told_request(request: &Request<()>, body: &Bytes) -> Told {
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    let authority = request.uri().authority().map_or("", |a| a.as_str());
+    let line = format!(
+        "{} {path} HTTP/2\r\n:authority: {authority}\r\n",
+        request.method()
+    );
+    let mut told = Told {
+        request: told_headers(line, request.headers()),
+        ..Told::default()
+    };
+    told.body.take(body);
+    told
+}
+
+fn told_headers(line: String, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = line.into_bytes();
+    for (name, value) in headers {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());

@@ -7,13 +7,17 @@
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
-//! | [`proxy`], [`tunnel`] | which proxy a request goes through, and what is said to it |
+//! | [`proxy`], [`exempt`], [`tunnel`], [`socks`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
+//! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
-//! | [`pace`], [`burst`] | how many probes and how fast, and the loop |
+//! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
+//! | [`path_summary`], [`compare`], `by_path`, `path_numbers` | what came over each of them, and whether one fails more than the others |
+//! | [`pace`], [`burst`], `early` | how many probes and how fast, the loop, and the word ahead of its result |
+//! | [`record`], [`find`] | one probe as a line of the journal, and in the proxy's log |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
 pub mod age;
@@ -21,32 +25,46 @@ mod args;
 mod argv;
 pub mod attempt;
 pub mod burst;
+mod by_path;
 pub mod certificate;
 pub mod checks;
+pub mod compare;
 pub mod connect;
+pub mod cookie_file;
+pub mod cookies;
 pub mod details;
+mod early;
+pub mod evidence;
 pub mod exchange;
+pub mod exempt;
 pub mod expect;
 mod extra_opts;
+pub mod find;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+mod path_numbers;
+pub mod path_summary;
+pub mod paths;
 pub mod pattern;
 pub mod plan;
 pub mod probe;
 pub mod protocol;
 pub mod proxy;
+pub mod record;
 pub mod reply;
 pub mod report;
 pub mod request;
 pub mod secrets;
 mod shown;
+pub mod socks;
 pub mod source;
 pub mod summary;
 pub mod target;
 pub mod tls;
 pub mod trace;
 pub mod tunnel;
+pub mod turns;
 pub mod unpack;
 pub mod verdict;
 pub mod verify;
@@ -54,8 +72,11 @@ pub mod wire;
 
 pub use args::{Args, OnRedirect};
 
-use crate::plugin::{Plugin, Report, Run};
+use crate::plugin::{Arguments, Plugin, Report, Run};
+use cookie_file::Cookies;
+use find::Logs;
 use plan::Plan;
+use record::Recorder;
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -65,8 +86,27 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
+    if !args.find.failures_from.is_empty() {
+        return find::find_again(&args.find, run);
+    }
     let plan = Plan::try_from(args)?;
-    let (prober, summary) = burst::run(plan, run)?;
-    let verdict = verdict::judge(prober.plan(), &summary);
-    Ok(report::render(prober.plan(), &summary, verdict))
+    let logs = Logs::mark(&args.find, run);
+    let series = args.common().series.clone();
+    let journal = args.journal.open();
+    let mut recorder = journal.map(|journal| Recorder::new(journal, series));
+    let (prober, summary) = burst::run(plan, run, recorder.as_mut())?;
+    let plan = prober.plan();
+    let verdict = verdict::judge(plan, &summary);
+    let mut report = report::render(plan, &summary, verdict);
+    if let Some(logs) = logs {
+        let findings = logs.find(&summary.failures, run);
+        findings.tell(summary.left_out, &mut report);
+    }
+    if let Some(recorder) = &recorder {
+        recorder.journal().tell(&mut report);
+    }
+    if let Some(Err(error)) = plan.cookies.as_ref().map(Cookies::store) {
+        report.line(0, format!("{error:#}"));
+    }
+    Ok(report)
 }

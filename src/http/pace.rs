@@ -12,7 +12,7 @@ const ATTEMPTS: u64 = 10;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Probing")]
 pub struct PaceArgs {
-    /// Probes to send, each on a new connection [default: 10]
+    /// Probes to send over each path, each on a new connection [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub attempts: Option<u64>,
 
@@ -20,7 +20,7 @@ pub struct PaceArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
 
-    /// Send as many probes as it takes to see this failure rate with 95 % confidence: 1% takes 299
+    /// Send as many probes over each path as it takes to see this failure rate with 95 % confidence: 1% takes 299
     #[arg(long, value_name = "P%", conflicts_with_all = ["attempts", "duration"], value_parser = parse_share)]
     pub detect: Option<f64>,
 
@@ -40,7 +40,7 @@ pub struct PaceArgs {
 /// A run's pace.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The number of probes, where it has an end.
+    /// The number of probes over each path, where it has an end.
     pub attempts: Option<u64>,
     /// For how long probes are started.
     pub duration: Option<Duration>,

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hyper::header::HeaderValue;
-use jiff::Timestamp;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::args::{Args, OnRedirect, TIMEOUT};
 use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
+use super::connect::fits;
+use super::cookie_file::Cookies;
+use super::evidence::{self, Evidence};
 use super::expect::PhaseLimits;
 use super::jsonpath::{self, JSON_LIMIT};
 use super::pace::Pace;
+use super::paths::{Path, Ways};
 use super::pattern;
 use super::protocol::ProtocolArgs;
-use super::proxy::{Proxy, is_connect};
+use super::proxy::{Proxies, is_connect};
 use super::request::Template;
 use super::secrets;
 use super::source::Source;
@@ -39,6 +42,10 @@ pub const PAGE_SHOWN: usize = 16 << 10;
 pub struct Plan {
     /// The ways to send the request, taken in turn.
     pub paths: Vec<Path>,
+    /// What these ways are.
+    pub ways: Ways,
+    /// How many more addresses there are than are taken.
+    pub left_out: usize,
     /// The address family to keep to.
     pub family: Family,
     /// The TLS versions to offer, and whether to tell the host name.
@@ -55,10 +62,12 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How HTTP is spoken.
     pub protocol: ProtocolArgs,
+    /// The cookies that go with it.
+    pub cookies: Option<Cookies>,
     /// How bad it is to reach it.
     pub timeout_result: State,
-    /// The proxy that requests go through.
-    pub proxy: Option<Proxy>,
+    /// The proxies that requests go through.
+    pub proxies: Proxies,
     /// The `Proxy-Authorization` for a server that is one, where no proxy is named.
     pub proxy_authorization: Option<HeaderValue>,
     /// Whether connections begin with a header of the PROXY protocol.
@@ -81,15 +90,8 @@ pub struct Plan {
     pub percentile: Option<f64>,
     /// What is shown beside the result.
     pub show: Show,
-}
-
-/// A named way to the server.
-#[derive(Debug)]
-pub struct Path {
-    /// Its name, as in the report.
-    pub name: String,
-    /// Where the first request goes.
-    pub target: Target,
+    /// What is kept of failing probes.
+    pub evidence: Evidence,
 }
 
 /// The address family to keep to.
@@ -168,37 +170,38 @@ impl TryFrom<&Args> for Plan {
             "--extra-opts cannot be abbreviated"
         );
         let request = Template::try_from(args)?;
-        let proxy = Proxy::from_args(args)?;
+        let proxies = Proxies::from_args(args)?;
         let target = target(args)?;
         anyhow::ensure!(
-            proxy.is_none() || !target.is_file(),
+            args.route.proxy_from_environment || proxies.is_empty() || !target.is_file(),
             "-I {}: a socket in the file system is not behind a proxy",
             target.address
         );
-        let proxy_authorization = match &proxy {
-            None => secrets::proxy_pair(args)?
+        let proxy_authorization = if proxies.is_empty() {
+            secrets::proxy_pair(args)?
                 .map(|pair| secrets::basic("-b", &pair))
-                .transpose()?,
-            Some(_) => None,
+                .transpose()?
+        } else {
+            None
         };
         request.build(&target, None)?;
-        let timeout = args.common().timeout.unwrap_or(TIMEOUT);
-        // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
-        let timeout = match args.critical.map(|range| range.end()) {
-            Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
-                Duration::from_secs_f64(end.min(86_400.0) + 1.0)
-            }
-            _ => timeout,
+        let family = match (args.ipv4, args.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
         };
-        let timeout = args.common().timeout.map_or(Some(timeout), |given| {
-            (given > Duration::ZERO).then_some(timeout)
-        });
+        let source = Source::try_from(&args.source)?;
+        // What a proxy connects to is the proxy's affair.
+        let proxy = proxies.serving(&target);
+        let fitting = |address: &_| proxy.is_some() || fits(family, &source, address);
+        let (ways, paths) = args.paths.paths(&target, proxy, fitting)?;
+        let given = request.secrets().chain(&proxy_authorization);
         Ok(Self {
-            family: match (args.ipv4, args.ipv6) {
-                (true, _) => Family::V4,
-                (_, true) => Family::V6,
-                _ => Family::Any,
-            },
+            evidence: Evidence::new(args, given, &proxies),
+            paths,
+            ways,
+            left_out: 0,
+            family,
             tls: Tls {
                 versions: tls_versions(args.ssl.as_deref().unwrap_or_default())?,
                 // What is verified is shown by name: check_curl always tells it.
@@ -211,14 +214,19 @@ impl TryFrom<&Args> for Plan {
             request,
             on_redirect: args.onredirect,
             max_redirects: args.max_redirs,
-            timeout,
+            timeout: timeout(args),
             protocol: args.protocol.clone(),
+            cookies: Cookies::load(&args.cookies)?,
             timeout_result: args.expected.timeout_result.unwrap_or(State::Critical),
-            proxy,
+            proxies,
             proxy_authorization,
             announce: args.route.haproxy_protocol,
-            source: Source::try_from(&args.source)?,
-            certificate: args.certificate.as_deref().map(parse_days).transpose()?,
+            source,
+            certificate: args
+                .certificate
+                .as_deref()
+                .map(DaysLeft::parse)
+                .transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
             page: if args.no_body {
@@ -233,6 +241,9 @@ impl TryFrom<&Args> for Plan {
                 PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
             } else if args.show_body {
                 PageUse::Kept(PAGE_SHOWN)
+            } else if args.evidence.evidence.is_some() {
+                let share = PAGES_KEPT / args.pace.concurrency as usize;
+                PageUse::Kept(share.min(evidence::LIMIT))
             } else {
                 PageUse::Counted
             },
@@ -248,12 +259,23 @@ impl TryFrom<&Args> for Plan {
                 url: args.link,
                 exchange: args.common().until.is_some(),
             },
-            paths: vec![Path {
-                name: target.address.clone(),
-                target,
-            }],
         })
     }
+}
+
+/// The limit of a probe.
+fn timeout(args: &Args) -> Option<Duration> {
+    let timeout = args.common().timeout.unwrap_or(TIMEOUT);
+    // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
+    let timeout = match args.critical.map(|range| range.end()) {
+        Some(end) if end.is_finite() && end > timeout.as_secs_f64() => {
+            Duration::from_secs_f64(end.min(86_400.0) + 1.0)
+        }
+        _ => timeout,
+    };
+    args.common().timeout.map_or(Some(timeout), |given| {
+        (given > Duration::ZERO).then_some(timeout)
+    })
 }
 
 fn target(args: &Args) -> anyhow::Result<Target> {
@@ -291,6 +313,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
         return Ok(Target {
             https: true,
             address: host.clone(),
+            name: None,
             port,
             host: Some(host.clone()),
             host_port: port,
@@ -301,6 +324,7 @@ fn target(args: &Args) -> anyhow::Result<Target> {
     Ok(Target {
         https,
         address,
+        name: None,
         port,
         host,
         host_port: host_port.unwrap_or(port),
@@ -368,19 +392,6 @@ fn parse_size(text: &str) -> anyhow::Result<Size> {
     })
 }
 
-fn parse_days(text: &str) -> anyhow::Result<DaysLeft> {
-    let (warning, critical) = text.split_once(',').unwrap_or((text, "0"));
-    let days = |word: &str| {
-        let days: Option<u32> = word.trim().parse().ok();
-        days.map(i64::from)
-            .with_context(|| format!("-C {text}: give days, as in 14 or 14,7"))
-    };
-    Ok(DaysLeft {
-        warning: days(warning)?,
-        critical: days(critical)?,
-    })
-}
-
 /// The versions behind `-S`, without and with the `+` for newer ones.
 fn tls_versions(text: &str) -> anyhow::Result<Vec<&'static SupportedProtocolVersion>> {
     match text {
@@ -399,16 +410,6 @@ fn tls_versions(text: &str) -> anyhow::Result<Vec<&'static SupportedProtocolVers
         }
         _ => bail!("-S{text}: give 1.2 or 1.3, with + to allow newer versions as well"),
     }
-}
-
-/// A number for this run that no other has, to begin its request ids with.
-pub fn run_number() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds its hashing from the kernel's random numbers, once for each process; the time tells
-    // the rounds of a loop apart.
-    let mut hasher = std::hash::RandomState::new().build_hasher();
-    hasher.write_i128(Timestamp::now().as_nanosecond());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! What is known of one probe, as plain data.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::certificate::Link;
+use super::evidence::Recording;
 use crate::plugin::State;
 
 /// One probe: a request with all its redirects, and what came of it.
 #[derive(Debug, Clone)]
 pub struct Probe {
+    /// Its number within the run, from 0 on.
+    pub number: u64,
     /// When it began.
     pub at: Timestamp,
     /// Which of the plan's paths it took.
@@ -37,15 +41,28 @@ pub struct Probe {
     pub remote: Option<SocketAddr>,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
+    /// The `X-Request-Id` of the reply, where it is one that a log could hold.
+    pub reply_id: Option<String>,
     /// The head of the last page, where it is to be shown.
     pub page: Vec<u8>,
     /// The beginning of what the server sent, of a failed probe, where it is to be shown.
     pub received: Vec<u8>,
     /// The certificates that the server showed, its own first, where they are looked at.
     pub chain: Vec<Link>,
+    /// Status line and headers of the last reply, to be compared with others, where that is asked for.
+    pub head: Vec<u8>,
+    /// What was kept of it as evidence; taken out before the probe is counted.
+    pub recording: Option<Arc<Recording>>,
 }
 
 impl Probe {
+    /// Whether its time is one that a reply took, or that was waited for one in vain: not that of a refusal, which says
+    /// nothing of how fast a server is.
+    pub fn is_timed(&self) -> bool {
+        let waited = matches!(self.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
+        self.replied || self.status.is_some() || self.size > 0 || waited
+    }
+
     /// What stands on the first line for it: with size and time where a reply came, as in `check_http`.
     pub fn headline(&self) -> String {
         if self.replied {

@@ -13,7 +13,7 @@ pub struct ProtocolArgs {
     #[arg(long, value_name = "1.0|1.1|2", value_parser = parse_version)]
     pub http_version: Option<Version>,
 
-    /// Ask for a page that is packed (gzip, deflate, br), and look at what is in it
+    /// Ask for a page that is packed (gzip, deflate, br, zstd), and look at what is in it
     #[arg(long)]
     pub enable_automatic_decompression: bool,
 }
@@ -29,7 +29,7 @@ impl ProtocolArgs {
         let headers = request.headers_mut();
         if self.http_version.is_some() && !headers.contains_key(HOST) {
             let named = Target {
-                host: Some(target.address.clone()),
+                host: Some(target.server_name().to_owned()),
                 ..target.clone()
             };
             // What cannot stand there (a path of a socket can) is left out.
@@ -39,7 +39,7 @@ impl ProtocolArgs {
         if self.enable_automatic_decompression && !headers.contains_key(ACCEPT_ENCODING) {
             headers.insert(
                 ACCEPT_ENCODING,
-                HeaderValue::from_static("deflate, gzip, br"),
+                HeaderValue::from_static("deflate, gzip, br, zstd"),
             );
         }
         match self.http_version {

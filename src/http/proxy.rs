@@ -1,17 +1,19 @@
 //! Proxies: which one a request goes through, and how. No I/O; `tunnel` speaks with them.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, bail, ensure};
 use hyper::header::HeaderValue;
 
 use super::args::Args;
+use super::exempt::Exempt;
 use super::request::AGENT;
 use super::secrets;
 use super::target::{Target, bracketed, host_and_port};
 
 /// The port of a proxy that names none, as with curl.
 const PORT: u16 = 1080;
+
+/// That of one that is spoken to over TLS.
+const TLS_PORT: u16 = 443;
 
 /// The longest user name or password that SOCKS can carry.
 const SOCKS_LIMIT: usize = 255;
@@ -25,9 +27,13 @@ pub struct ProxyArgs {
         short = 'x',
         long,
         value_name = "URL",
-        help = "The proxy: http://[USER:PASSWORD@]HOST[:PORT], socks5://… (names are looked up here) or socks5h://… (by the proxy)"
+        help = "The proxy: http:// or https://[USER:PASSWORD@]HOST[:PORT], socks4:// or socks5://… (names are looked up here), socks4a:// or socks5h://… (by the proxy)"
     )]
     pub proxy: Option<String>,
+
+    /// Where -x names none, take the proxy that http_proxy, https_proxy or all_proxy name, but for what no_proxy lists
+    #[arg(long)]
+    pub proxy_from_environment: bool,
 
     /// Hosts, domains, addresses and subnets, divided by commas, to connect to without it; * for all
     #[arg(long, value_name = "LIST")]
@@ -61,37 +67,116 @@ pub struct Proxy {
 pub enum ProxyKind {
     /// HTTP: it forwards requests over http, and opens tunnels for https.
     Http,
+    /// The same, with all that is said to it encrypted.
+    Https,
     /// HTTP, tunnels alone: `-j CONNECT`.
     Connect,
+    /// SOCKS 4, with names looked up by this host; it knows IPv4 alone.
+    Socks4,
+    /// SOCKS 4a, with names looked up by the proxy.
+    Socks4Names,
     /// SOCKS 5, with names looked up by this host.
     Socks5,
     /// SOCKS 5, with names looked up by the proxy.
     Socks5Names,
 }
 
-impl Proxy {
-    /// The proxy that the options name, by `-x` or, as in `check_http`, by `-j CONNECT`.
-    pub fn from_args(args: &Args) -> anyhow::Result<Option<Self>> {
+/// The proxies of a run: which one it is depends on what a server speaks.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    http: Option<Proxy>,
+    https: Option<Proxy>,
+}
+
+impl Proxies {
+    /// Each of them.
+    pub fn each(&self) -> impl Iterator<Item = &Proxy> {
+        self.http.iter().chain(&self.https)
+    }
+
+    /// Those that the options name, by `-x` or, as in `check_http`, by `-j CONNECT`, or where it is asked for the
+    /// environment.
+    pub fn from_args(args: &Args) -> anyhow::Result<Self> {
         let url = args.route.proxy.as_deref().filter(|url| !url.is_empty());
         if is_connect(args) {
             ensure!(
                 url.is_none(),
                 "-j CONNECT names a proxy by -I and -p: it cannot stand with -x"
             );
-            return Self::of_connect(args).map(Some);
+            return Ok(Self::all(Proxy::of_connect(args)?));
         }
-        let Some(url) = url else {
-            return Ok(None);
+        if let Some(url) = url {
+            return Ok(Self::all(Proxy::parse("-x", url, args)?));
+        }
+        if !args.route.proxy_from_environment {
+            return Ok(Self::default());
+        }
+        let named = |names: &[&str]| -> anyhow::Result<Option<Proxy>> {
+            let Some((name, url)) = variable(names)? else {
+                return Ok(None);
+            };
+            Proxy::parse(name, &url, args).map(Some)
         };
+        Ok(Self {
+            // Not HTTP_PROXY: where a web server runs it, that is the header `Proxy` of whoever asks. So do curl and
+            // check_curl.
+            http: named(&["http_proxy", "all_proxy", "ALL_PROXY"])?,
+            https: named(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+        })
+    }
+
+    fn all(proxy: Proxy) -> Self {
+        Self {
+            http: Some(proxy.clone()),
+            https: Some(proxy),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+
+    /// The one that requests to this server go through.
+    pub fn serving(&self, target: &Target) -> Option<&Proxy> {
+        let proxy = if target.https {
+            &self.https
+        } else {
+            &self.http
+        };
+        proxy.as_ref().filter(|proxy| proxy.serves(target))
+    }
+}
+
+/// The first of these that the environment has, unless it is empty there: that is none.
+fn variable<'a>(names: &[&'a str]) -> anyhow::Result<Option<(&'a str, String)>> {
+    let found = names
+        .iter()
+        .find_map(|name| Some((*name, std::env::var_os(name)?)));
+    let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let value = value.into_string().ok();
+    let value = value.with_context(|| format!("{name}: what is there is no UTF-8"))?;
+    Ok(Some((name, value)))
+}
+
+impl Proxy {
+    /// By its URL, which `origin` gave.
+    fn parse(origin: &str, url: &str, args: &Args) -> anyhow::Result<Self> {
         // A password must not come up in an error.
         let shown = url.rsplit('@').next().unwrap_or_default();
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let kind = match &*scheme.to_ascii_lowercase() {
             "http" => ProxyKind::Http,
+            "https" => ProxyKind::Https,
+            "socks" | "socks4" => ProxyKind::Socks4,
+            "socks4a" => ProxyKind::Socks4Names,
             "socks5" => ProxyKind::Socks5,
             "socks5h" => ProxyKind::Socks5Names,
             _ => bail!(
-                "-x {shown}: give http://, socks5:// or socks5h://; no other proxy is supported"
+                "{origin} {shown}: give http://, https://, socks4://, socks4a://, socks5:// or socks5h://; no other proxy \
+                 is supported"
             ),
         };
         let rest = rest.trim_end_matches('/');
@@ -100,8 +185,12 @@ impl Proxy {
             None => (secrets::proxy_pair(args)?, rest),
         };
         let (host, port) = host_and_port(place)
-            .with_context(|| format!("-x {shown}: this is no HOST, nor HOST:PORT"))?;
-        Self::new(kind, host, port.unwrap_or(PORT), pair, args).map(Some)
+            .with_context(|| format!("{origin} {shown}: this is no HOST, nor HOST:PORT"))?;
+        let port = port.unwrap_or(match kind {
+            ProxyKind::Https => TLS_PORT,
+            _ => PORT,
+        });
+        Self::new(kind, host, port, pair, args)
     }
 
     fn of_connect(args: &Args) -> anyhow::Result<Self> {
@@ -138,11 +227,14 @@ impl Proxy {
             Some((user, password)) => (user.to_owned(), password.to_owned()),
             None => (pair, String::new()),
         });
-        if let (ProxyKind::Socks5 | ProxyKind::Socks5Names, Some((user, password))) = (kind, &pair)
-        {
+        if let (true, Some((user, password))) = (kind.is_socks(), &pair) {
             ensure!(
                 (1..=SOCKS_LIMIT).contains(&user.len()) && password.len() <= SOCKS_LIMIT,
                 "a user for SOCKS has 1 to 255 bytes, and a password no more than 255"
+            );
+            ensure!(
+                !user.contains('\0'),
+                "a user for SOCKS has no zero byte in its name"
             );
         }
         Ok(Self {
@@ -152,13 +244,24 @@ impl Proxy {
             authorization: authorization.transpose()?,
             pair,
             agent: args.useragent.clone().unwrap_or_else(|| AGENT.to_owned()),
-            exempt: Exempt::of(args.route.noproxy.as_deref().unwrap_or_default()),
+            exempt: match &args.route.noproxy {
+                Some(list) => Exempt::of(list),
+                None if args.route.proxy_from_environment => {
+                    let list = variable(&["no_proxy", "NO_PROXY"])?;
+                    Exempt::of(&list.unwrap_or_default().1)
+                }
+                None => Exempt::default(),
+            },
         })
     }
 
     /// Whether requests to this server go through it.
     pub fn serves(&self, target: &Target) -> bool {
-        let names = [Some(&target.address), target.host.as_ref()];
+        let names = [
+            Some(&target.address),
+            target.host.as_ref(),
+            target.name.as_ref(),
+        ];
         !target.is_file()
             && !names
                 .into_iter()
@@ -168,12 +271,25 @@ impl Proxy {
 
     /// Whether it is asked for a tunnel, and not for the page.
     pub fn tunnels(&self, target: &Target) -> bool {
-        self.kind != ProxyKind::Http || target.https
+        !matches!(self.kind, ProxyKind::Http | ProxyKind::Https) || target.https
     }
 
     /// Whether it has to be told the server's address rather than its name.
     pub fn wants_address(&self) -> bool {
-        self.kind == ProxyKind::Socks5
+        matches!(self.kind, ProxyKind::Socks4 | ProxyKind::Socks5)
+    }
+
+    /// Itself, as something to connect to.
+    pub fn target(&self) -> Target {
+        Target {
+            https: self.kind == ProxyKind::Https,
+            address: self.host.clone(),
+            name: None,
+            port: self.port,
+            host: Some(self.host.clone()),
+            host_port: self.port,
+            path: String::new(),
+        }
     }
 
     /// The target as such a proxy is asked for it: with the whole URL as its path.
@@ -204,66 +320,19 @@ impl Proxy {
     }
 }
 
+impl ProxyKind {
+    fn is_socks(self) -> bool {
+        match self {
+            Self::Http | Self::Https | Self::Connect => false,
+            Self::Socks4 | Self::Socks4Names | Self::Socks5 | Self::Socks5Names => true,
+        }
+    }
+}
+
 /// Whether the method asks for a tunnel.
 pub fn is_connect(args: &Args) -> bool {
     let method = args.method.as_deref().unwrap_or_default();
     method == "CONNECT" || method.starts_with("CONNECT:")
-}
-
-/// What is connected to without a proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Exempt(Vec<Item>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Item {
-    All,
-    /// A name and all below it, in lower case.
-    Domain(String),
-    /// An address, and how many of its bits count.
-    Net(IpAddr, u32),
-}
-
-impl Exempt {
-    fn of(list: &str) -> Self {
-        let words = list.split([',', ' ']).filter(|word| !word.is_empty());
-        Self(words.map(item).collect())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        let address: Option<IpAddr> = name.parse().ok();
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        self.0.iter().any(|item| match (item, address) {
-            (Item::All, _) => true,
-            (Item::Domain(domain), _) => name
-                .strip_suffix(domain)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
-            (Item::Net(net, bits), Some(address)) => same_net(*net, address, *bits),
-            (Item::Net(..), None) => false,
-        })
-    }
-}
-
-fn item(word: &str) -> Item {
-    if word == "*" {
-        return Item::All;
-    }
-    let (net, bits) = word.split_once('/').unwrap_or((word, "128"));
-    let net = net.trim_start_matches('[').trim_end_matches(']');
-    match (net.parse(), bits.parse()) {
-        (Ok(net), Ok(bits)) => Item::Net(net, bits),
-        _ => Item::Domain(word.trim_matches('.').to_ascii_lowercase()),
-    }
-}
-
-fn same_net(one: IpAddr, other: IpAddr, bits: u32) -> bool {
-    let (difference, width) = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => (u128::from(one.to_bits() ^ other.to_bits()), 32),
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
-        _ => return false,
-    };
-    // More bits than an address has ask for all of it.
-    let rest = width - bits.min(width);
-    rest == 128 || difference >> rest == 0
 }
 
 /// Undoes %40 and the like.
@@ -295,12 +364,14 @@ mod tests {
         let words = ["check_http_retry"].into_iter().chain(line.split(' '));
         let args: Args =
             options::parse("HTTP", words.map(Into::into)).map_err(anyhow::Error::msg)?;
-        Proxy::from_args(&args)
+        let proxies = Proxies::from_args(&args)?;
+        assert_eq!(proxies.http.is_some(), proxies.https.is_some());
+        Ok(proxies.http)
     }
 
     #[test]
     fn a_proxy_is_read_as_curl_reads_it() {
-        use ProxyKind::{Connect, Http, Socks5, Socks5Names};
+        use ProxyKind::{Connect, Http, Https, Socks4, Socks4Names, Socks5, Socks5Names};
         for (line, kind, host, port, user) in [
             ("-H a -x http://p:3128", Http, "p", 3128, None),
             ("-H a -x p", Http, "p", 1080, None),
@@ -318,6 +389,11 @@ mod tests {
                 1080,
                 Some(("u", "p:w")),
             ),
+            ("-H a -x https://p", Https, "p", 443, None),
+            ("-H a -x https://p:3129/", Https, "p", 3129, None),
+            ("-H a -x socks://p", Socks4, "p", 1080, None),
+            ("-H a -x socks4://u@p", Socks4, "p", 1080, Some(("u", ""))),
+            ("-H a -x SOCKS4A://p", Socks4Names, "p", 1080, None),
             ("-H a -x socks5://p:9050", Socks5, "p", 9050, None),
             (
                 "-H a -x socks5h://u@p",
@@ -343,7 +419,7 @@ mod tests {
             assert_eq!(proxy.authorization.is_some(), user.is_some(), "{line}");
         }
         for (line, words) in [
-            ("-H a -x https://p", "-x https://p: give http://"),
+            ("-H a -x ftp://p", "-x ftp://p: give http://"),
             ("-H a -x http://u:hush@a/b", "-x a/b: this is no HOST"),
             ("-H a -x socks5://:hush@p", "1 to 255 bytes"),
             ("-H a -j CONNECT", "-j CONNECT: this takes -I"),
@@ -354,34 +430,6 @@ mod tests {
                 error.contains(words) && !error.contains("hush"),
                 "{line}: {error}"
             );
-        }
-    }
-
-    #[test]
-    fn what_is_exempt_is_so_by_name_domain_address_or_subnet() {
-        for (list, yes, no) in [
-            (
-                "a.test, .b.test",
-                &["a.test", "x.A.test", "b.test", "x.b.test"][..],
-                &["xa.test", "c.test"][..],
-            ),
-            (
-                "192.0.2.1,192.168.0.0/16",
-                &["192.0.2.1", "192.168.7.7"],
-                &["192.0.2.2", "192.169.0.1", "::1", "a"],
-            ),
-            (
-                "::1,[2001:db8::]/32",
-                &["::1", "2001:db8::7"],
-                &["::2", "2001:db9::"],
-            ),
-            ("0.0.0.0/0", &["192.0.2.1"], &["::1", "a"]),
-            ("*", &["a", "::1"], &[]),
-            ("", &[], &["a", ""]),
-        ] {
-            let exempt = Exempt::of(list);
-            assert!(yes.iter().all(|name| exempt.has(name)), "{list}");
-            assert!(!no.iter().any(|name| exempt.has(name)), "{list}");
         }
     }
 }

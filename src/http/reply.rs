@@ -8,6 +8,10 @@ use memchr::memmem;
 /// The longest header block that is looked at.
 pub const HEAD_LIMIT: usize = 256 * 1024;
 
+/// How long the id of a request is: what is shorter says nothing, what is longer is none.
+const REQUEST_ID_MIN: usize = 8;
+const REQUEST_ID_MAX: usize = 64;
+
 /// A reply: its header block and its page.
 #[derive(Debug, Default)]
 pub struct Reply {
@@ -33,15 +37,32 @@ impl Reply {
         memchr::memchr(b'\n', &self.head).map_or(&[], |at| &self.head[at + 1..])
     }
 
+    /// The `X-Request-Id` that the other side gives, where it is one: nginx may say its `$request_id` by it.
+    pub fn request_id(&self) -> Option<String> {
+        let id = header(self.headers(), "x-request-id")?;
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+        let one = (REQUEST_ID_MIN..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(fits);
+        one.then(|| String::from_utf8_lossy(id).into_owned())
+    }
+
     /// The value of the first header of that name, whatever its case.
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
         header(self.headers(), name).map(String::from_utf8_lossy)
+    }
+
+    /// The values of all headers of that name, as they came.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        all(self.headers(), name)
     }
 }
 
 /// The value of the first header of that name in a header block.
 fn header<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    block.split(|b| *b == b'\n').find_map(|line| {
+    all(block, name).next()
+}
+
+fn all<'a, 'n>(block: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    block.split(|b| *b == b'\n').filter_map(move |line| {
         let colon = memchr::memchr(b':', line)?;
         line[..colon]
             .trim_ascii()
@@ -120,6 +141,11 @@ mod tests {
         assert_eq!(reply.header("Location").unwrap(), "/x");
         assert_eq!(content_length(&reply.head), Some(12));
         assert_eq!(reply.header("X"), None);
+        let twice = Reply {
+            head: b"HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\na : 3\r\n".to_vec(),
+            ..Reply::default()
+        };
+        assert_eq!(twice.all("A").collect::<Vec<_>>(), [b"1", b"3"]);
         assert!(is_chunked(
             b"HTTP/1.1 200\nTransfer-Encoding: gzip, Chunked\n"
         ));

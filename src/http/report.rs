@@ -1,16 +1,19 @@
 //! Plan, summary and verdict to a report. No I/O.
 
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use super::checks::Size;
 use super::details::details;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
-use super::shown::{chain, evidence, shown_things};
+use super::shown::{chain, compared, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
+use super::{by_path, path_numbers};
 use crate::plugin::clean::clean_cut;
-use crate::plugin::metric::plain;
+use crate::plugin::metric::{percent, plain};
 use crate::plugin::report::local_time;
 use crate::plugin::{Finding, Metric, Progress, Report, State, Unit};
 use crate::stats::Rate;
@@ -21,24 +24,32 @@ pub const WORDS_LIMIT: usize = 300;
 /// How many failed probes are shown with `-v`; with `-vv` all that were kept.
 const SHOWN: usize = 10;
 
+/// How many of each path, whatever the others fill.
+const SHOWN_OF_EACH: usize = 3;
+
 /// Puts it into words and numbers.
 pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     let mut report = Report::new(verdict.state, first_line(plan, summary, verdict));
     report.metrics = metrics(plan, summary);
     report.findings = findings(plan, summary, verdict);
+    // Of a single probe, the first line has said it all.
+    let single = plan.pace.attempts == Some(1) && summary.trouble.is_none();
+    report.findings_from = u8::from(single && !plan.show.exchange);
     report.details = details(plan, summary);
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
     if plan.show.exchange {
-        evidence(&mut report, summary);
+        evidence(&mut report, plan, summary);
     }
     report.progress = Some(Progress {
         noun: "probes",
         tried: summary.attempts,
         failed: summary.failed,
         last: summary.last.clone(),
+        ticks: summary.ticks.clone(),
     });
-    lines(&mut report, summary);
+    lines(&mut report, plan, summary);
+    compared(&mut report, plan, summary);
     report
 }
 
@@ -53,7 +64,7 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
         }
         return parts.join(" - ");
     }
-    let single = plan.pace.attempts == Some(1) && summary.attempts == 1;
+    let single = plan.probes() == Some(1) && summary.attempts == 1;
     let forgiven = verdict.failures == State::Ok && summary.failed > 0;
     let shown = if forgiven {
         summary.slowest_good.as_ref().or(summary.worst.as_ref())
@@ -78,12 +89,23 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
         line.truncate(line.trim_end_matches('.').len());
         // Writing to a String cannot fail.
         let _ = match summary.failed {
-            0 => write!(line, ", {0} of {0} probes good", summary.attempts),
-            _ => write!(line, " - {}, {}", failed_of(summary), summary.verdict()),
+            0 => write!(line, ", {}", good(plan, summary)),
+            _ if plan.paths.len() > 1 => write!(line, " - {}", by_path::headline(plan, summary)),
+            _ => write!(
+                line,
+                " - {}{}, {}",
+                failed_of(summary),
+                by_path::only(plan),
+                summary.verdict()
+            ),
         };
     }
     if let Some(end) = summary.end {
         let _ = write!(line, ", ended early by {}", end.words());
+    }
+    if let Some(path) = summary.evidence.newest() {
+        let path = path.as_os_str().as_bytes();
+        let _ = write!(line, ", evidence in {}", clean_cut(path, WORDS_LIMIT));
     }
     line
 }
@@ -99,30 +121,32 @@ fn nothing_measured(plan: &Plan, summary: &Summary) -> String {
     )
 }
 
+/// `200 of 200 probes good over 3 paths`
+fn good(plan: &Plan, summary: &Summary) -> String {
+    let good = format!("{0} of {0} probes good", summary.attempts);
+    match plan.paths.len() {
+        1 => good,
+        paths => format!("{good} over {paths} paths"),
+    }
+}
+
+/// ` (1.5 %, 95 % interval 0.5-4.3 %)`
+pub(super) fn rate_text(rate: &Rate) -> String {
+    format!(
+        " ({} %, 95 % interval {}-{} %)",
+        percent(rate.estimate),
+        percent(rate.low),
+        percent(rate.high)
+    )
+}
+
 /// `3 of 200 probes failed (1.5 %, 95 % interval 0.5-4.3 %)`
 fn failed_of(summary: &Summary) -> String {
-    let rate = summary.rate.map_or(String::new(), |rate| {
-        format!(
-            " ({} %, 95 % interval {}-{} %)",
-            percent(rate.estimate),
-            percent(rate.low),
-            percent(rate.high)
-        )
-    });
+    let rate = summary.rate.as_ref().map_or(String::new(), rate_text);
     format!(
         "{} of {} probes failed{rate}",
         summary.failed, summary.attempts
     )
-}
-
-/// A share in percent, with one digit, or two that say something.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent > 0.0 && percent < 1.0 {
-        plain((percent * 1000.0).round() / 1000.0)
-    } else {
-        plain((percent * 10.0).round() / 10.0)
-    }
 }
 
 fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
@@ -130,15 +154,18 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
     let probe = summary.shown();
     let seconds =
         |label: String, value: Option<f64>| Metric::seconds(label, value.unwrap_or(f64::NAN));
+    let timed = probe.filter(|probe| probe.is_timed());
     let mut time = seconds(
         "time".to_owned(),
-        probe.map(|probe| probe.elapsed.as_secs_f64()),
+        timed.map(|probe| probe.elapsed.as_secs_f64()),
     );
     if let Some(timeout) = plan.timeout {
         time = time.max(timeout.as_secs_f64());
     }
-    let size = Metric::new("size", probe.map_or(f64::NAN, |probe| probe.size as f64))
+    let bytes = probe.map(|probe| probe.size).filter(|size| *size > 0);
+    let size = Metric::new("size", bytes.map_or(f64::NAN, |size| size as f64))
         .unit(Unit::Bytes)
+        .limits(plan.checks.size.and_then(Size::as_range), None)
         .min(0.0);
     let mut metrics = vec![time.limits(limits.warning, limits.critical), size];
     if plan.show.phases {
@@ -170,6 +197,7 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
         let metric = seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95));
         metrics.push(metric.limits(limits.warning, limits.critical));
     }
+    metrics.extend(path_numbers::metrics(plan, summary));
     metrics
 }
 
@@ -193,7 +221,7 @@ fn extended(plan: &Plan, probe: Option<&Probe>) -> Vec<Metric> {
     .into_iter()
     .map(|(label, duration)| {
         let seconds = duration.map_or(f64::NAN, |duration| duration.as_secs_f64());
-        let metric = Metric::seconds(label, seconds);
+        let metric = Metric::new(label, seconds).unit(Unit::Seconds);
         match plan.timeout {
             Some(timeout) => metric.max(timeout.as_secs_f64()),
             None => metric,
@@ -226,6 +254,9 @@ fn findings(plan: &Plan, summary: &Summary, verdict: Verdict) -> Vec<Finding> {
             text: failures_text(summary),
             advice: advice(summary).to_owned(),
         });
+    }
+    if plan.paths.len() > 1 {
+        findings.extend(by_path::findings(plan, summary));
     }
     if let (Some(text), Some(state)) = (slow(plan, summary), verdict.percentile) {
         findings.push(Finding {
@@ -305,17 +336,19 @@ fn advice(summary: &Summary) -> &'static str {
     }
 }
 
-fn lines(report: &mut Report, summary: &Summary) {
+fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
             u8::from(summary.attempts == 1),
             format!(
-                "no failure in {} probes rules out a failure rate above {} % (with 95 % confidence)",
+                "no failure in {} probes rules out a failure rate above {} % (with 95 % confidence){}",
                 summary.attempts,
-                percent(high)
+                percent(high),
+                by_path::ruled_out(plan, summary)
             ),
         );
     }
+    path_numbers::lines(report, plan, summary);
     if let Some(l) = &summary.latency {
         report.line(
             1,
@@ -343,8 +376,12 @@ fn lines(report: &mut Report, summary: &Summary) {
             );
         }
     }
+    let mut of_path = vec![0; plan.paths.len()];
     for (at, probe) in summary.failures.iter().enumerate() {
-        report.line(if at < SHOWN { 1 } else { 2 }, failure_line(probe));
+        of_path[probe.path] += 1;
+        let first = at < SHOWN || of_path[probe.path] <= SHOWN_OF_EACH;
+        let line = by_path::with_path(plan, probe, failure_line(probe));
+        report.line(if first { 1 } else { 2 }, line);
     }
     if summary.left_out > 0 {
         report.line(
@@ -358,7 +395,7 @@ fn lines(report: &mut Report, summary: &Summary) {
 }
 
 /// Seconds as milliseconds, with three digits that say something: `0.21`, `3.45`, `12.3`, `812`, `30012`.
-fn millis(seconds: f64) -> String {
+pub(super) fn millis(seconds: f64) -> String {
     let millis = seconds * 1e3;
     let digits = match millis {
         ..9.995 => 2,

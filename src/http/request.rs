@@ -81,6 +81,12 @@ impl Template {
         self.has(&REQUEST_ID)
     }
 
+    /// The values of its headers that are secrets by where they come from.
+    pub fn secrets(&self) -> impl Iterator<Item = &HeaderValue> {
+        let values = self.headers.iter().map(|(_, value)| value);
+        values.filter(|value| value.is_sensitive())
+    }
+
     /// Whether it is a POST.
     pub fn posts(&self) -> bool {
         self.method == Method::POST

@@ -1,5 +1,6 @@
 //! What a report shows of one exchange: URL, page, certificates, the beginning of a reply. No I/O.
 
+use super::evidence::comparison;
 use super::plan::Plan;
 use super::report::failure_line;
 use super::summary::Summary;
@@ -27,18 +28,40 @@ pub(super) fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) 
 
 /// The failing probe that the first line speaks of, with the beginning of what the server sent: nobody was there to
 /// look when `--until` caught it.
-pub(super) fn evidence(report: &mut Report, summary: &Summary) {
+pub(super) fn evidence(report: &mut Report, plan: &Plan, summary: &Summary) {
     let Some(probe) = &summary.worst else {
         return;
     };
     report.line(0, failure_line(probe));
-    let received = probe.received.trim_ascii_end();
+    let mut received = probe.received.clone();
+    if let Some(mask) = &plan.evidence.mask {
+        mask.apply(&mut received);
+    }
+    let received = received.trim_ascii_end();
     if received.is_empty() {
         return;
     }
     for line in received.split(|b| *b == b'\n').take(EVIDENCE_LINES) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         report.line(0, format!("< {}", clean_cut(line, 300)));
+    }
+}
+
+/// The failing probe that the first line speaks of beside a good one, and what there is to say about the evidence.
+pub(super) fn compared(report: &mut Report, plan: &Plan, summary: &Summary) {
+    let paths: Vec<_> = plan.paths.iter().map(|path| path.name.clone()).collect();
+    let kept = &summary.evidence;
+    match (&summary.worst, &kept.beside) {
+        (Some(failed), Some(good)) => {
+            for line in comparison(&paths, failed, good, plan.evidence.mask.as_ref()) {
+                report.line(1, line);
+            }
+        }
+        (Some(_), None) => report.line(1, "there is no good probe to compare the failed one with"),
+        (None, _) => {}
+    }
+    for (from, note) in &kept.notes {
+        report.line(*from, note);
     }
 }
 

@@ -1,14 +1,22 @@
 //! Many probes in few numbers, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
+use super::compare::{Comparison, compare};
+use super::evidence::Outcome;
+use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
+use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
 use crate::stats::{Rate, Sample, wilson};
 
 /// How many failed probes are kept from the beginning of a run, and as many from its end.
 const KEPT: usize = 50;
+
+/// How many of each path are kept at each end, whatever the others fill.
+const KEPT_OF_EACH: usize = 5;
 
 /// What a run found.
 #[derive(Debug)]
@@ -33,14 +41,18 @@ pub struct Summary {
     pub percentile: Option<f64>,
     /// The same of each phase.
     pub phase_percentiles: [Option<f64>; 5],
-    /// Attempts and failures by path.
-    pub paths: Vec<(u64, u64)>,
+    /// What came over each of the plan's paths.
+    pub paths: Vec<PathSummary>,
+    /// How they compare, where there are several.
+    pub comparison: Option<Comparison>,
     /// The first of the worst.
     pub worst: Option<Probe>,
     /// The slowest of the good ones.
     pub slowest_good: Option<Probe>,
     /// What the last probe came to, in a few words.
     pub last: String,
+    /// When probes came to their end.
+    pub ticks: Ticks,
     /// The first failed probes and the last ones; see `left_out`.
     pub failures: Vec<Probe>,
     /// How many failed probes between them are not kept.
@@ -51,6 +63,8 @@ pub struct Summary {
     pub end: Option<End>,
     /// Probes that were under way when it ended.
     pub cut_off: u64,
+    /// What became of the evidence.
+    pub evidence: Outcome,
 }
 
 /// Percentiles in seconds.
@@ -92,6 +106,7 @@ pub struct Tally {
     summary: Summary,
     latency: Sample,
     phases: [Sample; 5],
+    paths: Vec<PathTally>,
     last_failures: VecDeque<Probe>,
     percentile: Option<f64>,
     /// Status and kind of the last probe.
@@ -105,7 +120,7 @@ impl Tally {
             summary: Summary {
                 attempts: 0,
                 failed: 0,
-                planned: plan.pace.attempts,
+                planned: plan.probes(),
                 kinds: BTreeMap::new(),
                 statuses: BTreeMap::new(),
                 rate: None,
@@ -113,22 +128,31 @@ impl Tally {
                 phases: [None; 5],
                 percentile: None,
                 phase_percentiles: [None; 5],
-                paths: vec![(0, 0); plan.paths.len()],
+                paths: Vec::new(),
+                comparison: None,
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
+                ticks: Ticks::default(),
                 failures: Vec::new(),
                 left_out: 0,
                 trouble: None,
                 end: None,
                 cut_off: 0,
+                evidence: Outcome::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
+            paths: plan.paths.iter().map(|_| PathTally::default()).collect(),
             last_failures: VecDeque::new(),
             percentile: plan.percentile,
             last: (None, None),
         }
+    }
+
+    /// How many probes there were so far, and how many of them failed.
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.summary.attempts, self.summary.failed)
     }
 
     /// Counts a probe.
@@ -138,16 +162,15 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
-        let (attempts, failures) = &mut summary.paths[probe.path];
-        *attempts += 1;
-        *failures += u64::from(failed);
+        summary.ticks.count(Instant::now(), failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
-        let waited = matches!(probe.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
-        if probe.kind.is_none() || probe.replied || probe.status.is_some() || waited {
+        let timed = probe.kind.is_none() || probe.is_timed();
+        if timed {
             self.latency.add(probe.elapsed);
         }
+        self.paths[probe.path].add(&probe, timed);
         for (sample, phase) in self.phases.iter_mut().zip(probe.phases.in_order()) {
             if let Some(duration) = phase {
                 sample.add(duration);
@@ -162,20 +185,32 @@ impl Tally {
     fn add_failed(&mut self, kind: Kind, probe: Probe) {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;
-        // Of those that are only slow the slowest is the worst.
-        keep_larger(&mut summary.worst, probe.clone(), |probe| {
-            let slow = probe.kind == Some(Kind::Slow);
-            (probe.state, slow.then_some(probe.elapsed))
-        });
-        if summary.failures.len() < KEPT {
+        keep_larger(&mut summary.worst, probe.clone(), badness);
+        let few = |path| {
+            let same = summary.failures.iter().filter(|kept| kept.path == path);
+            same.count() < KEPT_OF_EACH
+        };
+        if summary.failures.len() < KEPT || few(probe.path) {
             summary.failures.push(probe);
             return;
         }
         if self.last_failures.len() == KEPT {
-            self.last_failures.pop_front();
-            summary.left_out += 1;
+            self.last_failures.remove(self.dispensable());
+            self.summary.left_out += 1;
         }
         self.last_failures.push_back(probe);
+    }
+
+    /// Which of the last failed probes goes first: the oldest one of a path that has others. A dead path must not push
+    /// out what another one shows now and then.
+    fn dispensable(&self) -> usize {
+        let mut kept = vec![0_usize; self.paths.len()];
+        for probe in &self.last_failures {
+            kept[probe.path] += 1;
+        }
+        let mut last = self.last_failures.iter();
+        last.position(|probe| kept[probe.path] > KEPT_OF_EACH)
+            .unwrap_or(0)
     }
 
     /// Says why this host has to stop.
@@ -193,7 +228,14 @@ impl Tally {
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);
         let phase = |sample: &Sample| Some(sample.percentiles([self.percentile?])?[0]);
+        let paths: Vec<_> = self.paths.into_iter().map(PathTally::close).collect();
+        let counts: Vec<_> = paths
+            .iter()
+            .map(|path| (path.attempts, path.failed))
+            .collect();
         let mut summary = Summary {
+            comparison: compare(&counts),
+            paths,
             phase_percentiles: self.phases.each_ref().map(phase),
             rate: wilson(self.summary.failed, self.summary.attempts),
             latency: percentiles.map(|[min, p50, p90, p95, p99, max]| Latency {
@@ -215,8 +257,16 @@ impl Tally {
             ..self.summary
         };
         summary.failures.extend(self.last_failures);
+        // Those of a rare path may have come late.
+        summary.failures.sort_by_key(|probe| probe.at);
         summary
     }
+}
+
+/// How bad a failed probe is. Of those that are only slow the slowest is the worst.
+pub fn badness(probe: &Probe) -> (State, Option<Duration>) {
+    let slow = probe.kind == Some(Kind::Slow);
+    (probe.state, slow.then_some(probe.elapsed))
 }
 
 /// Keeps the one with the larger key, the first of equals.

@@ -1,9 +1,30 @@
 //! Where a request goes, and where a redirect leads from there. Knows nothing of sockets.
 
-use super::args::OnRedirect;
+use clap::ValueEnum;
 
 /// The longest path that a redirect may name.
 const PATH_LIMIT: usize = 8 * 1024;
+
+/// What to make of a redirect, by `check_http`'s words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnRedirect {
+    /// It is a good answer.
+    Ok,
+    /// It is a WARNING.
+    Warning,
+    /// It is CRITICAL.
+    Critical,
+    /// It is UNKNOWN.
+    Unknown,
+    /// Go where it points.
+    Follow,
+    /// Go on with the path it names, at the same address.
+    Sticky,
+    /// Go on with the path it names, at the same address and port.
+    Stickyport,
+    /// Go where it points, as libcurl does it.
+    Curl,
+}
 
 /// One place to send a request to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +33,8 @@ pub struct Target {
     pub https: bool,
     /// The name or address to connect to, without brackets; what starts with a slash is a socket in the file system.
     pub address: String,
+    /// The name or address that `address` stands in for, on a path of its own.
+    pub name: Option<String>,
     /// The port to connect to.
     pub port: u16,
     /// The host name for the Host header, without brackets; without one the request is one of HTTP/1.0.
@@ -28,6 +51,12 @@ impl Target {
         self.address.starts_with('/')
     }
 
+    /// What the server is called: in the TLS handshake, in its certificate, in a URL.
+    pub fn server_name(&self) -> &str {
+        let name = self.host.as_ref().or(self.name.as_ref());
+        name.unwrap_or(&self.address)
+    }
+
     /// The scheme's name.
     pub fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
@@ -35,11 +64,10 @@ impl Target {
 
     /// The URL, in `check_http`'s form: always with the port.
     pub fn url(&self) -> String {
-        let host = self.host.as_ref().unwrap_or(&self.address);
         format!(
             "{}://{}:{}{}",
             self.scheme(),
-            bracketed(host),
+            bracketed(self.server_name()),
             self.port,
             self.path
         )
@@ -89,6 +117,7 @@ impl Target {
             } else {
                 host.clone()
             },
+            name: None,
             port: if action == OnRedirect::Stickyport {
                 self.port
             } else {
@@ -169,6 +198,7 @@ mod tests {
         Target {
             https: false,
             address: "192.0.2.1".to_owned(),
+            name: None,
             port: 8080,
             host: Some("www.test".to_owned()),
             host_port: 8080,

@@ -4,27 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::plan::Tls;
 
 /// A connector that makes a full handshake each time.
 pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&tls.versions)
-        .context("cannot set up TLS")?
-        .dangerous()
-        .with_custom_certificate_verifier(match &tls.trust {
-            Some(trust) => trust.possession(),
-            None => Arc::new(Unverified),
-        });
+    let config = begin(&tls.versions, tls)?;
     let mut config = match &tls.identity {
         None => config.with_no_client_auth(),
         Some((certificates, key)) => {
@@ -37,6 +34,28 @@ pub fn connector(tls: &Tls) -> anyhow::Result<TlsConnector> {
     }
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The same for a proxy: of what is set up for servers, it is trust alone that holds for it as well.
+pub fn to_proxy(tls: &Tls) -> anyhow::Result<TlsConnector> {
+    let mut config = begin(ALL_VERSIONS, tls)?.with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn begin(
+    versions: &[&'static SupportedProtocolVersion],
+    tls: &Tls,
+) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .context("cannot set up TLS")?
+        .dangerous()
+        .with_custom_certificate_verifier(match &tls.trust {
+            Some(trust) => trust.possession(),
+            None => Arc::new(Unverified),
+        });
+    Ok(config)
 }
 
 /// What this side shows when it is asked for a certificate. The certificate itself is not looked into: old sites have
@@ -54,7 +73,21 @@ fn identity(certificates: &Path, key: &Path) -> anyhow::Result<SingleCertAndKey>
         .with_context(|| format!("-K {}: cannot read a private key", key.display()))?;
     let secret = ring::sign::any_supported_type(&secret)
         .with_context(|| format!("-K {}: this kind of key cannot be used", key.display()))?;
+    anyhow::ensure!(
+        belong_together(&chain[0], &*secret),
+        "-K {}: this private key does not match the certificate of -J {}",
+        key.display(),
+        certificates.display()
+    );
     Ok(CertifiedKey::new(chain, secret).into())
+}
+
+/// Whether a key is the one of this certificate; what cannot be read is left for the server to judge.
+fn belong_together(certificate: &CertificateDer<'_>, key: &dyn SigningKey) -> bool {
+    match (X509Certificate::from_der(certificate), key.public_key()) {
+        (Ok((_, certificate)), Some(public)) => certificate.public_key().raw == public.as_ref(),
+        _ => true,
+    }
 }
 
 /// Takes any certificate, and does not look at the signature of the handshake either: that would cost a quarter of a

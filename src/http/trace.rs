@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::evidence::Record;
 use super::probe::Phases;
 use super::wire::Tape;
 
@@ -45,8 +46,8 @@ pub enum Stage {
 }
 
 impl Trace {
-    /// An exchange that begins now.
-    pub fn begin() -> Self {
+    /// An exchange that begins now, with what is to be kept of it as evidence.
+    pub fn begin(record: Option<Box<Record>>) -> Self {
         Self {
             started: Instant::now(),
             resolved: None,
@@ -56,7 +57,10 @@ impl Trace {
             stage: Stage::Resolving,
             local: None,
             remote: None,
-            tape: Tape::default(),
+            tape: Tape {
+                record,
+                ..Tape::default()
+            },
         }
     }
 

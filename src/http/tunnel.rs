@@ -1,4 +1,4 @@
-//! What is said on a connection before TLS and HTTP: CONNECT, SOCKS 5, the PROXY protocol.
+//! What is said on a connection before TLS and HTTP: CONNECT, the PROXY protocol; `socks` has the rest.
 //!
 //! A proxy is as little to be trusted as a server: its answers are bounded, and it is held to what they mean.
 //! `check_http` does not look at the answer to CONNECT at all.
@@ -6,29 +6,58 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::checks::status_of;
 use super::connect::{Miss, without_number};
+use super::evidence::{Noted, Record};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
 use super::reply::{self, Reply};
+use super::socks;
 use super::target::{Target, bracketed};
 
 /// The longest answer to CONNECT.
 const ANSWER_LIMIT: usize = 16 * 1024;
+
+/// A connection to a server, or to a proxy, which may be spoken to over TLS.
+#[derive(Debug)]
+pub enum Near {
+    /// In clear.
+    Clear(TcpStream),
+    /// Encrypted: a proxy.
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
 
 /// Asks a proxy for a way to a server; `address` where it is not to be told the name.
 pub async fn open(
     proxy: &Proxy,
     target: &Target,
     address: Option<IpAddr>,
-    stream: &mut TcpStream,
+    near: &mut Near,
+    record: Option<&mut Record>,
 ) -> Result<(), Miss> {
-    let opened = match proxy.kind {
-        ProxyKind::Http | ProxyKind::Connect => connect(proxy, target, stream).await,
-        ProxyKind::Socks5 | ProxyKind::Socks5Names => socks5(proxy, target, address, stream).await,
+    let opened = match near {
+        Near::Clear(stream) => {
+            let stream = &mut Noted::new(stream, record);
+            match proxy.kind {
+                ProxyKind::Http | ProxyKind::Https | ProxyKind::Connect => {
+                    connect(proxy, target, stream).await
+                }
+                ProxyKind::Socks4 | ProxyKind::Socks4Names => {
+                    socks::version_4(proxy, target, address, stream).await
+                }
+                ProxyKind::Socks5 | ProxyKind::Socks5Names => {
+                    socks::version_5(proxy, target, address, stream).await
+                }
+            }
+        }
+        Near::Encrypted(stream) => {
+            let stream = &mut Noted::new(&mut **stream, record);
+            connect_encrypted(proxy, target, stream).await
+        }
     };
     opened.map_err(|refusal| {
         let (kind, why) = match refusal {
@@ -47,7 +76,7 @@ pub async fn open(
 }
 
 /// Why there is no way.
-enum Refusal {
+pub(super) enum Refusal {
     /// In the proxy's words.
     Said(Kind, String),
     /// The connection to it broke.
@@ -64,7 +93,27 @@ fn authority(target: &Target) -> String {
     format!("{}:{}", bracketed(&target.address), target.port)
 }
 
-async fn connect(proxy: &Proxy, target: &Target, stream: &mut TcpStream) -> Result<(), Refusal> {
+async fn connect(
+    proxy: &Proxy,
+    target: &Target,
+    stream: &mut Noted<'_, TcpStream>,
+) -> Result<(), Refusal> {
+    stream.write_all(&asked(proxy, target)).await?;
+    judge(answer(stream).await?)
+}
+
+async fn connect_encrypted(
+    proxy: &Proxy,
+    target: &Target,
+    stream: &mut Noted<'_, TlsStream<TcpStream>>,
+) -> Result<(), Refusal> {
+    stream.write_all(&asked(proxy, target)).await?;
+    stream.flush().await?;
+    judge(answer_by_bytes(stream).await?)
+}
+
+/// The request for a tunnel.
+fn asked(proxy: &Proxy, target: &Target) -> Vec<u8> {
     let server = authority(target);
     let mut request =
         format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: ").into_bytes();
@@ -76,9 +125,12 @@ async fn connect(proxy: &Proxy, target: &Target, stream: &mut TcpStream) -> Resu
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"\r\n");
-    stream.write_all(&request).await?;
+    request
+}
+
+fn judge(head: Vec<u8>) -> Result<(), Refusal> {
     let answer = Reply {
-        head: answer(stream).await?,
+        head,
         ..Reply::default()
     };
     let line = answer.status_line();
@@ -89,7 +141,7 @@ async fn connect(proxy: &Proxy, target: &Target, stream: &mut TcpStream) -> Resu
 }
 
 /// Reads an answer up to its empty line and not a byte more: what follows belongs to the tunnel.
-async fn answer(stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+async fn answer(stream: &mut Noted<'_, TcpStream>) -> Result<Vec<u8>, Refusal> {
     let mut answer = Vec::new();
     let mut buffer = [0; 2048];
     loop {
@@ -111,104 +163,33 @@ async fn answer(stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
             return Ok(answer);
         }
         if answer.len() > ANSWER_LIMIT {
-            let why = "its answer has no end".to_owned();
-            return Err(Refusal::Said(Kind::Proxy, why));
+            return Err(endless());
         }
     }
 }
 
-/// RFC 1928, and RFC 1929 for user and password.
-async fn socks5(
-    proxy: &Proxy,
-    target: &Target,
-    address: Option<IpAddr>,
-    stream: &mut TcpStream,
-) -> Result<(), Refusal> {
-    let said = |why: &str| Refusal::Said(Kind::Proxy, why.to_owned());
-    let no_socks = || said("what answers is no SOCKS 5 proxy");
-    let methods: &[u8] = if proxy.pair.is_some() {
-        &[5, 2, 0, 2]
-    } else {
-        &[5, 1, 0]
-    };
-    stream.write_all(methods).await?;
-    let mut choice = [0; 2];
-    stream.read_exact(&mut choice).await?;
-    match (choice, &proxy.pair) {
-        ([5, 0], _) => {}
-        ([5, 2], Some((user, password))) => {
-            let mut request = vec![1];
-            push_text(&mut request, user);
-            push_text(&mut request, password);
-            stream.write_all(&request).await?;
-            let mut verdict = [0; 2];
-            stream.read_exact(&mut verdict).await?;
-            if verdict[1] != 0 {
-                return Err(said("it does not take this user and password"));
+/// The same where bytes cannot be looked at before they are taken. They are decrypted by then, and cheap to have one by
+/// one.
+async fn answer_by_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Refusal> {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer.len() <= ANSWER_LIMIT {
+        if stream.read(&mut byte).await? == 0 {
+            if answer.is_empty() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
+            return Ok(answer);
         }
-        ([5, 0xff], None) => return Err(said("it wants a user and a password (-b)")),
-        ([5, _], _) => return Err(said("it wants an authentication that is not supported")),
-        _ => return Err(no_socks()),
-    }
-    let mut request = vec![5, 1, 0];
-    match address.or_else(|| target.address.parse().ok()) {
-        Some(IpAddr::V4(address)) => {
-            request.push(1);
-            request.extend_from_slice(&address.octets());
-        }
-        Some(IpAddr::V6(address)) => {
-            request.push(4);
-            request.extend_from_slice(&address.octets());
-        }
-        None => {
-            request.push(3);
-            push_text(&mut request, &target.address);
+        answer.push(byte[0]);
+        if byte[0] == b'\n' && reply::split(&answer).is_some() {
+            return Ok(answer);
         }
     }
-    request.extend_from_slice(&target.port.to_be_bytes());
-    stream.write_all(&request).await?;
-    let mut answer = [0; 4];
-    stream.read_exact(&mut answer).await?;
-    if answer[0] != 5 {
-        return Err(no_socks());
-    }
-    if answer[1] != 0 {
-        let (kind, why) = socks_error(answer[1]);
-        return Err(Refusal::Said(kind, why));
-    }
-    let rest = match answer[3] {
-        1 => 4,
-        4 => 16,
-        3 => usize::from(stream.read_u8().await?),
-        _ => return Err(no_socks()),
-    };
-    // The address at the proxy's other end, and its port.
-    stream.read_exact(&mut vec![0; rest + 2]).await?;
-    Ok(())
+    Err(endless())
 }
 
-/// Pushes a text behind its length. No name and no password is longer than 255 bytes: the plan has seen to it.
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    let bytes = &text.as_bytes()[..text.len().min(255)];
-    out.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
-    out.extend_from_slice(bytes);
-}
-
-/// What the codes of RFC 1928 say; those about the server are the server's failures.
-fn socks_error(code: u8) -> (Kind, String) {
-    let (kind, text) = match code {
-        1 => (Kind::Proxy, "general failure"),
-        2 => (Kind::Proxy, "its rules do not allow it"),
-        3 => (Kind::Unreachable, "Network is unreachable"),
-        4 => (Kind::Unreachable, "Host is unreachable"),
-        5 => (Kind::Refused, "Connection refused"),
-        6 => (Kind::ConnectTimeout, "time to live exceeded"),
-        7 => (Kind::Proxy, "it does not know CONNECT"),
-        8 => (Kind::Proxy, "it does not know this kind of address"),
-        code => return (Kind::Proxy, format!("error {code}")),
-    };
-    (kind, text.to_owned())
+fn endless() -> Refusal {
+    Refusal::Said(Kind::Proxy, "its answer has no end".to_owned())
 }
 
 /// The header of the PROXY protocol, version 1, for a connection between these two.

@@ -5,11 +5,19 @@ use std::io::{self, Read};
 
 use brotli_decompressor::Decompressor;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::reply::Reply;
 
 /// How often a page may be packed.
 const LAYERS: usize = 3;
+
+/// How far back zstd may reach in what it has unpacked, by RFC 9659; so much memory it takes.
+const ZSTD_WINDOW: u64 = 8 << 20;
+
+/// The most frames of zstd in a page, empty ones and such to be skipped included: each takes its time.
+const ZSTD_FRAMES: usize = 4096;
 
 /// Unpacks a page by its `Content-Encoding`, up to `limit` bytes. An error says why it cannot be.
 pub fn unpack(reply: &mut Reply, limit: usize) -> Result<(), String> {
@@ -54,6 +62,7 @@ fn decoder<'a>(encoding: &str, packed: &'a [u8]) -> Option<Box<dyn Read + 'a>> {
             _ => Box::new(DeflateDecoder::new(packed)),
         },
         "br" => Box::new(Whole(Decompressor::new(packed, 4096))),
+        "zstd" => Box::new(Zstd::new(packed)),
         _ => return None,
     })
 }
@@ -66,6 +75,66 @@ impl<R: Read> Read for Whole<R> {
         self.0
             .read(buffer)
             .map_err(|error| io::Error::new(error.kind(), "corrupt brotli stream"))
+    }
+}
+
+/// Frames of zstd, one behind the other.
+struct Zstd<'a> {
+    frame: Option<StreamingDecoder<&'a [u8], FrameDecoder>>,
+    /// What is behind the frame.
+    rest: &'a [u8],
+    frames: usize,
+}
+
+impl<'a> Zstd<'a> {
+    fn new(packed: &'a [u8]) -> Self {
+        Self {
+            frame: None,
+            rest: packed,
+            frames: 0,
+        }
+    }
+
+    fn next_frame(&mut self) -> io::Result<()> {
+        self.frames += 1;
+        if self.frames > ZSTD_FRAMES {
+            return Err(io::Error::other("too many frames"));
+        }
+        match StreamingDecoder::new_with_max_window_size(self.rest, ZSTD_WINDOW) {
+            Ok(frame) => self.frame = Some(frame),
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length,
+                ..
+            })) => {
+                let next = usize::try_from(length).ok().and_then(|n| n.checked_add(8));
+                let rest = next.and_then(|next| self.rest.get(next..));
+                self.rest = rest.ok_or(io::ErrorKind::UnexpectedEof)?;
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        Ok(())
+    }
+}
+
+impl Read for Zstd<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let read = frame.read(buffer)?;
+                if read > 0 {
+                    return Ok(read);
+                }
+                self.rest = frame.get_ref();
+                self.frame = None;
+            }
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            self.next_frame()?;
+        }
     }
 }
 
@@ -119,6 +188,17 @@ mod tests {
         packer.finish().unwrap()
     }
 
+    fn zstd(data: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    /// `hello world, hello world`, as brotli 1.0.9 packs it.
+    const BROTLI: &[u8] =
+        b"\x1f\x17\x00\xf8\xa5\xcb\xd0\xd8\xde\xd4\x2a\xc0\x54\x03\x28\x91\xba\x1d\x06";
+
+    /// A frame of zstd that holds nothing to be unpacked.
+    const SKIPPED: &[u8] = b"\x50\x2a\x4d\x18\x03\x00\x00\x00any";
+
     #[test]
     fn pages_come_out_as_they_went_in() {
         let text = b"hello world, hello world";
@@ -133,6 +213,18 @@ mod tests {
             ("gzip, gzip", gzip(&gzip(text))),
             ("deflate", zlib.finish().unwrap()),
             ("deflate", bare.finish().unwrap()),
+            ("br", BROTLI.to_vec()),
+            ("zstd", zstd(text)),
+            (
+                "zstd",
+                [
+                    zstd(b"hello world, "),
+                    SKIPPED.to_vec(),
+                    zstd(b"hello world"),
+                ]
+                .concat(),
+            ),
+            ("zstd, gzip", gzip(&zstd(text))),
             ("", text.to_vec()),
         ] {
             let mut reply = reply(encoding, packed);
@@ -144,9 +236,23 @@ mod tests {
 
     #[test]
     fn a_bomb_comes_out_no_larger_than_what_is_kept() {
-        let mut reply = reply("gzip", gzip(&vec![b'x'; 10_000_000]));
-        unpack(&mut reply, 1000).unwrap();
-        assert_eq!((reply.page.len(), reply.page_cut), (1000, true));
+        let large = vec![b'x'; 10_000_000];
+        for (encoding, packed) in [("gzip", gzip(&large)), ("zstd", zstd(&large))] {
+            let mut reply = reply(encoding, packed);
+            unpack(&mut reply, 1000).unwrap();
+            assert_eq!(
+                (reply.page.len(), reply.page_cut),
+                (1000, true),
+                "{encoding}"
+            );
+        }
+        // A window of 64 MiB, as `zstd --long` would have it.
+        let wide = b"\x28\xb5\x2f\xfd\x00\x80\x01\x00\x00";
+        let error = unpack(&mut reply("zstd", wide.to_vec()), 1000).unwrap_err();
+        assert!(error.starts_with("as zstd: "), "{error}");
+        let endless = SKIPPED.repeat(ZSTD_FRAMES + 1);
+        let error = unpack(&mut reply("zstd", endless), 1000).unwrap_err();
+        assert_eq!(error, "as zstd: too many frames");
     }
 
     #[test]
@@ -154,7 +260,10 @@ mod tests {
         for (encoding, page, words) in [
             ("gzip", &b"hello"[..], "as gzip: "),
             ("br", b"\xff\xff\xff", "as br: "),
-            ("zstd", b"x", "it is packed as 'zstd'"),
+            ("zstd", b"hello", "as zstd: "),
+            ("zstd", &zstd(b"hello world")[..15], "as zstd: "),
+            ("zstd", &SKIPPED[..10], "as zstd: "),
+            ("lzma", b"x", "it is packed as 'lzma'"),
             ("gzip", &gzip(b"hello world")[..20], "as gzip: "),
         ] {
             let error = unpack(&mut reply(encoding, page.to_vec()), 1000).unwrap_err();

@@ -19,8 +19,12 @@ pub struct Verdict {
 /// Judges a run.
 pub fn judge(plan: &Plan, summary: &Summary) -> Verdict {
     let failures = if plan.failures.any() {
-        plan.failures
-            .judge(summary.failed as f64, summary.attempts as f64)
+        // A share of all would hide a path that fails among good ones.
+        let whole = plan
+            .failures
+            .judge(summary.failed as f64, summary.attempts as f64);
+        let paths = summary.paths.iter().map(|path| path.state(plan));
+        paths.fold(whole, worse)
     } else {
         worst_state(summary)
     };

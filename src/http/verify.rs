@@ -1,6 +1,7 @@
 //! Whether a server's certificate is what it should be: vouched for, good today, for the name that was asked. Only
 //! where `-D` asks for it; nothing is read otherwise.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,8 +96,8 @@ impl Trust {
         let Some((own, others)) = shown.split_first() else {
             return Err(refused("the server showed no certificate"));
         };
-        let name = target.host.as_ref().unwrap_or(&target.address);
-        let server = ServerName::try_from(name.clone()).map_err(|_| {
+        let name = target.server_name();
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             refused(&format!(
                 "'{name}' is no name that a certificate can be for"
             ))
@@ -137,6 +138,16 @@ fn by_itself(own: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> 
         return Err(Wrong::NotValidYet.into());
     }
     Ok(())
+}
+
+/// What this host cannot verify of a certificate shows in the handshake already, where the server proves that it is its
+/// own. `None`: it failed for another reason.
+pub fn beyond_us(error: &io::Error) -> Option<Miss> {
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    match why(error, "") {
+        host @ Miss::Host(_) => Some(host),
+        Miss::Server(..) => None,
+    }
 }
 
 fn refused(why: &str) -> Miss {

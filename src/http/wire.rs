@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::evidence::Record;
+use super::trace::Trace;
+
 /// What went over a stream. Bytes are those of HTTP: behind the decryption.
 #[derive(Debug, Default)]
 pub struct Tape {
@@ -29,6 +32,8 @@ pub struct Tape {
     pub last_write: Option<Instant>,
     /// Whether the other side has said that it is done.
     pub ended: bool,
+    /// What is kept as evidence.
+    pub record: Option<Box<Record>>,
 }
 
 /// A stream with its tape.
@@ -49,6 +54,8 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// Encrypted, to a socket in the file system.
     TlsUnix(Box<TlsStream<UnixStream>>),
+    /// Encrypted, within the encrypted connection to a proxy.
+    TlsTls(Box<TlsStream<TlsStream<TcpStream>>>),
 }
 
 impl Stream {
@@ -58,6 +65,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
             Self::TlsUnix(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::TlsTls(stream) => stream.get_ref().1.alpn_protocol(),
         };
         protocol == Some(b"h2")
     }
@@ -68,6 +76,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => return &[],
             Self::Tls(stream) => stream.get_ref().1,
             Self::TlsUnix(stream) => stream.get_ref().1,
+            Self::TlsTls(stream) => stream.get_ref().1,
         };
         session.peer_certificates().unwrap_or_default()
     }
@@ -76,12 +85,20 @@ impl Stream {
 impl<'a> Wire<'a> {
     /// Puts a tape under a stream.
     pub fn new(stream: Stream, tape: &'a mut Tape) -> Self {
+        if let Some(record) = &mut tape.record {
+            record.begin_http();
+        }
         Self { stream, tape }
     }
 
     /// What went over it so far.
     pub fn tape(&self) -> &Tape {
         self.tape
+    }
+
+    /// What is kept of it as evidence.
+    pub fn record(&mut self) -> Option<&mut Record> {
+        self.tape.record.as_deref_mut()
     }
 }
 
@@ -97,6 +114,7 @@ impl AsyncRead for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -111,6 +129,9 @@ impl AsyncRead for Wire<'_> {
         } else {
             tape.first_read.get_or_insert_with(Instant::now);
             tape.size += new.len() as u64;
+            if let Some(record) = &mut tape.record {
+                record.received.take(new);
+            }
             let room = tape.limit.saturating_sub(tape.received.len());
             tape.received.extend_from_slice(&new[..new.len().min(room)]);
         }
@@ -129,8 +150,12 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         self.tape.last_write = Some(Instant::now());
+        if let Some(record) = &mut self.tape.record {
+            record.sent.take(&bytes[..written]);
+        }
         Poll::Ready(Ok(written))
     }
 
@@ -140,6 +165,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -149,6 +175,7 @@ impl AsyncWrite for Wire<'_> {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -164,18 +191,24 @@ pub fn tcp_socket(remote: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Connects, and tells this end's address as soon as the kernel has chosen it: with the first packet, so that a
-/// connection that is refused or never answered has one as well.
+/// connection that is refused or never answered has one as well. What captures packets is told as well.
 pub async fn connect_tcp(
     socket: OwnedFd,
     remote: SocketAddr,
-    local: &mut Option<SocketAddr>,
+    trace: &mut Trace,
 ) -> io::Result<TcpStream> {
+    if let Some(record) = &mut trace.tape.record {
+        record.dials(remote);
+    }
     match connect(&socket, &remote) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let stream = TcpStream::from_std(socket.into())?;
-    *local = stream.local_addr().ok();
+    trace.local = stream.local_addr().ok();
+    if let (Some(record), Some(local)) = (&mut trace.tape.record, trace.local) {
+        record.dialled(local, remote);
+    }
     // To ask again tells how far it came, and why not. What is near is there by now, and nothing has to be waited for.
     let again = || -> io::Result<()> {
         match connect(&stream, &remote) {

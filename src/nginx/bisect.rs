@@ -43,6 +43,19 @@ pub fn start_of(file: &File, size: u64, since: Since<'_>) -> io::Result<u64> {
         dialect,
     } = since;
     let form = Form::of(&read_at(file, 0, PIECE)?, dialect);
+    // Of the two readings of an ambiguous time either will do: the search stays clear of them.
+    let time = |line: &[u8]| Reckoner::new(clock, None).at(form.time(line)?);
+    start_by(file, size, second, clock, &time)
+}
+
+/// The same for a log of any kind, whose lines' times `time` tells.
+pub fn start_by(
+    file: &File,
+    size: u64,
+    second: i64,
+    clock: &Clock,
+    time: &dyn Fn(&[u8]) -> Option<i64>,
+) -> io::Result<u64> {
     let around_a_change = clock.is_near_a_change(second);
     // Within an hour that comes twice the order of local times says little: begin before it.
     let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
@@ -50,7 +63,7 @@ pub fn start_of(file: &File, size: u64, since: Since<'_>) -> io::Result<u64> {
     let (mut low, mut high) = (0, size);
     while high - low > CLOSE {
         let middle = low + (high - low) / 2;
-        match line_from(file, middle, high, clock, form)? {
+        match line_from(file, middle, high, time)? {
             Some((at, time)) if time < wanted => low = at,
             _ => high = middle,
         }
@@ -58,13 +71,12 @@ pub fn start_of(file: &File, size: u64, since: Since<'_>) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The first line of nginx' that begins behind `from` and before `end`: its place and time.
+/// The first line with a time that begins behind `from` and before `end`: its place and time.
 fn line_from(
     file: &File,
     from: u64,
     end: u64,
-    clock: &Clock,
-    form: Form,
+    time: &dyn Fn(&[u8]) -> Option<i64>,
 ) -> io::Result<Option<(u64, i64)>> {
     let mut at = from;
     for _ in 0..PIECES {
@@ -77,9 +89,7 @@ fn line_from(
         while line_start < piece.len() {
             let rest = &piece[line_start..];
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
-            // Of the two readings of an ambiguous time either will do: the search stays clear of them.
-            let when = form.time(line);
-            if let Some(time) = when.and_then(|when| Reckoner::new(clock, None).at(when)) {
+            if let Some(time) = time(line) {
                 let place = at + line_start as u64;
                 return Ok((place < end).then_some((place, time)));
             }

@@ -6,26 +6,13 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 
 use super::line::STAMP;
+pub use crate::plugin::report::local_zone;
 
 /// How far a line may lag behind the one before it: workers cache the time, each on its own.
 const DISORDER: i64 = 300;
 
 /// What is further ahead than this was written a year ago.
 const DAY: i64 = 86_400;
-
-/// The zone of this host. With a name given in `TZ` the whole database would be looked through for it, and without
-/// one for that of `/etc/localtime`, which takes longer than all else in a run with nothing new: that file alone does.
-pub fn local_zone() -> TimeZone {
-    let named = std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty());
-    let file = || {
-        std::fs::read("/etc/localtime")
-            .ok()
-            .filter(|bytes| !bytes.is_empty())
-    };
-    let read = if named { None } else { file() };
-    read.and_then(|bytes| TimeZone::tzif("local", &bytes).ok())
-        .unwrap_or_else(TimeZone::system)
-}
 
 /// The zone of a log, and what time it is.
 #[derive(Debug, Clone)]

@@ -262,7 +262,7 @@ fn name(line: &[u8]) -> String {
 }
 
 /// The time of a line: that of an access log, of Icinga 2, of Nagios, or one as ISO 8601 writes it near its start.
-fn time(line: &[u8], clock: &Clock) -> Option<i64> {
+pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
     if let Some(open) = memchr(b'[', &line[..line.len().min(300)]) {
         let rest = &line[open + 1..];
         let inner =

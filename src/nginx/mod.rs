@@ -17,6 +17,7 @@
 //! | `generation` | the earlier files of a log, found by their names |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
+//! | `search` | the lines of a log of any kind, for those who look for something in them |
 //! | `owner` | who may read a log that we may not |
 //! | `verdict`, `report`, `details` | counts and limits to a state, to words, to the JSON document |
 
@@ -49,6 +50,7 @@ mod plan;
 mod reader;
 mod report;
 mod scan;
+pub(crate) mod search;
 mod sieve;
 mod source;
 mod tally;

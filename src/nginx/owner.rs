@@ -6,7 +6,8 @@ use std::path::Path;
 /// Owner, group and mode of a file that may not be read, and what would help.
 pub fn hint(path: &Path) -> String {
     let user = rustix::process::geteuid().as_raw();
-    let me = name_of("/etc/passwd", user).unwrap_or_else(|| user.to_string());
+    let account = name_of("/etc/passwd", user);
+    let me = account.clone().unwrap_or_else(|| user.to_string());
     let barred = path
         .ancestors()
         .skip(1)
@@ -22,7 +23,13 @@ pub fn hint(path: &Path) -> String {
     let mode = metadata.mode() & 0o7777;
     let needed = if barred.is_some() { 0o010 } else { 0o040 };
     let what = barred.map_or_else(|| "it".to_owned(), |folder| folder.display().to_string());
-    let help = if mode & needed != 0 && group != "root" {
+    let help = if mode & needed != 0 && account.is_none() {
+        // A container's user is often one that its image knows nothing of.
+        format!(
+            "give user {me} that group (docker run --group-add {})",
+            metadata.gid()
+        )
+    } else if mode & needed != 0 && group != "root" {
         format!("make {me} a member of {group} (usermod -aG {group} {me})")
     } else {
         format!(

@@ -237,6 +237,16 @@ pub fn number(value: f64) -> Value {
     json!(rounded)
 }
 
+/// A share as percent in words, with one digit, or below 1 % with two that say something.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent > 0.0 && percent < 1.0 {
+        plain((percent * 1000.0).round() / 1000.0)
+    } else {
+        plain((percent * 10.0).round() / 10.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,11 +13,16 @@
 //! | [`report`] | state, words and numbers to the text and JSON forms |
 //! | [`openmetrics`], [`munin`] | the same report for Prometheus and Munin |
 //! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
+//! | [`wrap`](mod@wrap) | a report's lines broken between words, for a terminal |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
+//! | [`window`] | what a loop has tried in the last hour and the last day |
 //! | [`state_file`] | what a plugin remembers between two runs |
+//! | [`journal`] | what runs append to a file as they measure |
+//! | [`submit`] | `--submit`: results to Icinga's API |
 
 pub mod clean;
+pub mod journal;
 pub mod metric;
 pub mod munin;
 pub mod openmetrics;
@@ -28,6 +33,9 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod state_file;
+pub mod submit;
+pub mod window;
+pub mod wrap;
 
 use std::process::ExitCode;
 

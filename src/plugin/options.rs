@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use jiff::{Span, SpanRelativeTo};
 
+use super::submit::SubmitArgs;
 use super::{State, clean};
 
 /// A plugin's options: a clap parser that holds the common ones.
@@ -67,7 +68,11 @@ pub struct Common {
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// Print this help
+    /// Where results go as passive check results.
+    #[command(flatten)]
+    pub submit: SubmitArgs,
+
+    /// Print this help; -h prints a shorter one
     #[arg(short, long, action = ArgAction::Help)]
     help: Option<bool>,
 
@@ -173,7 +178,7 @@ fn what_is_wrong(error: &clap::Error) -> String {
             None => format!("{option} '{value}' is not allowed"),
         },
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(ToString::to_string);
+            let why = std::error::Error::source(error).map(|why| in_words(value, &why.to_string()));
             format!(
                 "{option}: {}",
                 why.unwrap_or_else(|| format!("'{value}' is not allowed"))
@@ -194,6 +199,32 @@ fn what_is_wrong(error: &clap::Error) -> String {
     };
     let suggestion = context(ContextKind::SuggestedArg).map(|arg| format!(", did you mean {arg}?"));
     clean::clean_cut(text + &suggestion.unwrap_or_default(), 300)
+}
+
+/// What is wrong with a number, for people: clap writes `70000 is not in 0..=65535`, the standard library `invalid digit
+/// found in string`.
+fn in_words(value: &str, why: &str) -> String {
+    if [
+        "invalid digit",
+        "cannot parse",
+        "number too",
+        "invalid float",
+    ]
+    .iter()
+    .any(|start| why.starts_with(start))
+    {
+        return format!("'{value}' is no number that fits");
+    }
+    let bounds = why
+        .split_once(" is not in ")
+        .and_then(|(_, bounds)| bounds.split_once(".."));
+    match bounds.map(|(low, high)| (low, high.trim_start_matches('='))) {
+        Some((low, "")) => format!("'{value}' is not allowed: give a number from {low} on"),
+        Some((low, high)) => {
+            format!("'{value}' is not allowed: give a number from {low} to {high}")
+        }
+        None => why.to_owned(),
+    }
 }
 
 /// `--deadline <DURATION>` to `--deadline`.
@@ -226,7 +257,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// A duration that is longer than nothing.
 pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        Duration::ZERO => Err(format!("'{text}': must be longer than nothing")),
+        Duration::ZERO => Err(format!("'{text}' is no time at all: give more")),
         duration => Ok(duration),
     }
 }
@@ -238,13 +269,39 @@ pub fn parse_state(text: &str) -> Result<State, String> {
         "warning" | "1" => Ok(State::Warning),
         "critical" | "2" => Ok(State::Critical),
         "unknown" | "3" => Ok(State::Unknown),
-        _ => Err("give ok, warning, critical or unknown".to_owned()),
+        _ => Err(format!(
+            "'{text}' is no state: give ok, warning, critical or unknown"
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bounds_of_a_number_are_said_in_words() {
+        for (value, why, words) in [
+            (
+                "70000",
+                "70000 is not in 0..=65535",
+                "'70000' is not allowed: give a number from 0 to 65535",
+            ),
+            (
+                "0",
+                "0 is not in 1..",
+                "'0' is not allowed: give a number from 1 on",
+            ),
+            (
+                "x",
+                "invalid digit found in string",
+                "'x' is no number that fits",
+            ),
+            ("x", "'x' is no duration", "'x' is no duration"),
+        ] {
+            assert_eq!(in_words(value, why), words);
+        }
+    }
 
     #[test]
     fn durations_read_as_people_write_them() {

@@ -3,6 +3,7 @@
 //! Icinga reads standard output and standard error from one pipe, so nothing is ever written to the latter. A
 //! result is written whole and once: whoever comes first (the report, a panic, a missed deadline) has the word.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use rustix::io::Errno;
 
+use super::options::Format;
+use super::wrap::wrap;
 use super::{Common, Names, Report, State, clean};
 
 static NAMES: OnceLock<Names> = OnceLock::new();
@@ -42,14 +45,23 @@ pub fn finish(text: &str, state: State) -> ExitCode {
     let code = state.exit_code();
     if SPOKEN.swap(1, Ordering::SeqCst) == 0 {
         CODE.store(code, Ordering::SeqCst);
-        write_all(text.as_bytes());
+        write_all(shown(text).as_bytes());
     }
     ExitCode::from(u8::try_from(code).unwrap_or(3))
 }
 
 /// Writes a line that is no result: what `--until` and `--forever` tell on the way.
 pub fn say(text: &str) {
-    write_all(text.as_bytes());
+    write_all(shown(text).as_bytes());
+}
+
+/// As it is, but for a person at a terminal with its lines broken between words.
+fn shown(text: &str) -> Cow<'_, str> {
+    let form = OPTIONS.get().map_or(Format::Text, |options| options.format);
+    match terminal_width() {
+        Some(width) if form == Format::Text => wrap(text, width).into(),
+        _ => text.into(),
+    }
 }
 
 /// The width of the terminal that standard output is, if it is one.
@@ -94,7 +106,7 @@ pub fn last_words(why: &str) -> ! {
             Some(options) => report.render(names, options, None),
             None => report.text(names.name, 0),
         };
-        write_all(text.as_bytes());
+        write_all(shown(&text).as_bytes());
     }
     std::process::exit(CODE.load(Ordering::SeqCst))
 }

@@ -7,22 +7,40 @@ use jiff::Timestamp;
 use super::options::Format;
 use super::report::local_time;
 use super::run::{Signals, Watch};
+use super::submit::Submitter;
+use super::window::Windows;
 use super::{Arguments, Common, Plugin, Report, Run, State, clean, output};
 
 /// The deadline of a loop that has none: a year.
 const FOREVER: Duration = Duration::from_hours(366 * 24);
 
+/// How often a loop that waits looks whether there is something to tell of its results.
+const NEWS: Duration = Duration::from_secs(1);
+/// How long the last result of a loop may take to be submitted.
+const SUBMIT_LAST: Duration = Duration::from_secs(3);
+/// How long that of a single run may take, if it has the time.
+const SUBMIT_ONE: Duration = Duration::from_secs(5);
+/// How long it may take where there is no time left: the watch thread waits a second behind a signal.
+const SUBMIT_HURRIED: Duration = Duration::from_millis(400);
+
 /// Runs a plugin once, or as often as its options say. Returns the text to print last, and its state.
 pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String, State)> {
     let signals = Signals::catch()?;
     let common = args.common();
+    let submitter = Submitter::start(common, plugin.names())?;
     if common.until.is_some() || common.forever {
-        return repeat(plugin, args, &signals);
+        return repeat(plugin, args, &signals, &submitter);
     }
     let watch = Watch::start(&signals, args.limit())?;
-    let run = Run::new(&signals, args.limit());
+    let run = Run::new(&signals, args.limit()).heard_by(&submitter);
     let mut report = measure(plugin, args, &run);
     say_if_cut_short(&mut report, &run);
+    submitter.submit(&report, &run);
+    submitter.finish(match run.ended() {
+        Some(_) => SUBMIT_HURRIED,
+        None => SUBMIT_ONE.min(run.remaining().max(SUBMIT_HURRIED)),
+    });
+    submitter.annotate(&mut report);
     // The watch still stands while the report is written: a reader that never reads is ended, too.
     std::mem::forget(watch);
     Ok((
@@ -47,20 +65,27 @@ fn repeat<A: Arguments>(
     plugin: &Plugin<A>,
     args: &A,
     signals: &Signals,
+    submitter: &Submitter,
 ) -> anyhow::Result<(String, State)> {
     let common = args.common();
     // Without a deadline of its own the loop has no end; each round of it has.
     let whole = Run::new(signals, common.deadline.unwrap_or(FOREVER));
     let mut tale = Tale::new(common);
+    let mut windows = Windows::begin(Instant::now());
     loop {
         let begun = Instant::now();
         let limit = args
             .limit()
             .min(whole.remaining().max(Duration::from_millis(100)));
         let watch = Watch::start(signals, limit + Duration::from_secs(1))?;
-        let run = Run::new(signals, limit);
+        let run = Run::new(signals, limit).heard_by(submitter);
         let mut report = measure(plugin, args, &run);
+        let ended = Instant::now();
+        windows.take(&report, ended);
+        windows.tell(&mut report, ended);
+        tale.last_hour = windows.last_hour(ended);
         drop(watch);
+        submitter.submit(&report, &run);
         let reached = common.until == Some(report.state);
         let stopped = whole.ended();
         if reached || stopped.is_some() {
@@ -71,17 +96,25 @@ fn repeat<A: Arguments>(
             } else {
                 format!("ended by {}", stopped.map_or("", super::End::words))
             };
+            submitter.finish(SUBMIT_LAST);
+            submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((
                 report.render(plugin.names(), common, Some(&run)),
                 report.state,
             ));
         }
+        submitter.annotate(&mut report);
         tale.tell(plugin, &report, &run);
-        let next = common.every.saturating_sub(begun.elapsed());
-        if !whole.sleep(next) {
+        if !tale.pause(
+            &whole,
+            common.every.saturating_sub(begun.elapsed()),
+            submitter,
+        ) {
             tale.clear();
             let why = format!("ended by {}", whole.ended().map_or("", super::End::words));
+            submitter.finish(SUBMIT_LAST);
+            submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((
                 report.render(plugin.names(), common, Some(&run)),
@@ -102,6 +135,8 @@ struct Tale<'a> {
     tried: u64,
     failed: u64,
     last: Option<State>,
+    /// What failed in the last hour of a longer loop.
+    last_hour: Option<u64>,
 }
 
 impl<'a> Tale<'a> {
@@ -114,6 +149,7 @@ impl<'a> Tale<'a> {
             tried: 0,
             failed: 0,
             last: None,
+            last_hour: None,
         }
     }
 
@@ -148,18 +184,51 @@ impl<'a> Tale<'a> {
         }
     }
 
+    /// Waits for the next round, and tells what happens to the results until then. Returns whether to go on.
+    fn pause(&self, whole: &Run, time: Duration, submitter: &Submitter) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            // In a document it stands among the findings.
+            for line in submitter
+                .news()
+                .iter()
+                .filter(|_| self.common.format != Format::Json)
+            {
+                self.clear();
+                let now = local_time(Timestamp::now());
+                output::say(&format!("{now} {}\n", clean::clean(line)));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let step = if submitter.is_on() {
+                left.min(NEWS)
+            } else {
+                left
+            };
+            if !whole.sleep(step) {
+                return false;
+            }
+            if step == left {
+                return true;
+            }
+        }
+    }
+
     /// Time, count, rate, failures and what came last; of a plugin that does not count, its first line.
     fn live_line(&self, report: &Report, headline: &str) -> String {
         let seconds = self.begun.elapsed().as_secs_f64();
         let Some(progress) = &report.progress else {
             return format!("[run {}, {seconds:.0} s] {headline}", self.rounds);
         };
+        let last_hour = self
+            .last_hour
+            .map(|failed| format!(" ({failed} in the last hour)"));
         format!(
-            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed, last: {}",
+            "[{seconds:.0} s] {} {}, {:.1}/s, {} failed{}, last: {}",
             self.tried,
             progress.noun,
             self.tried as f64 / seconds.max(0.001),
             self.failed,
+            last_hour.unwrap_or_default(),
             clean::clean(&progress.last)
         )
     }
@@ -174,8 +243,9 @@ impl<'a> Tale<'a> {
     fn sum_up(&self, why: &str) -> String {
         let [ok, warning, critical, unknown] = self.states;
         format!(
-            "{why} after {} runs in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
+            "{why} after {} run{} in {:.1} s: {ok} OK, {warning} WARNING, {critical} CRITICAL, {unknown} UNKNOWN",
             self.rounds,
+            if self.rounds == 1 { "" } else { "s" },
             self.begun.elapsed().as_secs_f64()
         )
     }

@@ -1,6 +1,7 @@
 //! A report: state, words and numbers, and how they look as text and as JSON.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::clean::{clean, cut};
 use super::options::{Common, Format};
+use super::window::Ticks;
 use super::{Metric, Names, Run, State, munin, openmetrics};
 
 /// The longest line of text. Icinga Web shows 1000 characters of an output in its lists.
@@ -40,6 +42,8 @@ pub struct Progress {
     pub failed: u64,
     /// What came last, in a few words.
     pub last: String,
+    /// When the results came.
+    pub ticks: Ticks,
 }
 
 /// What a plugin has to say. Any text in it is cleaned when it is printed; nothing has to be cleaned before.
@@ -53,6 +57,10 @@ pub struct Report {
     pub metrics: Vec<Metric>,
     /// What was found, worst first. Shown below the first line.
     pub findings: Vec<Finding>,
+    /// The number of `-v` from which on they are shown.
+    pub findings_from: u8,
+    /// What becomes of the report itself, as in `--submit`: findings that are always shown.
+    pub notices: Vec<Finding>,
     /// Further lines, each with the number of `-v` from which on it is shown.
     pub lines: Vec<(u8, String)>,
     /// What a live line adds up over the rounds of a loop, where the plugin counts.
@@ -69,6 +77,8 @@ impl Report {
             summary: summary.into(),
             metrics: Vec::new(),
             findings: Vec::new(),
+            findings_from: 0,
+            notices: Vec::new(),
             lines: Vec::new(),
             progress: None,
             details: json!({}),
@@ -124,7 +134,9 @@ impl Report {
     }
 
     fn long_lines(&self, verbosity: u8) -> impl Iterator<Item = String> {
-        let findings = self.findings.iter().flat_map(|finding| {
+        let shown = verbosity >= self.findings_from;
+        let findings = self.findings.iter().filter(move |_| shown);
+        let findings = findings.chain(&self.notices).flat_map(|finding| {
             let advice = (!finding.advice.is_empty()).then(|| format!("  {}", finding.advice));
             [
                 Some(format!("[{}] {}", finding.state, finding.text)),
@@ -164,6 +176,7 @@ impl Report {
         let findings: Vec<_> = self
             .findings
             .iter()
+            .chain(&self.notices)
             .map(|f| json!({"cause": f.cause, "state": f.state.to_string(), "text": clean(&f.text), "advice": clean(&f.advice)}))
             .collect();
         let metrics = self.metrics.iter().filter(|metric| metric.is_known());
@@ -185,9 +198,24 @@ impl Report {
     }
 }
 
+/// The zone of this host. With a name given in `TZ` the whole database would be looked through for it, and without
+/// one for that of `/etc/localtime`, which takes longer than all else in a short run: that file alone does.
+pub fn local_zone() -> TimeZone {
+    let named = std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty());
+    let file = || {
+        std::fs::read("/etc/localtime")
+            .ok()
+            .filter(|bytes| !bytes.is_empty())
+    };
+    let read = if named { None } else { file() };
+    read.and_then(|bytes| TimeZone::tzif("local", &bytes).ok())
+        .unwrap_or_else(TimeZone::system)
+}
+
 /// RFC 3339 with milliseconds and the offset of the local time zone.
 pub fn local_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system())
+    static ZONE: LazyLock<TimeZone> = LazyLock::new(local_zone);
+    time.to_zoned(ZONE.clone())
         .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
         .to_string()
 }
@@ -223,6 +251,21 @@ mod tests {
             "HTTP WARNING: 3 of 20 probes failed|'time'=0.0123s;0.5;1:;0; 'size'=615B;;;0;\n";
         assert_eq!(report.text("HTTP", 0), format!("{first}always\n"));
         assert_eq!(report.text("HTTP", 2), format!("{first}always\nwith -vv\n"));
+    }
+
+    #[test]
+    fn findings_may_wait_to_be_asked_for() {
+        let mut report = Report::new(State::Critical, "down");
+        report.findings_from = 1;
+        report.findings.push(Finding {
+            cause: "down",
+            state: State::Critical,
+            text: "all of it".to_owned(),
+            advice: "mend it".to_owned(),
+        });
+        assert_eq!(report.text("HTTP", 0), "HTTP CRITICAL: down\n");
+        let long = "HTTP CRITICAL: down\n[CRITICAL] all of it\n  mend it\n";
+        assert_eq!(report.text("HTTP", 1), long);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::output;
+use super::submit::Submitter;
+use super::{Report, output};
 
 /// How long after SIGTERM or SIGINT a check may take to notice. Icinga sends SIGKILL a tenth of the check's
 /// time-out later, so after 6 s at its default of one minute.
@@ -86,7 +87,10 @@ impl AsFd for Signals {
 pub struct Run {
     started: Timestamp,
     deadline: Instant,
+    /// The time from the deadline to when the report has to be out.
+    reserve: Duration,
     signals: Signals,
+    submitter: Submitter,
 }
 
 impl Run {
@@ -97,8 +101,29 @@ impl Run {
         Self {
             started: Timestamp::now(),
             deadline,
+            reserve,
             signals: signals.clone(),
+            submitter: Submitter::default(),
         }
+    }
+
+    /// The same run, whose early words go there.
+    #[must_use]
+    pub fn heard_by(self, submitter: &Submitter) -> Self {
+        Self {
+            submitter: submitter.clone(),
+            ..self
+        }
+    }
+
+    /// Whether anybody wants to know before the end of the run.
+    pub fn is_heard(&self) -> bool {
+        self.submitter.is_on()
+    }
+
+    /// Says something at once; the result follows at the end of the run.
+    pub fn tell_early(&self, report: &Report) {
+        self.submitter.submit(report, self);
     }
 
     /// The time of day at which this run began.
@@ -109,6 +134,16 @@ impl Run {
     /// When measuring has to end so that the report is out in time.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// When what is done behind the measurement (a file that is written, say) has to end: a little before the report
+    /// has to be out, and soon after a signal.
+    pub fn last_moment(&self) -> Instant {
+        let moment = self.deadline + self.reserve / 2;
+        match self.signals.seen() {
+            Some(_) => moment.min(Instant::now() + GRACE / 2),
+            None => moment,
+        }
     }
 
     /// The time left until then.

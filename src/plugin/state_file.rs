@@ -52,7 +52,7 @@ impl StateFile {
                 .mode(0o700)
                 .create(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
-            must_be_safe(folder)?;
+            must_be_safe(folder, "--state-file")?;
         }
         let lock_path = beside(path, ".lock");
         let lock = OpenOptions::new()
@@ -63,7 +63,7 @@ impl StateFile {
             .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
             .open(&lock_path)
             .with_context(|| format!("cannot write {}", lock_path.display()))?;
-        must_be_ours(&lock, &lock_path)?;
+        must_be_ours(&lock, &lock_path, "--state-file")?;
         let lock = match lock.try_lock() {
             Ok(()) => Some(lock),
             Err(TryLockError::WouldBlock) => None,
@@ -96,7 +96,7 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
         };
-        must_be_ours(&file, &self.path)?;
+        must_be_ours(&file, &self.path, "--state-file")?;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
         let mut bytes = Vec::with_capacity(usize::try_from(size.min(LIMIT) + 1).unwrap_or(0));
         file.take(LIMIT)
@@ -214,8 +214,9 @@ fn fallback(user: u32) -> PathBuf {
     }
 }
 
-/// A file of somebody else's, or one that others may write, could make a check say anything.
-fn must_be_ours(file: &File, path: &Path) -> anyhow::Result<()> {
+/// A file of somebody else's, or one that others may write, could make a check say anything. `option` is what names
+/// another one.
+pub(super) fn must_be_ours(file: &File, path: &Path, option: &str) -> anyhow::Result<()> {
     let metadata = file.metadata()?;
     let user = rustix::process::geteuid().as_raw();
     if !metadata.is_file() {
@@ -223,7 +224,7 @@ fn must_be_ours(file: &File, path: &Path) -> anyhow::Result<()> {
     }
     if metadata.uid() != user {
         bail!(
-            "{} belongs to user {}, and this check runs as {user}: remove it, or give another --state-file",
+            "{} belongs to user {}, and this check runs as {user}: remove it, or give another {option}",
             path.display(),
             metadata.uid()
         );
@@ -238,15 +239,15 @@ fn must_be_ours(file: &File, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In a folder that others may change they could put another file in the place of ours.
-fn must_be_safe(folder: &Path) -> anyhow::Result<()> {
+/// In a folder that others may change they could put another file in the place of ours. `option` names another one.
+pub(super) fn must_be_safe(folder: &Path, option: &str) -> anyhow::Result<()> {
     let metadata = std::fs::metadata(folder)?;
     let user = rustix::process::geteuid().as_raw();
     let sticky = metadata.mode() & 0o1000 != 0;
     let of_others = metadata.uid() != user && metadata.uid() != 0;
     if of_others || (metadata.mode() & 0o022 != 0 && !sticky) {
         bail!(
-            "others may change {} (owner {}, mode {:04o}): give another --state-file",
+            "others may change {} (owner {}, mode {:04o}): give another {option}",
             folder.display(),
             metadata.uid(),
             metadata.mode() & 0o7777

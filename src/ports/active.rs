@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 use super::census::{Census, Tuple};
 use super::port_set::PortSet;
-use super::socket::{Socket, State};
+use super::socket::{Protocol, Socket, State};
 use super::sockopt::set_only_port;
 
 /// Nobody is asked but this host.
@@ -46,7 +46,7 @@ pub struct Active {
     pub tried: u32,
     /// Seconds that it took.
     pub seconds: f64,
-    /// The ports that no connect() gets.
+    /// The ports that no connect() gets; of UDP, those that an IPv6 socket closes to IPv4.
     closed: PortSet,
     placed: HashMap<Tuple, Placed>,
 }
@@ -54,6 +54,20 @@ pub struct Active {
 impl Active {
     /// Tries every port with connections on it that is not proven to be shared.
     pub fn try_ports(census: &Census) -> anyhow::Result<Self> {
+        let doubtful = census.used_ports().without(&census.shared_ports());
+        Self::of_each(&doubtful, is_closed)
+    }
+
+    /// Tries every UDP port with an IPv6 connection on it: whether IPv4's wildcard can be bound there. It is, for a
+    /// moment, and nothing is sent.
+    pub fn try_udp_ports(census: &Census) -> anyhow::Result<Self> {
+        Self::of_each(census.ports_with_ipv6(), is_closed_to_ipv4)
+    }
+
+    fn of_each(
+        ports: &PortSet,
+        is_closed: fn(u16) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let mut active = Self {
             tried: 0,
@@ -61,12 +75,9 @@ impl Active {
             closed: PortSet::default(),
             placed: HashMap::new(),
         };
-        let doubtful = census
-            .open_ports()
-            .filter(|port| port.sockets > 0 && !port.shared);
-        for port in doubtful {
-            if is_closed(port.number)? {
-                active.closed.insert(port.number);
+        for port in ports.iter() {
+            if is_closed(port)? {
+                active.closed.insert(port);
             }
             active.tried += 1;
             if begun.elapsed() > PATIENCE {
@@ -75,6 +86,20 @@ impl Active {
         }
         active.seconds = begun.elapsed().as_secs_f64();
         Ok(active)
+    }
+
+    /// What it did and what it cost.
+    pub fn words(&self, protocol: Protocol) -> String {
+        let (how, what) = match protocol {
+            Protocol::Tcp => ("on loopback", "by bind()"),
+            Protocol::Udp => ("by binding them", "to IPv4 by IPv6 connections"),
+        };
+        format!(
+            "--active tried {} ports {how} in {:.2} s: {} are closed {what}",
+            self.tried,
+            self.seconds,
+            self.closed()
+        )
     }
 
     /// Counts a socket of a second look, now that it is known which ports are closed.
@@ -104,6 +129,11 @@ impl Active {
         } else {
             placed.on_open += 1;
         }
+    }
+
+    /// The closed ports.
+    pub fn closed_ports(&self) -> PortSet {
+        self.closed.clone()
     }
 
     /// How many ports are closed.
@@ -136,5 +166,19 @@ fn is_closed(port: u16) -> anyhow::Result<bool> {
         Err(error) => {
             Err(io::Error::from(error)).with_context(|| format!("--active cannot connect to {TO}"))
         }
+    }
+}
+
+/// Whether an IPv6 connection on this UDP port keeps IPv4's wildcard out.
+fn is_closed_to_ipv4(port: u16) -> anyhow::Result<bool> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
+        .context("--active cannot make a socket")?;
+    match bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)) {
+        // A port below ip_unprivileged_port_start may not be tried; it counts as it looks.
+        Err(Errno::ADDRINUSE | Errno::ACCESS) => Ok(true),
+        Ok(()) => Ok(false),
+        Err(error) => Err(io::Error::from(error))
+            .with_context(|| format!("--active cannot bind 0.0.0.0:{port}")),
     }
 }

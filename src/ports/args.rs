@@ -9,6 +9,8 @@ use clap::{Parser, ValueEnum};
 
 use super::netns::Target;
 use super::port_set::PortRange;
+use super::socket::Protocol;
+use crate::plugin::journal::JournalArgs;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Limit, Range};
 
@@ -87,6 +89,10 @@ pub struct Args {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Auto, ignore_case = true, help_heading = "Thresholds")]
     pub mode: Mode,
 
+    /// Whose ports: tcp, or udp, where a port is taken whatever its destination and nothing foretells but --sample
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Protocol::Tcp, ignore_case = true, help_heading = "What to look at")]
+    pub protocol: Protocol,
+
     /// Look at this destination alone, an IPv6 address in brackets; can be repeated
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_destination, help_heading = "What to look at")]
     pub destination: Vec<SocketAddr>,
@@ -133,6 +139,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH", help_heading = "What to look at")]
     pub state_file: Option<PathBuf>,
 
+    /// Where looks are written down.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+
     #[command(flatten)]
     common: Common,
 }
@@ -144,7 +154,9 @@ Examples:
   check_port_exhaustion --destination 192.0.2.10:8080 -w 60 -c 90 --explain
       one upstream, and what to do about it
   check_port_exhaustion --mode bind --source 0.0.0.0
-      what an nginx with 'proxy_bind' has left where it binds before it connects";
+      what an nginx with 'proxy_bind' has left where it binds before it connects
+  check_port_exhaustion --protocol udp --sample 10s --seconds-left-critical 60:
+      a DNS or QUIC proxy, and when it will be full";
 
 /// Which of the two budgets decides the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::forecast::Ages;
 use super::port_set::{PortRange, PortSet};
+use super::port_table::{PortTable, PortUse};
 use super::socket::{Socket, State};
 use super::sysctl::{Reuse, Sysctl};
 use super::taken::Taken;
@@ -55,21 +56,6 @@ pub struct Usage {
     first_port: u16,
 }
 
-/// What is known of one port.
-#[derive(Debug, Clone, Copy, Default)]
-struct Port {
-    /// The number of the tuple that was seen on it first, plus one.
-    first: u32,
-    /// The inode of that one's socket, 0 for none.
-    inode: u32,
-    /// Sockets on it that belong to tuples.
-    sockets: u32,
-    /// A local address was seen on it twice.
-    twice: bool,
-    /// A socket on it told that it shares.
-    sharing: bool,
-}
-
 /// Everything counted.
 #[derive(Debug, Clone)]
 pub struct Census {
@@ -92,10 +78,10 @@ pub struct Census {
     /// Sockets of destinations beyond the most that are counted.
     pub unlisted: u64,
     tuples: Vec<(Tuple, Usage)>,
-    numbers: HashMap<Tuple, u32>,
+    numbers: HashMap<Tuple, u16>,
     /// The tuples met last. A few destinations have nearly all sockets, and comparing is cheaper than hashing.
-    recent: [Option<(Tuple, u32)>; RECENT],
-    table: Vec<Port>,
+    recent: [Option<(Tuple, u16)>; RECENT],
+    table: PortTable,
     taken: Taken,
 }
 
@@ -116,7 +102,7 @@ impl Census {
             tuples: Vec::new(),
             numbers: HashMap::new(),
             recent: [None; RECENT],
-            table: vec![Port::default(); sysctl.range.size() as usize],
+            table: PortTable::new(sysctl.range),
             taken: Taken::default(),
         };
         for tuple in named {
@@ -149,20 +135,13 @@ impl Census {
             port: socket.destination_port,
         };
         let number = self.number(tuple);
-        let port = &mut self.table[usize::from(socket.source_port - self.range.low)];
-        port.sockets += 1;
-        port.twice |= twice;
-        port.sharing |= socket.shares_port;
+        self.table.add(socket, number, twice);
         let Some(number) = number else {
             self.unlisted += 1;
             return;
         };
-        if port.first == 0 {
-            port.first = number + 1;
-            port.inode = socket.inode;
-        }
         let second_choice = self.range.is_second_choice(socket.source_port);
-        let usage = &mut self.tuples[number as usize].1;
+        let usage = &mut self.tuples[usize::from(number)].1;
         if usage.sockets == 0 {
             usage.first_port = socket.source_port;
         }
@@ -181,7 +160,7 @@ impl Census {
     }
 
     /// The number of a tuple, a new one where it is not known yet; none when there are too many.
-    fn number(&mut self, tuple: Tuple) -> Option<u32> {
+    fn number(&mut self, tuple: Tuple) -> Option<u16> {
         let slot = recent_slot(tuple.destination, tuple.port);
         match self.recent[slot] {
             Some((met, number)) if met == tuple => return Some(number),
@@ -191,7 +170,7 @@ impl Census {
             Some(number) => *number,
             None if self.tuples.len() >= MOST_TUPLES => return None,
             None => {
-                let number = u32::try_from(self.tuples.len()).ok()?;
+                let number = u16::try_from(self.tuples.len()).ok()?;
                 self.tuples.push((tuple, Usage::default()));
                 self.numbers.insert(tuple, number);
                 number
@@ -217,53 +196,39 @@ impl Census {
         self.taken.of(&self.ports, address, dual)
     }
 
-    /// Whether an IPv6 socket is on this port.
-    pub fn has_ipv6(&self, port: u16) -> bool {
-        self.taken.has_ipv6(port)
+    /// Ports that have an IPv6 connection, claimed or not.
+    pub fn ports_with_ipv6(&self) -> &PortSet {
+        self.taken.connected_ipv6()
     }
 
-    /// Ports that nobody claims, with what connections are on them.
-    pub fn open_ports(&self) -> impl Iterator<Item = PortUse> + '_ {
-        let mut single = vec![0_u32; self.table.len()];
-        for (_, usage) in self.tuples.iter().filter(|(_, usage)| usage.sockets == 1) {
-            single[usize::from(usage.first_port - self.range.low)] += 1;
-        }
-        let unclaimed = self
-            .ports
-            .iter()
-            .filter(|port| !self.claimed.contains(*port));
-        unclaimed.map(move |number| {
-            let at = usize::from(number - self.range.low);
-            let port = self.table[at];
-            PortUse {
-                number,
-                second_choice: self.range.is_second_choice(number),
-                sockets: port.sockets,
-                first: port.first.checked_sub(1).map(|number| number as usize),
-                inode: port.inode,
-                // What a listener accepted shares its port by inheritance, which proves nothing once the listener
-                // has gone. It shows as destinations (its clients) that have this one port.
-                shared: port.sharing || (port.twice && port.sockets > single[at]),
-            }
-        })
+    /// Whether an IPv6 socket is on any port of the range.
+    pub fn any_ipv6(&self) -> bool {
+        self.taken.any_ipv6()
     }
-}
 
-/// A port that nobody claims.
-#[derive(Debug, Clone, Copy)]
-pub struct PortUse {
-    /// Its number.
-    pub number: u16,
-    /// connect() tries it only after all those of the other parity.
-    pub second_choice: bool,
-    /// Connections on it, in any state.
-    pub sockets: u32,
-    /// The number of the tuple of one of them.
-    pub first: Option<usize>,
-    /// The inode of that one's socket; 0 for one that no process holds, as those in TIME_WAIT.
-    pub inode: u32,
-    /// It is certain that every connect() may share it.
-    pub shared: bool,
+    /// Ports that nobody claims.
+    pub fn open_ports(&self) -> PortSet {
+        self.ports.without(&self.claimed)
+    }
+
+    /// Those of them that have connections.
+    pub fn used_ports(&self) -> PortSet {
+        self.table.used().without(&self.claimed)
+    }
+
+    /// Those of them that certainly every connect() may share.
+    pub fn shared_ports(&self) -> PortSet {
+        // What a listener accepted shares its port by inheritance, which proves nothing once the listener has gone. It
+        // shows as destinations (its clients) that have this one port.
+        let single = self.tuples.iter().filter(|(_, usage)| usage.sockets == 1);
+        let single = single.map(|(_, usage)| usage.first_port).collect();
+        self.table.shared(single).without(&self.claimed)
+    }
+
+    /// What is on these ports, as far as they have connections.
+    pub fn uses(&self, ports: &PortSet) -> impl Iterator<Item = PortUse> {
+        self.table.uses(ports)
+    }
 }
 
 /// Where a tuple to this destination is kept among the recent ones.
@@ -272,7 +237,8 @@ fn recent_slot(destination: IpAddr, port: u16) -> usize {
         IpAddr::V4(address) => address.octets()[3],
         IpAddr::V6(address) => address.octets()[15],
     };
-    (usize::from(port) ^ usize::from(last)) % RECENT
+    // An odd factor, so that neighbouring addresses with neighbouring ports do not meet.
+    (usize::from(port) + usize::from(last) * 37) % RECENT
 }
 
 impl Usage {
@@ -434,12 +400,8 @@ pub mod tests {
             sockets.push(socket(State::Established, "192.0.2.1:1050", client));
         }
         let census = census(&sockets);
-        let shared: Vec<_> = census.open_ports().filter(|port| port.shared).collect();
-        assert_eq!(shared.len(), 2);
-        assert_eq!(
-            census.open_ports().filter(|port| port.sockets == 2).count(),
-            3
-        );
+        assert_eq!(census.shared_ports().len(), 2);
+        assert_eq!(census.used_ports().len(), 3);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub fn details(facts: &Facts) -> Value {
         .collect();
     json!({
         "name": look.namespace,
+        "protocol": look.protocol.name(),
         "range": [census.range.low, census.range.high],
         "reserved": census.range.size() - census.capacity,
         "capacity": census.capacity,
@@ -62,15 +63,18 @@ fn listed<T>(items: &[T], named: impl Fn(&T) -> bool) -> impl Iterator<Item = &T
         .map(|(_, item)| item)
 }
 
-fn source(source: &Source) -> Value {
+/// The entry of a local address.
+pub fn source(source: &Source) -> Value {
     json!({
         "address": address(source.address),
         "bind_used": source.used,
         "bind_free": source.free,
+        "seconds_left": source.seconds_left.map(number),
     })
 }
 
-fn destination(destination: &Destination) -> Value {
+/// The entry of a tuple.
+pub fn destination(destination: &Destination) -> Value {
     let forecast = &destination.forecast;
     json!({
         "source": address(destination.tuple.source),

@@ -125,19 +125,16 @@ pub struct Open {
 impl Open {
     /// Counts them.
     pub fn count(census: &Census) -> Self {
-        let mut open = Self::default();
-        for port in census.open_ports() {
-            open.all += 1;
-            *(if port.second_choice {
-                &mut open.second
-            } else {
-                &mut open.first
-            }) += 1;
-            open.empty += u32::from(port.sockets == 0);
-            open.shared += u32::from(port.shared);
-            open.second_used += u32::from(port.second_choice && port.sockets > 0);
+        let (open, used) = (census.open_ports(), census.used_ports());
+        let first = open.len_like(census.range.low);
+        Self {
+            all: open.len(),
+            first,
+            second: open.len() - first,
+            empty: open.len() - used.len(),
+            shared: census.shared_ports().len(),
+            second_used: used.len() - used.len_like(census.range.low),
         }
-        open
     }
 }
 
@@ -198,7 +195,8 @@ fn bound_while_there_was_room(census: &Census, open: &Open) -> HashSet<usize> {
     if candidates.is_empty() {
         return HashSet::new();
     }
-    for port in census.open_ports().filter(|port| port.inode != 0) {
+    let used = census.used_ports();
+    for port in census.uses(&used).filter(|port| port.inode != 0) {
         if let Some(sockets) = port.first.and_then(|first| candidates.get_mut(&first)) {
             sockets.push((port.inode, port.second_choice));
         }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::TIME_WAIT_MS;
 use super::evidence::Evidence;
 use super::headroom::Destination;
-use super::report::Facts;
+use super::report::{Facts, leader};
+use super::socket::Protocol;
 use super::sysctl::ReuseScope;
 
 /// The widest range that leaves the well-known ports alone.
@@ -14,6 +15,10 @@ const WIDEST: u32 = 65_535 - 1023;
 /// Against running out of ports for bind().
 pub const BIND_ADVICE: &str = "do not bind before connecting: nginx from 1.11.4 on with IP_BIND_ADDRESS_NO_PORT, or no \
      proxy_bind at all; tcp_tw_reuse does not help bind()";
+
+/// Against running out of ports for UDP.
+pub const UDP_ADVICE: &str = "use sockets again instead of one for each request, and close idle ones sooner; --explain \
+     says what else helps";
 
 /// Against running out of ports for connect().
 pub fn connect_advice(destination: &Destination) -> String {
@@ -41,6 +46,9 @@ struct Step {
 
 /// Measures in the order of what they bring, each with its gain on this host; then what does not help here, and why.
 pub fn explain(facts: &Facts) -> Vec<String> {
+    if facts.plan.protocol == Protocol::Udp {
+        return explain_udp(facts);
+    }
     let tightest = facts
         .headroom
         .destinations
@@ -80,6 +88,51 @@ pub fn explain(facts: &Facts) -> Vec<String> {
     lines.push(
         "Never net.ipv4.tcp_tw_recycle: it drops connections of clients behind NAT, and Linux 4.12 removed it. \
          tcp_fin_timeout does not shorten TIME_WAIT, either."
+            .to_owned(),
+    );
+    lines
+}
+
+/// The same for UDP, where nothing waits: each step brings ports at a time, not connections a second.
+fn explain_udp(facts: &Facts) -> Vec<String> {
+    let headroom = facts.headroom;
+    let capacity = headroom.capacity;
+    let of_all = headroom.outgoing;
+    if of_all == 0 {
+        return vec![format!(
+            "What to change: nothing. No UDP socket holds one of the {capacity} ports"
+        )];
+    }
+    let mut lines = vec![format!(
+        "What to change, what helps most first ({} of {capacity} ports are used, over all destinations):",
+        capacity - headroom.fresh
+    )];
+    let idle = match leader(headroom) {
+        Some((to, sockets)) => format!("{sockets} of {of_all} sockets are connected to {to}"),
+        None => format!("{of_all} sockets hold a port, none is connected"),
+    };
+    let mut steps = vec![format!(
+        "end sessions sooner, and send more than one request on a socket: nginx' stream proxy keeps each client's socket for \
+         10 minutes unless 'proxy_timeout' is shorter or 'proxy_responses 1' ends it with the answer; {idle}; gain: their ports"
+    )];
+    if capacity < WIDEST {
+        steps.push(format!(
+            "net.ipv4.ip_local_port_range = 1024 65535: {WIDEST} ports instead of {capacity}, those that services receive \
+             on into ip_local_reserved_ports; gain: {} ports",
+            WIDEST - capacity
+        ));
+    }
+    steps.push(format!(
+        "more local addresses, each socket bound to one of them before it connects (proxy_bind with a variable): gain: \
+         {capacity} ports for each address; sockets that are not bound need a port that is free on all of them"
+    ));
+    let numbered = steps.into_iter().zip(1..);
+    lines.extend(numbered.map(|(step, number)| format!("{number}. {step}")));
+    lines.push(
+        "Not: more destinations, or tcp_tw_reuse: a UDP port is taken whatever its destination, and nothing waits".to_owned(),
+    );
+    lines.push(
+        "Not: SO_REUSEADDR or SO_REUSEPORT: of two sockets with the same port and destination, one gets the answers of both."
             .to_owned(),
     );
     lines
@@ -257,9 +310,10 @@ mod tests {
         let plan = Plan::test();
         let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
         let look = Look {
+            protocol: Protocol::Tcp,
             number: String::new(),
             namespace: String::new(),
-            counters: [None; 5],
+            counters: [None; 6],
             active: None,
             named: Named::default(),
             census,
@@ -271,7 +325,7 @@ mod tests {
             look: &look,
             headroom: &headroom,
             verdict: &Verdict::of(&headroom, &plan),
-            counted: &[None; 5],
+            counted: &[None; 6],
             neighbours: &[],
             owners: None,
             sampled: None,

@@ -49,7 +49,7 @@ pub struct Now<'a> {
     pub hold: u32,
 }
 
-/// How it goes on.
+/// How it goes on. Rates that are not known are no numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
     /// Connections that this side closed, a second.
@@ -61,6 +61,13 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// Where nothing is known.
+    pub const UNKNOWN: Self = Self {
+        closed_per_second: f64::NAN,
+        limit_per_second: f64::NAN,
+        seconds_left: None,
+    };
+
     /// Looks ahead: each second takes ports at the present rate and gives those back whose TIME_WAIT ends.
     pub fn of(now: &Now) -> Self {
         let hold_ms = now.hold.clamp(1, TIME_WAIT_MS);

@@ -75,6 +75,8 @@ pub struct Source {
     pub used: u32,
     /// Ports free.
     pub free: u32,
+    /// When the last one goes, where looks foretell it: with UDP, for the wildcards.
+    pub seconds_left: Option<f64>,
 }
 
 /// What is asked for by name; nothing means everything that is there.
@@ -89,7 +91,8 @@ pub struct Named {
 }
 
 impl Named {
-    fn wants(&self, tuple: &Tuple) -> bool {
+    /// Whether a tuple is among them.
+    pub fn wants(&self, tuple: &Tuple) -> bool {
         let to = (tuple.destination, tuple.port);
         (self.destinations.is_empty() || self.destinations.contains(&to))
             && (self.sources.is_empty() || self.sources.iter().any(|a| covers(*a, tuple.source)))
@@ -116,15 +119,18 @@ impl Headroom {
         memory.learn(census, &choosers);
         let mut closed = 0;
         let mut own_closed = vec![0_u32; choosers.len()];
-        for port in census.open_ports().filter(|port| !port.shared) {
-            let Some(first) = port.first else { continue };
-            match choosers[first] {
-                Chooser::Connect => continue,
-                Chooser::BindSecondChoice if !port.second_choice => continue,
-                Chooser::BindSecondChoice | Chooser::BindAll => {}
+        if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
+            let doubtful = census.used_ports().without(&census.shared_ports());
+            for port in census.uses(&doubtful) {
+                let Some(first) = port.first else { continue };
+                match choosers[first] {
+                    Chooser::Connect => continue,
+                    Chooser::BindSecondChoice if !port.second_choice => continue,
+                    Chooser::BindSecondChoice | Chooser::BindAll => {}
+                }
+                closed += 1;
+                own_closed[first] += 1;
             }
-            closed += 1;
-            own_closed[first] += 1;
         }
         let closed = active.map_or(closed, Active::closed);
         let capacity = census.capacity;
@@ -257,10 +263,11 @@ fn dual_connections(census: &Census, choosers: &[Chooser]) -> PortSet {
         let (tuple, usage) = &census.tuples()[number];
         tuple.source.is_ipv6() && (usage.sharing > 0 || choosers[number] != Chooser::Connect)
     };
-    let mut dual = PortSet::default();
-    for port in census.open_ports() {
-        if census.has_ipv6(port.number) && !port.first.is_some_and(v6only) {
-            dual.insert(port.number);
+    // What a listener accepted has it from the listener, which is known.
+    let mut dual = census.ports_with_ipv6().without(&census.claimed);
+    for port in census.uses(&dual.clone()) {
+        if port.first.is_some_and(v6only) {
+            dual.remove(port.number);
         }
     }
     dual
@@ -296,6 +303,7 @@ fn sources(
                 named: named.sources.contains(&address),
                 used,
                 free: census.capacity - used,
+                seconds_left: None,
             }
         })
         .collect();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::proc_net;
+use super::socket::Protocol;
 use super::sysctl::read_small;
 use crate::plugin::{Finding, Limits, Range, State};
 
@@ -25,11 +26,12 @@ impl Neighbour {
 }
 
 /// The names, in the order of the report.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "conntrack",
     "time_wait_buckets",
     "orphans",
     "tcp_memory",
+    "udp_memory",
     "files",
     "open_files",
 ];
@@ -43,29 +45,42 @@ pub const NAMES: [&str; 6] = [
 /// | `time_wait_overflows` | connections that skipped TIME_WAIT |
 /// | `listen_overflows` | connections that found a listener's accept queue full |
 /// | `listen_drops` | connections that a listener dropped for this or another reason |
-pub const COUNTERS: [&str; 5] = [
+/// | `udp_buffer_errors` | datagrams that found their socket's receive buffer full, IPv4 and IPv6 |
+pub const COUNTERS: [&str; 6] = [
     "conntrack_insert_failed",
     "conntrack_drop",
     "time_wait_overflows",
     "listen_overflows",
     "listen_drops",
+    "udp_buffer_errors",
 ];
 
 /// Their values, in the order of [`COUNTERS`]; `None` for one that is not to be had.
 pub type Counters = [Option<u64>; COUNTERS.len()];
 
-/// Reads the counters of this thread's namespace.
-pub fn read_counters(root: &Path) -> Counters {
+/// Reads the counters of this thread's namespace; those of the other protocol are left out.
+pub fn read_counters(root: &Path, protocol: Protocol) -> Counters {
     let net = proc_net::folder(root);
-    let conntrack = read_small(&net.join("stat/nf_conntrack")).unwrap_or_default();
-    let netstat = read_small(&net.join("netstat")).unwrap_or_default();
-    [
-        conntrack_sum(&conntrack, "insert_failed"),
-        conntrack_sum(&conntrack, "drop"),
-        extended(&netstat, "TCPTimeWaitOverflow"),
-        extended(&netstat, "ListenOverflows"),
-        extended(&netstat, "ListenDrops"),
-    ]
+    let read = |name: &str| read_small(&net.join(name)).unwrap_or_default();
+    let conntrack = read("stat/nf_conntrack");
+    let mut counters = Counters::default();
+    counters[0] = conntrack_sum(&conntrack, "insert_failed");
+    counters[1] = conntrack_sum(&conntrack, "drop");
+    match protocol {
+        Protocol::Tcp => {
+            let netstat = read("netstat");
+            let names = ["TCPTimeWaitOverflow", "ListenOverflows", "ListenDrops"];
+            for (counter, name) in counters[2..5].iter_mut().zip(names) {
+                *counter = titled(&netstat, "TcpExt:", name);
+            }
+        }
+        Protocol::Udp => {
+            let v4 = titled(&read("snmp"), "Udp:", "RcvbufErrors");
+            let v6 = named(&read("snmp6"), "Udp6RcvbufErrors");
+            counters[5] = v4.map(|v4| v4 + v6.unwrap_or(0));
+        }
+    }
+    counters
 }
 
 /// What was counted since; a counter that went back is of another namespace or after a restart, and tells nothing.
@@ -85,9 +100,9 @@ fn conntrack_sum(text: &str, column: &str) -> Option<u64> {
         .sum()
 }
 
-/// A value of the `TcpExt:` lines: one with the names, one with the numbers.
-fn extended(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+/// A value of the two lines that begin so: one with the names, one with the numbers.
+fn titled(text: &str, title: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(title));
     let at = lines
         .next()?
         .split_ascii_whitespace()
@@ -95,11 +110,20 @@ fn extended(text: &str, name: &str) -> Option<u64> {
     lines.next()?.split_ascii_whitespace().nth(at)?.parse().ok()
 }
 
+/// The number on the line of this name.
+fn named(text: &str, name: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))?
+        .trim()
+        .parse()
+        .ok()
+}
+
 /// What is near its limit, and what was counted since the last run.
 pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range>) -> Vec<Finding> {
     let mut findings: Vec<_> = neighbours
         .iter()
-        // A full TIME_WAIT table hurts nobody: connections skip it.
+        // A full TIME_WAIT table hurts nobody, see below.
         .filter(|neighbour| neighbour.name != "time_wait_buckets")
         .filter_map(|neighbour| {
             let state = limits.judge(neighbour.share());
@@ -119,7 +143,26 @@ pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range
             })
         })
         .collect();
-    let [insert_failed, drop, _, overflows, drops] = counted.map(Option::unwrap_or_default);
+    let [insert_failed, drop, skipped, overflows, drops, buffers] =
+        counted.map(Option::unwrap_or_default);
+    let full = neighbours
+        .iter()
+        .find(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit);
+    if full.is_some() || skipped > 0 {
+        let reached = full.map_or_else(
+            || "was reached".to_owned(),
+            |full| format!("is reached: {} of {}", full.used, full.limit),
+        );
+        findings.push(Finding {
+            cause: "time-wait-buckets",
+            state: State::Ok,
+            text: format!(
+                "tcp_max_tw_buckets {reached}, connections skip TIME_WAIT ({skipped} since the last run), and the rate of \
+                 closing is higher than it looks"
+            ),
+            advice: "it costs no port and no connection; raise net.ipv4.tcp_max_tw_buckets to see the rate".to_owned(),
+        });
+    }
     if insert_failed + drop > 0 {
         findings.push(Finding {
             cause: "conntrack-drops",
@@ -145,6 +188,18 @@ pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range
                 .to_owned(),
         });
     }
+    if buffers > 0 {
+        findings.push(Finding {
+            cause: "receive-buffer",
+            state: State::Warning,
+            text: format!(
+                "{buffers} UDP datagrams were dropped since the last run as a receive buffer was full"
+            ),
+            advice: "whoever receives is too slow or has too little room: more workers, a larger SO_RCVBUF and \
+                     net.core.rmem_max; 'ss -uam' shows whose buffer it is"
+                .to_owned(),
+        });
+    }
     findings
 }
 
@@ -165,6 +220,11 @@ fn words(name: &str) -> (&'static str, &'static str, &'static str) {
             "tcp-memory",
             "pages of TCP memory (tcp_mem)",
             "raise net.ipv4.tcp_mem, or find the connections with full buffers ('ss -tm')",
+        ),
+        "udp_memory" => (
+            "udp-memory",
+            "pages of UDP memory (udp_mem)",
+            "raise net.ipv4.udp_mem, or find the sockets that nobody reads ('ss -uam')",
         ),
         "files" => (
             "files",
@@ -188,8 +248,11 @@ fn words(name: &str) -> (&'static str, &'static str, &'static str) {
 /// | `time_wait_buckets` | `tcp_max_tw_buckets` | more are ended at once: their count no longer tells the rate of closing |
 /// | `orphans` | `tcp_max_orphans`, sockets without a process | resets |
 /// | `tcp_memory` | the last value of `tcp_mem`, in pages | resets, stalls |
+/// | `udp_memory` | the last value of `udp_mem`, in pages | datagrams dropped |
 /// | `files` | `fs.file-max` | ENFILE |
-pub fn read(root: &Path, time_wait: u64) -> Vec<Neighbour> {
+///
+/// Those of the other protocol are left out.
+pub fn read(root: &Path, protocol: Protocol, time_wait: u64) -> Vec<Neighbour> {
     let word = |path: &str, at: usize| -> Option<u64> {
         let text = read_small(&root.join(path)).ok()?;
         text.split_ascii_whitespace().nth(at)?.parse().ok()
@@ -203,40 +266,46 @@ pub fn read(root: &Path, time_wait: u64) -> Vec<Neighbour> {
         })
     };
     let netfilter = "sys/net/netfilter/nf_conntrack";
-    [
-        limit(
-            "conntrack",
-            word(&format!("{netfilter}_count"), 0),
-            word(&format!("{netfilter}_max"), 0),
-        ),
-        limit(
-            "time_wait_buckets",
-            Some(time_wait),
-            word("sys/net/ipv4/tcp_max_tw_buckets", 0),
-        ),
-        limit(
-            "orphans",
-            tcp_field(&sockstat, "orphan"),
-            word("sys/net/ipv4/tcp_max_orphans", 0),
-        ),
-        limit(
-            "tcp_memory",
-            tcp_field(&sockstat, "mem"),
-            word("sys/net/ipv4/tcp_mem", 2),
-        ),
-        limit(
-            "files",
-            word("sys/fs/file-nr", 0),
-            word("sys/fs/file-nr", 2),
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn tcp_field(sockstat: &str, field: &str) -> Option<u64> {
-    sockstat_field(sockstat, "TCP:", field)
+    let of_protocol = match protocol {
+        Protocol::Tcp => [
+            limit(
+                "time_wait_buckets",
+                Some(time_wait),
+                word("sys/net/ipv4/tcp_max_tw_buckets", 0),
+            ),
+            limit(
+                "orphans",
+                sockstat_field(&sockstat, "TCP:", "orphan"),
+                word("sys/net/ipv4/tcp_max_orphans", 0),
+            ),
+            limit(
+                "tcp_memory",
+                sockstat_field(&sockstat, "TCP:", "mem"),
+                word("sys/net/ipv4/tcp_mem", 2),
+            ),
+        ],
+        Protocol::Udp => [
+            limit(
+                "udp_memory",
+                sockstat_field(&sockstat, "UDP:", "mem"),
+                word("sys/net/ipv4/udp_mem", 2),
+            ),
+            None,
+            None,
+        ],
+    };
+    let conntrack = limit(
+        "conntrack",
+        word(&format!("{netfilter}_count"), 0),
+        word(&format!("{netfilter}_max"), 0),
+    );
+    let files = limit(
+        "files",
+        word("sys/fs/file-nr", 0),
+        word("sys/fs/file-nr", 2),
+    );
+    let all = std::iter::once(conntrack).chain(of_protocol).chain([files]);
+    all.flatten().collect()
 }
 
 /// A number of the line that begins so, as in `TCP: inuse 4 orphan 0 tw 12 alloc 9 mem 2`.
@@ -270,7 +339,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let limits: Vec<_> = read(root.path(), 12)
+        let limits: Vec<_> = read(root.path(), Protocol::Tcp, 12)
             .into_iter()
             .map(|limit| (limit.name, limit.used, limit.limit))
             .collect();
@@ -283,7 +352,7 @@ mod tests {
                 ("files", 1344, 9_223_372_036_854_775_807),
             ]
         );
-        assert!(read(Path::new("/nowhere"), 0).is_empty());
+        assert!(read(Path::new("/nowhere"), Protocol::Udp, 0).is_empty());
     }
 
     #[test]
@@ -300,11 +369,22 @@ mod tests {
             "TcpExt: ListenOverflows ListenDrops\nTcpExt: 7 9\nIpExt: InOctets\nIpExt: 1\n",
         )
         .unwrap();
-        let now = read_counters(root.path());
-        assert_eq!(now, [Some(16), Some(1), None, Some(7), Some(9)]);
-        let since = increase(&now, &[Some(6), Some(2), None, Some(7), None]);
-        assert_eq!(since, [Some(10), None, None, Some(0), None]);
-        assert_eq!(read_counters(Path::new("/nowhere")), [None; 5]);
+        let now = read_counters(root.path(), Protocol::Tcp);
+        assert_eq!(now, [Some(16), Some(1), None, Some(7), Some(9), None]);
+        std::fs::write(
+            root.path().join("net/snmp"),
+            "Udp: InDatagrams RcvbufErrors\nUdp: 5 7\nUdpLite: InDatagrams\nUdpLite: 0\n",
+        )
+        .unwrap();
+        std::fs::write(root.path().join("net/snmp6"), "Udp6RcvbufErrors  \t2\n").unwrap();
+        let udp = read_counters(root.path(), Protocol::Udp);
+        assert_eq!(udp, [Some(16), Some(1), None, None, None, Some(9)]);
+        let since = increase(&now, &[Some(6), Some(2), None, Some(7), None, None]);
+        assert_eq!(since, [Some(10), None, None, Some(0), None, None]);
+        assert_eq!(
+            read_counters(Path::new("/nowhere"), Protocol::Udp),
+            [None; 6]
+        );
     }
 
     #[test]
@@ -326,23 +406,25 @@ mod tests {
         };
         assert!(
             causes(
-                &[of("conntrack", 90), of("time_wait_buckets", 100)],
-                [Some(0); 5]
+                &[of("conntrack", 90), of("time_wait_buckets", 99)],
+                [Some(0); 6]
             )
             .is_empty()
         );
         assert_eq!(
-            causes(&[of("conntrack", 95), of("open_files", 100)], [None; 5]),
+            causes(&[of("conntrack", 95), of("open_files", 100)], [None; 6]),
             [
                 ("conntrack-full", State::Warning),
                 ("open-files", State::Critical)
             ]
         );
         assert_eq!(
-            causes(&[], [Some(3), Some(0), Some(5), Some(0), Some(1)]),
+            causes(&[], [Some(3), Some(0), Some(5), Some(0), Some(1), Some(2)]),
             [
+                ("time-wait-buckets", State::Ok),
                 ("conntrack-drops", State::Warning),
-                ("accept-queue", State::Warning)
+                ("accept-queue", State::Warning),
+                ("receive-buffer", State::Warning)
             ]
         );
     }
@@ -350,7 +432,7 @@ mod tests {
     #[test]
     fn a_strange_sockstat_is_no_number() {
         for text in ["", "TCP:", "TCP: orphan", "TCP: orphan x", "UDP: orphan 1"] {
-            assert_eq!(tcp_field(text, "orphan"), None, "{text}");
+            assert_eq!(sockstat_field(text, "TCP:", "orphan"), None, "{text}");
         }
     }
 }

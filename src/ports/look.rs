@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::port_set::PortRange;
 use super::proc_net;
 use super::sock_diag::{self, Dialect};
-use super::socket::State;
+use super::socket::{Protocol, State};
 use super::sysctl::{Sysctl, read_small};
 
 /// What was seen, and how.
@@ -22,6 +22,8 @@ pub struct Look {
     pub number: String,
     /// The same with what it is called.
     pub namespace: String,
+    /// Whose ports.
+    pub protocol: Protocol,
     /// What was asked for by name, as its routes have it.
     pub named: Named,
     /// The sockets, counted.
@@ -40,27 +42,17 @@ impl Look {
     /// Looks at the namespace of this thread, which is called so.
     pub fn at(plan: &Plan, label: &str) -> anyhow::Result<Self> {
         let named = plan.named();
-        let sysctl = Sysctl::read(&plan.proc, plan.range)?;
+        let sysctl = Sysctl::read(&plan.proc, plan.range, plan.protocol)?;
         let mut notes = sysctl.assumed.clone();
         let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
-        let limits = limits::read(&plan.proc, census.states[State::TimeWait.index()]);
-        if limits
-            .iter()
-            .any(|limit| limit.name == "time_wait_buckets" && limit.used >= limit.limit)
-        {
-            notes.push(
-                "tcp_max_tw_buckets is reached: connections skip TIME_WAIT, and the rate of closing is higher than it looks"
-                    .to_owned(),
-            );
-        }
-        let active = plan.active.then(|| try_ports(&census)).transpose()?;
+        let time_wait = census.states[State::TimeWait.index()];
+        let limits = limits::read(&plan.proc, plan.protocol, time_wait);
+        let active = plan
+            .active
+            .then(|| try_ports(&census, plan.protocol))
+            .transpose()?;
         if let Some(active) = &active {
-            notes.push(format!(
-                "--active tried {} ports on loopback in {:.2} s: {} are closed by bind()",
-                active.tried,
-                active.seconds,
-                active.closed()
-            ));
+            notes.push(active.words(plan.protocol));
         }
         let number = namespace();
         let namespace = if label.is_empty() {
@@ -69,10 +61,10 @@ impl Look {
             format!("{label} {number}")
         };
         Ok(Self {
-            counters: limits::read_counters(&plan.proc),
+            counters: limits::read_counters(&plan.proc, plan.protocol),
             limits,
             active,
-            ..Self::new(number, namespace, named, census, notes)
+            ..Self::new(plan.protocol, number, namespace, named, census, notes)
         })
     }
 
@@ -95,10 +87,10 @@ impl Look {
                 .to_owned(),
         );
         let mut census = Census::new(&sysctl, &[]);
-        proc_net::dump(&plan.proc.join(pid.to_string()), |socket| {
-            census.add(socket);
-        })?;
+        let proc = plan.proc.join(pid.to_string());
+        proc_net::dump(&proc, plan.protocol, |socket| census.add(socket))?;
         Ok(Self::new(
+            plan.protocol,
             label.to_owned(),
             label.to_owned(),
             named,
@@ -108,6 +100,7 @@ impl Look {
     }
 
     fn new(
+        protocol: Protocol,
         number: String,
         namespace: String,
         named: Named,
@@ -121,6 +114,7 @@ impl Look {
             ));
         }
         Self {
+            protocol,
             number,
             namespace,
             named,
@@ -133,7 +127,10 @@ impl Look {
     }
 }
 
-fn try_ports(census: &Census) -> anyhow::Result<Active> {
+fn try_ports(census: &Census, protocol: Protocol) -> anyhow::Result<Active> {
+    if protocol == Protocol::Udp {
+        return Active::try_udp_ports(census);
+    }
     let mut active = Active::try_ports(census)?;
     sock_diag::dump(Dialect::OneWalk, true, |socket| {
         active.place(census, socket);
@@ -149,23 +146,37 @@ fn count(
     named: &[Tuple],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Census> {
-    let unseen = unseen_bound(&plan.proc, sysctl).filter(|_| !plan.active);
-    for dialect in [Dialect::OneWalk, Dialect::ByFamily] {
+    let (dialects, unseen): (&[_], _) = match plan.protocol {
+        Protocol::Tcp => (
+            &[Dialect::OneWalk, Dialect::ByFamily],
+            unseen_bound(&plan.proc, sysctl).filter(|_| !plan.active),
+        ),
+        Protocol::Udp => (&[Dialect::Udp], None),
+    };
+    let mut refusal = None;
+    for dialect in dialects.iter().copied() {
         let mut census = Census::new(sysctl, named);
         match sock_diag::dump(dialect, unseen.is_none(), |socket| census.add(socket)) {
             Ok(()) => {
                 census.unseen_bound = unseen.unwrap_or_default();
                 return Ok(census);
             }
-            Err(error) if dialect == Dialect::ByFamily => notes.push(format!(
-                "netlink sock_diag is not to be had ({error}): read /proc/net/tcp, which shows neither bound sockets \
-                 nor timers, so that there is no forecast"
-            )),
-            Err(_) => {}
+            Err(error) => refusal = Some(error),
         }
     }
+    if let Some(error) = refusal {
+        let instead = match plan.protocol {
+            Protocol::Tcp => {
+                "/proc/net/tcp, which shows neither bound sockets nor timers, so that there is no forecast"
+            }
+            Protocol::Udp => "/proc/net/udp, which does not show who keeps IPv4 out of his port",
+        };
+        notes.push(format!(
+            "netlink sock_diag is not to be had ({error}): read {instead}"
+        ));
+    }
     let mut census = Census::new(sysctl, named);
-    proc_net::dump(&plan.proc, |socket| census.add(socket))?;
+    proc_net::dump(&plan.proc, plan.protocol, |socket| census.add(socket))?;
     Ok(census)
 }
 

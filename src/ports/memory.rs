@@ -12,7 +12,7 @@ use super::limits::Counters;
 use crate::plugin::state_file::{Found, StateFile};
 
 /// The version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The most namespaces that are kept.
 const MOST: usize = 1000;
 /// How long what looked bound is believed without being seen again, in seconds.
@@ -161,7 +161,11 @@ mod tests {
             destination: "2001:db8::1".parse().unwrap(),
             port: 80,
         });
-        let kept = Kept::new([Some(1), None, Some(3), Some(4), Some(5)], &memory, 1000);
+        let kept = Kept::new(
+            [Some(1), None, Some(3), Some(4), Some(5), None],
+            &memory,
+            1000,
+        );
         let store = Store::open(&path, &mut notes).unwrap();
         assert_eq!(store.of("net:[1]"), None);
         store.keep(

@@ -14,11 +14,14 @@
 //! | `owners` | the processes that hold the sockets |
 //! | `memory` | what one run tells the next |
 //! | `socket`, `port_set` | one socket; a set of ports |
-//! | `census`, `taken` | the sockets, counted by port, address and destination |
+//! | `census`, `port_table`, `taken` | the sockets, counted by destination, port and address |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
 //! | `headroom`, `forecast` | what the kernel still grants, and for how long |
-//! | `verdict`, `report`, `details`, `explain` | the state, the words, the JSON document, what to change |
+//! | `udp` | the same for UDP |
+//! | `record` | one look as a line of the journal |
+//! | `verdict`, `findings`, `report` | the state, what was found, the words |
+//! | `details`, `explain` | the JSON document, what to change |
 
 mod active;
 mod args;
@@ -26,6 +29,7 @@ mod census;
 mod details;
 mod evidence;
 mod explain;
+mod findings;
 mod forecast;
 mod headroom;
 mod limits;
@@ -35,13 +39,16 @@ mod netns;
 mod owners;
 mod plan;
 mod port_set;
+mod port_table;
 mod proc_net;
+mod record;
 mod report;
 mod sock_diag;
 mod socket;
 mod sockopt;
 mod sysctl;
 mod taken;
+mod udp;
 mod verdict;
 mod watch;
 
@@ -52,9 +59,10 @@ pub use args::Args;
 use self::memory::Store;
 use self::owners::Owners;
 use self::plan::Plan;
+use self::record::Recorder;
 use self::report::{Facts, Sampled};
 use self::watch::Last;
-use crate::plugin::{Plugin, Report, Run, State};
+use crate::plugin::{Arguments, Plugin, Report, Run, State};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
 const TIME_WAIT_MS: u32 = 60_000;
@@ -82,6 +90,9 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         store: store.as_ref(),
         now: run.started().as_second(),
     };
+    let series = args.common().series.clone();
+    let journal = args.journal.open();
+    let mut recorder = journal.map(|journal| Recorder::new(journal, series));
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
@@ -89,7 +100,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
-        watch::look(&mut watched, &plan, &last, &mut notes)?;
+        watch::look(&mut watched, &plan, &last, recorder.as_mut(), &mut notes)?;
         looks += 1;
         cost = cost.min(look.elapsed());
         let pause = cost
@@ -131,5 +142,9 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
             sampled,
         })
         .collect();
-    Ok(report::render(&facts, &notes))
+    let mut report = report::render(&facts, &notes);
+    if let Some(recorder) = &recorder {
+        recorder.journal().tell(&mut report);
+    }
+    Ok(report)
 }

@@ -133,18 +133,29 @@ fn refused(label: &str, what: &str, error: &io::Error) -> anyhow::Error {
         }
         _ => "it is no network namespace",
     };
-    anyhow::Error::new(Refused(error.kind())).context(format!(
-        "cannot {what} the network namespace {label}: {error}; {help}"
-    ))
+    anyhow::Error::new(Refused {
+        kind: error.kind(),
+        label: label.to_owned(),
+        unopened: None,
+        text: format!("cannot {what} the network namespace {label}: {error}; {help}"),
+    })
 }
 
 /// Why a namespace cannot be entered.
-#[derive(Debug, Clone, Copy)]
-pub struct Refused(pub ErrorKind);
+#[derive(Debug)]
+pub struct Refused {
+    /// What the kernel said.
+    pub kind: ErrorKind,
+    /// What it is called.
+    pub label: String,
+    /// A process in it, where it is the right to open that is missing: its tables may be read by everybody all the same.
+    pub unopened: Option<u32>,
+    text: String,
+}
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -257,32 +268,32 @@ fn named(name: &str) -> anyhow::Result<Namespace> {
 
 fn of_process(proc: &Path, pid: u32, label: &str) -> anyhow::Result<Namespace> {
     let folder = proc.join(pid.to_string());
+    ensure!(folder.exists() || is_mounted(proc), "{}", unmounted(proc));
     ensure!(
         folder.exists(),
         "there is no process {pid} in {}: it has ended, or this is another pid namespace (docker run --pid host)",
         proc.display()
     );
-    match open(&folder.join("ns/net"), label, Some(pid)) {
-        // Its tables may be read by everybody all the same.
-        Err(error)
-            if error
-                .downcast_ref::<Refused>()
-                .is_some_and(|r| r.0 == ErrorKind::PermissionDenied) =>
-        {
-            Err(error.context(Unopened(pid)))
-        }
-        opened => opened,
+    let mut opened = open(&folder.join("ns/net"), label, Some(pid));
+    if let Err(error) = &mut opened
+        && let Some(refused) = error.downcast_mut::<Refused>()
+        && refused.kind == ErrorKind::PermissionDenied
+    {
+        refused.unopened = Some(pid);
     }
+    opened
 }
 
-/// A process whose namespace may not be opened.
-#[derive(Debug, Clone, Copy)]
-pub struct Unopened(pub u32);
+/// Whether there is a `/proc` at all.
+fn is_mounted(proc: &Path) -> bool {
+    std::fs::symlink_metadata(proc.join("self")).is_ok()
+}
 
-impl std::fmt::Display for Unopened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {}", self.0)
-    }
+fn unmounted(proc: &Path) -> String {
+    format!(
+        "{} is no /proc: mount it (docker run -v /proc:/host/proc:ro), or say where it is with --proc",
+        proc.display()
+    )
 }
 
 fn add_all(proc: &Path, found: &mut Found, notes: &mut Vec<String>) -> anyhow::Result<()> {
@@ -349,6 +360,9 @@ fn process_of_container(proc: &Path, id: &str) -> anyhow::Result<u32> {
         }
     }
     found.map(|(pid, _)| pid).with_context(|| {
+        if !is_mounted(proc) {
+            return unmounted(proc);
+        }
         format!(
             "no process in {} belongs to a container {id}: it has ended, or this is another pid namespace (docker run \
              --pid host)",
@@ -373,18 +387,20 @@ pub fn warning_of_own(proc: &Path) -> Option<String> {
     let of_host = Path::new("/proc/sys/net/core/netdev_max_backlog").exists();
     let own = std::fs::metadata("/proc/self/ns/net").ok()?;
     let first = std::fs::metadata(proc.join("1/ns/net")).ok();
-    let other_proc =
-        proc != Path::new("/proc") && first.is_some_and(|first| number(&first) != number(&own));
-    if other_proc {
+    // Without the right to look at that, it is this process's own number that differs.
+    let itself = |proc: &Path| std::fs::read_link(proc.join("self")).ok();
+    let of_others = first.is_some_and(|first| number(&first) != number(&own))
+        || itself(proc) != itself(Path::new("/proc"));
+    if proc != Path::new("/proc") && of_others {
         Some(format!(
-            "these are the sockets and settings of this process's own namespace, whatever {} belongs to; --netns pid:1 is \
-             that of the host's first process there",
+            "the sockets and settings are those of this process's own network namespace, whatever {} belongs to: name \
+             another with --netns pid:N or container:ID",
             proc.display()
         ))
     } else if contained && !of_host {
         Some(
-            "this is the container's own network namespace, not the host's; docker run --network host or --network \
-             container:NAME, or --netns, shows another"
+            "this is the network namespace of this container (or of the one whose network it shares), not the host's: \
+             docker run --network container:NAME or --network host, or --netns, shows another"
                 .to_owned(),
         )
     } else {
@@ -447,6 +463,7 @@ mod tests {
         }
         assert_eq!(process_of_container(root.path(), "ab12").unwrap(), 11);
         assert_eq!(process_of_container(root.path(), "ab34").unwrap(), 12);
+        std::os::unix::fs::symlink("10", root.path().join("self")).unwrap();
         let both = process_of_container(root.path(), "ab").unwrap_err();
         assert!(both.to_string().contains("give more digits"), "{both}");
         let none = process_of_container(root.path(), "cdef").unwrap_err();

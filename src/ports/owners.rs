@@ -2,8 +2,13 @@
 //! processes, hence done only where it is asked for or something is wrong.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+use rustix::io::Errno;
 
 use super::limits::Neighbour;
 use super::netns::processes;
@@ -150,11 +155,13 @@ fn socket_inode(link: &Path) -> Option<u32> {
 
 /// The open files of the proxy's process that is nearest to its own limit (`RLIMIT_NOFILE`), where that may be seen.
 pub fn open_files(proc: &Path) -> Option<Neighbour> {
+    let root = rustix::process::geteuid().is_root();
+    let processes_folder = File::open(proc).ok()?;
     let worst = |pid: u32| -> Option<Neighbour> {
-        let folder = proc.join(pid.to_string());
-        if !PROXIES.contains(&name(&folder).as_str()) {
+        if !is_proxy(&processes_folder, pid, root) {
             return None;
         }
+        let folder = proc.join(pid.to_string());
         Some(Neighbour {
             name: "open_files",
             used: open_descriptors(&folder.join("fd"))?,
@@ -166,6 +173,37 @@ pub fn open_files(proc: &Path) -> Option<Neighbour> {
         .into_iter()
         .filter_map(worst)
         .max_by(|a, b| a.share().total_cmp(&b.share()))
+}
+
+/// Whether a process runs one of the proxies' programs. Its program is a link, which takes one call to read where its name
+/// takes three, and of a host's processes half are the kernel's and have none. Whoever may not see it may not see the
+/// descriptors, either, unless he is root without CAP_SYS_PTRACE, as in a container.
+fn is_proxy(processes: &File, pid: u32, root: bool) -> bool {
+    match readlinkat(processes, format!("{pid}/exe"), Vec::with_capacity(256)) {
+        Ok(program) => {
+            let program = String::from_utf8_lossy(program.as_bytes());
+            let program = program.trim_end_matches(" (deleted)");
+            PROXIES.contains(&program.rsplit('/').next().unwrap_or_default())
+        }
+        Err(Errno::ACCESS | Errno::PERM) if root => {
+            let name = read_at(processes, &format!("{pid}/comm")).unwrap_or_default();
+            PROXIES.contains(&name.trim())
+        }
+        Err(_) => false,
+    }
+}
+
+fn read_at(folder: &File, path: &str) -> Option<String> {
+    let file = openat(
+        folder,
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let mut text = String::new();
+    File::from(file).take(256).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn open_descriptors(folder: &Path) -> Option<u64> {
@@ -220,10 +258,14 @@ mod tests {
     #[test]
     fn the_open_files_of_proxies_are_held_against_their_own_limit() {
         let root = tempfile::tempdir().unwrap();
-        for (pid, comm, soft) in [(7, "nginx", 10), (8, "nginx", 4), (9, "curl", 1)] {
+        for (pid, program, soft) in [
+            (7, "/usr/sbin/nginx", 10),
+            (8, "/usr/sbin/nginx (deleted)", 4),
+            (9, "/usr/bin/curl", 1),
+        ] {
             let folder = root.path().join(pid.to_string());
             std::fs::create_dir_all(folder.join("fd")).unwrap();
-            std::fs::write(folder.join("comm"), comm).unwrap();
+            std::os::unix::fs::symlink(program, folder.join("exe")).unwrap();
             let text = format!(
                 "Limit   Soft Limit  Hard Limit  Units\nMax open files            {soft}   99   files\n"
             );

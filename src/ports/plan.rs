@@ -11,11 +11,14 @@ use super::census::Tuple;
 use super::headroom::Named;
 use super::netns::Target;
 use super::port_set::PortRange;
+use super::socket::Protocol;
 use crate::plugin::{Limits, Range, state_file};
 
 /// What to look at, and what to make of it.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Whose ports.
+    pub protocol: Protocol,
     /// Over the worst share used, in percent.
     pub limits: Limits<Range>,
     /// Over the seconds until the ports of a destination are used up; one that never fills alerts in none.
@@ -62,7 +65,15 @@ impl TryFrom<&Args> for Plan {
                 "--source {from}: no --destination is of its family"
             );
         }
+        let foretells = args.protocol == Protocol::Tcp || args.sample.is_some();
+        ensure!(
+            foretells
+                || (args.seconds_left_warning.is_none() && args.seconds_left_critical.is_none()),
+            "--seconds-left-warning and --seconds-left-critical need --sample with --protocol udp: no TIME_WAIT tells how \
+             it was before"
+        );
         Ok(Self {
+            protocol: args.protocol,
             // A plain number is a percentage, too: there is nothing else it could mean.
             limits: Limits {
                 warning: Some(args.warning.range),
@@ -133,7 +144,12 @@ fn state_file(args: &Args) -> Option<PathBuf> {
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     args.state_file.clone().or_else(|| {
         given.then(|| {
-            let settings = format!("{:?} {}", args.netns, args.proc.display());
+            let settings = format!(
+                "{:?} {} {:?}",
+                args.netns,
+                args.proc.display(),
+                args.protocol
+            );
             state_file::default_path(super::PLUGIN.binary, &settings)
         })
     })

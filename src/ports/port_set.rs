@@ -57,9 +57,44 @@ impl PortSet {
             .sum()
     }
 
+    /// How many of its ports have the parity of this one.
+    pub fn len_like(&self, port: u16) -> u32 {
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let parity = EVEN << (port % 2);
+        self.0.iter().map(|word| (word & parity).count_ones()).sum()
+    }
+
+    /// Its ports that are not in another.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        for (word, other) in rest.0.iter_mut().zip(other.0.iter()) {
+            *word &= !other;
+        }
+        rest
+    }
+
+    /// Adds all ports of another.
+    pub fn add_all(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(other.0.iter()) {
+            *word |= other;
+        }
+    }
+
     /// Its ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..=u16::MAX).filter(|port| self.contains(*port))
+        let ports = |(at, word): (usize, &u64)| {
+            let first = u16::try_from(at * 64).unwrap_or(u16::MAX); // 1024 words
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = u16::try_from(rest.trailing_zeros()).unwrap_or(64);
+                (rest != 0).then(|| {
+                    rest &= rest - 1;
+                    first + bit
+                })
+            })
+        };
+        self.0.iter().enumerate().flat_map(ports)
     }
 }
 
@@ -100,10 +135,16 @@ impl PortRange {
     /// Its ports, less those that are reserved.
     pub fn without(self, reserved: &PortSet) -> PortSet {
         let mut ports = PortSet::default();
-        for port in (self.low..=self.high).filter(|port| !reserved.contains(*port)) {
-            ports.insert(port);
+        for (at, word) in ports.0.iter_mut().enumerate() {
+            let first = at * 64;
+            // The bits of the ports from `port` on, of those in this word.
+            let from = |port: usize| match port.saturating_sub(first) {
+                below @ 0..64 => u64::MAX << below,
+                _ => 0,
+            };
+            *word = from(self.low.into()) & !from(usize::from(self.high) + 1);
         }
-        ports
+        ports.without(reserved)
     }
 }
 
@@ -144,12 +185,17 @@ mod tests {
         }
         assert_eq!(set.len(), 6);
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 1, 63, 64, 32768, 65535]);
+        assert_eq!((set.len_like(2), set.len_like(65535)), (3, 3));
         set.remove(64);
         assert!(!set.contains(64) && set.len() == 5);
         let mut other = PortSet::default();
         other.insert(1);
         assert_eq!(set.covered_by(&[&other, &other]), 1);
         assert_eq!(set.covered_by(&[]), 0);
+        let mut rest = set.without(&other);
+        assert_eq!(rest.iter().collect::<Vec<_>>(), [0, 63, 32768, 65535]);
+        rest.add_all(&other);
+        assert_eq!(rest, set);
     }
 
     #[test]
@@ -168,6 +214,15 @@ mod tests {
         let range = PortRange::new(1, 65535).unwrap();
         assert_eq!(range.size(), 65535);
         assert_eq!(range.without(&PortSet::default()).len(), 65535);
+        for (low, high) in [(1, 1), (63, 64), (64, 127), (1024, 65535), (65535, 65535)] {
+            let ports = PortRange::new(low, high)
+                .unwrap()
+                .without(&PortSet::default());
+            assert!(ports.iter().eq(low..=high), "{low}-{high}");
+        }
+        let mut reserved = PortSet::default();
+        reserved.insert(2);
+        assert_eq!(PortRange::new(1, 3).unwrap().without(&reserved).len(), 2);
         assert!(!range.is_second_choice(1) && range.is_second_choice(65534));
     }
 }

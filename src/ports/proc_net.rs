@@ -1,32 +1,33 @@
-//! The TCP sockets out of `/proc/net/tcp` and `/proc/net/tcp6`, for where netlink is not to be had.
+//! The sockets out of `/proc/net/tcp` and `/proc/net/tcp6`, or of `udp` and `udp6`, for where netlink is not to be had.
 //!
-//! Slower by five times, and with less to see: no bound sockets, no socket options, no timers.
+//! Slower by five times, and with less to see: no bound sockets of TCP, no socket options, no timers.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
+use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState, UdpNetEntries, UdpNetEntry, UdpState};
 use procfs::{FromBufReadSI, current_system_info};
 
-use super::socket::{Socket, State};
+use super::socket::{Protocol, Socket, State};
 
-/// Gives every socket of the namespace of whoever `root` is mounted for to `each`, the listeners first.
-pub fn dump(root: &Path, mut each: impl FnMut(&Socket)) -> anyhow::Result<()> {
+/// Gives every socket of the namespace of whoever `root` is mounted for to `each`, those that claim a port first.
+pub fn dump(root: &Path, protocol: Protocol, mut each: impl FnMut(&Socket)) -> anyhow::Result<()> {
     let net = folder(root);
-    let mut tables = vec![read(&net.join("tcp"))?];
-    let v6 = net.join("tcp6");
+    let names = match protocol {
+        Protocol::Tcp => ["tcp", "tcp6"],
+        Protocol::Udp => ["udp", "udp6"],
+    };
+    let [v4, v6] = names.map(|name| net.join(name));
+    let mut sockets = read(&v4, protocol)?;
     // A kernel without IPv6 has no such file.
     if v6.exists() {
-        tables.push(read(&v6)?);
+        sockets.extend(read(&v6, protocol)?);
     }
-    let sockets = || tables.iter().flatten().map(socket);
-    sockets()
-        .filter(Socket::claims_port)
-        .for_each(|socket| each(&socket));
-    sockets()
-        .filter(|socket| !socket.claims_port())
-        .for_each(|socket| each(&socket));
+    let (claiming, rest): (Vec<_>, Vec<_>) = sockets.iter().partition(|s| s.claims_port());
+    claiming.into_iter().chain(rest).for_each(&mut each);
     Ok(())
 }
 
@@ -36,30 +37,59 @@ pub fn folder(root: &Path) -> PathBuf {
     if own.exists() { own } else { root.join("net") }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<TcpNetEntry>> {
-    let file = std::fs::File::open(path)
+fn read(path: &Path, protocol: Protocol) -> anyhow::Result<Vec<Socket>> {
+    let file = File::open(path)
         .with_context(|| format!("cannot open {}; mount /proc or give --proc", path.display()))?;
-    TcpNetEntries::from_buf_read(std::io::BufReader::new(file), current_system_info())
-        .map(|TcpNetEntries(entries)| entries)
-        .with_context(|| format!("cannot read {}", path.display()))
+    let (file, system) = (BufReader::new(file), current_system_info());
+    let sockets = match protocol {
+        Protocol::Tcp => TcpNetEntries::from_buf_read(file, system)
+            .map(|TcpNetEntries(entries)| entries.iter().map(tcp).collect()),
+        Protocol::Udp => UdpNetEntries::from_buf_read(file, system)
+            .map(|UdpNetEntries(entries)| entries.iter().map(udp).collect()),
+    };
+    sockets.with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn socket(entry: &TcpNetEntry) -> Socket {
+fn tcp(entry: &TcpNetEntry) -> Socket {
+    Socket {
+        inode: u32::try_from(entry.inode).unwrap_or(0),
+        uid: entry.uid,
+        ..socket(
+            state(&entry.state),
+            entry.local_address,
+            entry.remote_address,
+        )
+    }
+}
+
+fn udp(entry: &UdpNetEntry) -> Socket {
+    let state = match entry.state {
+        UdpState::Established => State::Established,
+        UdpState::Close => State::Bound,
+    };
+    Socket {
+        inode: u32::try_from(entry.inode).unwrap_or(0),
+        uid: entry.uid,
+        ..socket(state, entry.local_address, entry.remote_address)
+    }
+}
+
+fn socket(state: State, local: SocketAddr, remote: SocketAddr) -> Socket {
     let address = |socket: SocketAddr| match socket.ip() {
         IpAddr::V6(address) => address.to_ipv4_mapped().map_or(address.into(), IpAddr::V4),
         address @ IpAddr::V4(_) => address,
     };
     Socket {
-        state: state(&entry.state),
-        source: address(entry.local_address),
-        source_port: entry.local_address.port(),
-        destination: address(entry.remote_address),
-        destination_port: entry.remote_address.port(),
+        state,
+        source: address(local),
+        source_port: local.port(),
+        destination: address(remote),
+        destination_port: remote.port(),
         v6only: false,
         expires: None,
         shares_port: false,
-        inode: u32::try_from(entry.inode).unwrap_or(0),
-        uid: entry.uid,
+        inode: 0,
+        uid: 0,
     }
 }
 
@@ -93,7 +123,7 @@ mod tests {
                      1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0000000000000000 100 0 0 10 0\n";
         std::fs::write(root.path().join("net/tcp"), format!("{HEAD}{lines}")).unwrap();
         let mut seen = Vec::new();
-        dump(root.path(), |socket| seen.push(*socket)).unwrap();
+        dump(root.path(), Protocol::Tcp, |socket| seen.push(*socket)).unwrap();
         assert_eq!(
             seen.iter().map(|s| s.state).collect::<Vec<_>>(),
             [State::Listen, State::TimeWait]
@@ -106,12 +136,35 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_udp_reads_with_its_unconnected_sockets_first() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("net")).unwrap();
+        let head = HEAD.replace("inode", "inode ref pointer drops");
+        let lines = "  100: 0100007F:9C40 0200007F:0035 01 00000000:00000000 00:00000000 00000000     0        0 12 2 0000000000000000 0\n  \
+                     101: 00000000:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000000000000000 0\n";
+        std::fs::write(root.path().join("net/udp"), format!("{head}{lines}")).unwrap();
+        let mut seen = Vec::new();
+        dump(root.path(), Protocol::Udp, |socket| seen.push(*socket)).unwrap();
+        let told: Vec<_> = seen
+            .iter()
+            .map(|s| (s.state, s.source_port, s.destination_port, s.inode))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (State::Bound, 53, 0, 4711),
+                (State::Established, 40000, 53, 12)
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_missing_or_torn_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let error = dump(root.path(), |_| {}).unwrap_err();
+        let error = dump(root.path(), Protocol::Tcp, |_| {}).unwrap_err();
         assert!(format!("{error:#}").contains("net/tcp"), "{error:#}");
         std::fs::create_dir(root.path().join("net")).unwrap();
         std::fs::write(root.path().join("net/tcp"), format!("{HEAD}   0: 0100\n")).unwrap();
-        assert!(dump(root.path(), |_| {}).is_err());
+        assert!(dump(root.path(), Protocol::Tcp, |_| {}).is_err());
     }
 }

@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::details::{MOST_LISTED, details};
 use super::explain;
-use super::headroom::{Destination, Headroom};
+use super::findings::{bounds, findings, name, outlook, remote, usage, who};
+use super::headroom::Headroom;
 use super::limits::{self, Counters};
 use super::look::Look;
 use super::owners::Owners;
 use super::plan::Plan;
-use super::socket::State as SocketState;
-use super::verdict::{Verdict, Worst, nat, share};
+use super::socket::{Protocol, State as SocketState};
+use super::verdict::{Verdict, Worst, nat};
 use crate::plugin::{Finding, Metric, Report, State};
 
 /// How many looks were taken, and which one this is.
@@ -111,12 +112,15 @@ fn summary(facts: &Facts) -> String {
     let Facts {
         headroom, verdict, ..
     } = facts;
-    let mut text = match &verdict.worst {
-        Worst::Connect(destination) => format!("{}: {}", name(destination), usage(&verdict.worst)),
-        Worst::Bind(source) => format!("bind({}): {}", source.address, usage(&verdict.worst)),
-        Worst::Nat { to, .. } => format!("{to} through NAT: {}", usage(&verdict.worst)),
-        Worst::Nobody { .. } => format!("no outgoing connections, {}", usage(&verdict.worst)),
+    let prefix = match facts.plan.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "UDP, ",
     };
+    let whose = match &verdict.worst {
+        Worst::Nobody { .. } => "no outgoing connections,".to_owned(),
+        budget => format!("{}:", who(budget)),
+    };
+    let mut text = format!("{prefix}{whose} {}", usage(&verdict.worst));
     if verdict.state != State::Ok
         && let Some((to, sockets)) = leader(headroom)
     {
@@ -131,16 +135,21 @@ fn summary(facts: &Facts) -> String {
             headroom.outgoing
         );
     }
-    for finding in facts.neighbours.iter().take(2) {
+    let near = facts.neighbours.iter();
+    for finding in near.filter(|finding| finding.state != State::Ok).take(2) {
         let _ = write!(text, "; {}", finding.text);
     }
-    if let Some((_, destination)) = &verdict.filling {
-        let seconds = destination.forecast.seconds_left.unwrap_or_default();
-        let who = match &verdict.worst {
-            Worst::Connect(worst) if worst.tuple == destination.tuple => String::new(),
-            _ => format!("{} is ", name(destination)),
+    if let Some(filling) = &verdict.filling {
+        let who = match (&verdict.worst, &filling.budget) {
+            (Worst::Connect(worst), Worst::Connect(full)) if worst.tuple == full.tuple => {
+                String::new()
+            }
+            (Worst::Unbound(worst), Worst::Unbound(full)) if worst.address == full.address => {
+                String::new()
+            }
+            (_, full) => format!("{} is ", who(full)),
         };
-        let _ = write!(text, "; {who}full in {seconds:.0} s");
+        let _ = write!(text, "; {who}full in {:.0} s", filling.seconds);
     }
     if let Some(sampled) = facts.sampled {
         let _ = write!(
@@ -150,32 +159,6 @@ fn summary(facts: &Facts) -> String {
         );
     }
     text
-}
-
-fn usage(budget: &Worst) -> String {
-    let (used, free) = budget.used_and_free();
-    let capacity = used + free;
-    format!(
-        "{used} of {capacity} ports used ({}), {free} free",
-        percent(used, capacity)
-    )
-}
-
-/// Three digits at most, and no "0 %" for what is there.
-fn percent(used: u32, capacity: u32) -> String {
-    match share(used, capacity) {
-        share if used == 0 || share >= 9.95 => format!("{share:.0} %"),
-        share if share < 0.01 => "< 0.01 %".to_owned(),
-        share => format!("{share:.2} %"),
-    }
-}
-
-fn remote(destination: &Destination) -> SocketAddr {
-    SocketAddr::new(destination.tuple.destination, destination.tuple.port)
-}
-
-fn name(destination: &Destination) -> String {
-    format!("{} from {}", remote(destination), destination.tuple.source)
 }
 
 /// The destination with the most sockets, over all local addresses.
@@ -200,18 +183,28 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
     } = facts;
     let capacity = f64::from(headroom.capacity);
     let ports = |label, value: u32| Metric::count(label, value.into()).max(capacity);
-    let (used, free) = match headroom.destinations.first() {
-        Some(tightest) => (tightest.used, tightest.free),
-        None => (headroom.capacity - headroom.fresh, headroom.fresh),
+    let tightest = headroom.destinations.first();
+    let (used, free) = match (tightest, &verdict.worst) {
+        (_, Worst::Unbound(worst)) => (worst.used, worst.free),
+        (Some(tightest), _) => (tightest.used, tightest.free),
+        (None, _) => (headroom.capacity - headroom.fresh, headroom.fresh),
     };
     let bind = headroom.sources.first();
     let state = |state: SocketState| look.census.states[state.index()];
-    let closed: f64 = headroom
+    let tcp = plan.protocol == Protocol::Tcp;
+    let rate = |rate: f64| if tcp { rate } else { f64::NAN };
+    let closed = headroom
         .destinations
         .iter()
-        .map(|d| d.forecast.closed_per_second)
-        .sum();
-    let tightest = headroom.destinations.first().map(|d| d.forecast);
+        .map(|d| d.forecast.closed_per_second);
+    let tightest = tightest.map(|d| d.forecast);
+    let wildcards = headroom
+        .sources
+        .iter()
+        .filter_map(|source| source.seconds_left);
+    let seconds_left = tightest
+        .and_then(|forecast| forecast.seconds_left)
+        .or_else(|| wildcards.min_by(f64::total_cmp));
     let mut metrics = vec![
         Metric::percent("used_share", verdict.share)
             .limits(plan.limits.warning, plan.limits.critical),
@@ -227,17 +220,16 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
         Metric::count("established", state(SocketState::Established)),
         Metric::count("time_wait", state(SocketState::TimeWait)),
         Metric::count("outgoing", headroom.outgoing),
-        Metric::new("closed_per_second", closed).min(0.0),
+        Metric::new("closed_per_second", rate(closed.sum())).min(0.0),
         Metric::new(
             "limit_per_second",
-            tightest.map_or(f64::from(headroom.fresh) / 60.0, |f| f.limit_per_second),
+            tightest.map_or(rate(f64::from(headroom.fresh) / 60.0), |f| {
+                f.limit_per_second
+            }),
         )
         .min(0.0),
-        Metric::seconds(
-            "seconds_left",
-            tightest.and_then(|f| f.seconds_left).unwrap_or(f64::NAN),
-        )
-        .limits(plan.seconds_left.warning, plan.seconds_left.critical),
+        Metric::seconds("seconds_left", seconds_left.unwrap_or(f64::NAN))
+            .limits(plan.seconds_left.warning, plan.seconds_left.critical),
     ];
     metrics.extend(neighbours(facts));
     metrics
@@ -266,110 +258,8 @@ fn neighbours(facts: &Facts) -> Vec<Metric> {
     metrics
 }
 
-fn findings(facts: &Facts) -> Vec<Finding> {
-    let Facts {
-        headroom, verdict, ..
-    } = facts;
-    let mut findings: Vec<_> = verdict
-        .alerts
-        .iter()
-        .map(|(state, budget)| match budget {
-            Worst::Connect(destination) => Finding {
-                cause: "connect-ports",
-                state: *state,
-                text: format!(
-                    "connect() to {}: {}{}{}",
-                    name(destination),
-                    usage(budget),
-                    bounds(destination),
-                    outlook(destination)
-                ),
-                advice: explain::connect_advice(destination),
-            },
-            Worst::Bind(source) => Finding {
-                cause: "bind-ports",
-                state: *state,
-                text: format!(
-                    "bind({}) before connect(): {}, over all destinations",
-                    source.address,
-                    usage(budget)
-                ),
-                advice: explain::BIND_ADVICE.to_owned(),
-            },
-            Worst::Nat { to, used, limit } => Finding {
-                cause: "nat-limit",
-                state: *state,
-                text: format!("NAT gateway: {used} of {limit} connections to {to} (--nat-limit)"),
-                advice: format!(
-                    "keep connections to {to} open, give the gateway more addresses, or reach it without NAT (a private \
-                     endpoint)"
-                ),
-            },
-            Worst::Nobody { .. } => Finding {
-                cause: "connect-ports",
-                state: *state,
-                text: format!("connect() to anywhere: {}", usage(budget)),
-                advice: format!(
-                    "{} of the ports are claimed by listeners and bound sockets: widen ip_local_port_range, or reserve \
-                     fewer ports",
-                    headroom.claimed
-                ),
-            },
-        })
-        .collect();
-    if let Some((state, destination)) = &verdict.filling {
-        findings.push(Finding {
-            cause: "filling-up",
-            state: *state,
-            text: format!("{}{}", name(destination), outlook(destination)),
-            advice: explain::connect_advice(destination),
-        });
-    }
-    if let Some((state, destination)) = &verdict.half_used {
-        findings.push(Finding {
-            cause: "half-used",
-            state: *state,
-            text: format!(
-                "half of the ports to {} are used: from here on each connect() searches the other half first and takes \
-                 about a hundred times as long",
-                name(destination)
-            ),
-            advice: "watch the system's CPU time; fewer or longer connections to it bring it back".to_owned(),
-        });
-    }
-    findings.extend(facts.neighbours.iter().cloned());
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
-    findings
-}
-
-fn bounds(destination: &Destination) -> String {
-    if destination.free_min == destination.free_max {
-        String::new()
-    } else {
-        format!(
-            " (at least {}, at most {})",
-            destination.free_min, destination.free_max
-        )
-    }
-}
-
-fn outlook(destination: &Destination) -> String {
-    let forecast = &destination.forecast;
-    if forecast.closed_per_second <= 0.0 {
-        return String::new();
-    }
-    let until = match forecast.seconds_left {
-        Some(seconds) if destination.free > 0 => format!("full in {seconds:.0} s"),
-        Some(_) => "full".to_owned(),
-        None => "not filling up".to_owned(),
-    };
-    format!(
-        "; {:.1} closed a second of {:.1} that it can bear, {until}",
-        forecast.closed_per_second, forecast.limit_per_second
-    )
-}
-
-fn lines(facts: &Facts, report: &mut Report) {
+/// The namespace, its settings and its sockets.
+fn space(facts: &Facts) -> String {
     let Facts { look, headroom, .. } = facts;
     let census = &look.census;
     let states = SocketState::ALL
@@ -378,17 +268,25 @@ fn lines(facts: &Facts, report: &mut Report) {
         .map(|state| format!("{} {}", census.states[state.index()], state.name()))
         .collect::<Vec<_>>()
         .join(", ");
-    report.line(
-        0,
-        format!(
-            "namespace {}: ports {}, {} reserved, {} claimed by listeners and bound sockets; sockets: {}",
-            look.namespace,
-            census.range,
-            census.range.size() - census.capacity,
-            headroom.claimed,
-            if states.is_empty() { "none" } else { &states },
-        ),
-    );
+    format!(
+        "namespace {}: ports {}, {} reserved, {} claimed by {}; sockets: {}",
+        look.namespace,
+        census.range,
+        census.range.size() - census.capacity,
+        headroom.claimed,
+        match facts.plan.protocol {
+            Protocol::Tcp => "listeners and bound sockets",
+            Protocol::Udp => "unconnected sockets",
+        },
+        if states.is_empty() { "none" } else { &states },
+    )
+}
+
+fn lines(facts: &Facts, report: &mut Report) {
+    let Facts { look, headroom, .. } = facts;
+    let census = &look.census;
+    let tcp = facts.plan.protocol == Protocol::Tcp;
+    report.line(0, space(facts));
     if census.unseen_bound > 0 {
         report.line(
             1,
@@ -401,24 +299,38 @@ fn lines(facts: &Facts, report: &mut Report) {
     for note in &look.notes {
         report.line(0, format!("note: {note}"));
     }
-    report.line(
-        1,
-        format!(
-            "bind before connect: {}",
-            headroom.bind_before_connect.name()
-        ),
-    );
+    if tcp {
+        report.line(
+            1,
+            format!(
+                "bind before connect: {}",
+                headroom.bind_before_connect.name()
+            ),
+        );
+    } else if facts.sampled.is_none() {
+        report.line(
+            1,
+            "no forecast: UDP has no TIME_WAIT to tell it; --sample looks how fast the ports go"
+                .to_owned(),
+        );
+    }
     for (at, destination) in headroom.destinations.iter().take(MOST_LISTED).enumerate() {
+        let waiting = if tcp {
+            format!(
+                ", {} time_wait ({} reusable)",
+                destination.time_wait, destination.reusable
+            )
+        } else {
+            String::new()
+        };
         report.line(
             if at < 10 { 1 } else { 2 },
             format!(
-                "connect {}: {}{}; {} established, {} time_wait ({} reusable){}",
+                "connect {}: {}{}; {} established{waiting}{}",
                 name(destination),
                 usage(&Worst::Connect(destination.clone())),
                 bounds(destination),
                 destination.established,
-                destination.time_wait,
-                destination.reusable,
                 outlook(destination)
             ),
         );
@@ -443,10 +355,12 @@ fn lines(facts: &Facts, report: &mut Report) {
     for (name, count) in counted.filter_map(|(name, count)| Some((name, (*count)?))) {
         report.line(2, format!("{name}: {count} more than before"));
     }
-    if let Some(owners) = facts.owners
-        && let Some((to, _)) = leader(headroom)
-    {
-        report.line(0, format!("connections to {to}: {}", owners.words()));
+    if let Some(owners) = facts.owners {
+        match leader(headroom) {
+            _ if !tcp => report.line(0, format!("UDP sockets on these ports: {}", owners.words())),
+            Some((to, _)) => report.line(0, format!("connections to {to}: {}", owners.words())),
+            None => {}
+        }
     }
     if facts.plan.explain {
         for line in explain::explain(facts) {

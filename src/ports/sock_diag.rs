@@ -1,4 +1,4 @@
-//! The kernel's TCP sockets over `NETLINK_SOCK_DIAG`, one record after the other, nothing kept.
+//! The kernel's TCP and UDP sockets over `NETLINK_SOCK_DIAG`, one record after the other, nothing kept.
 //!
 //! Structures and numbers are those of `include/uapi/linux/{inet_diag,sock_diag,netlink}.h`. The replies carry what
 //! the netlink-packet-sock-diag crate leaves out (the TIME_WAIT timer), and there are 55 000 of them in 20 ms: they
@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use netlink_sys::Socket as Netlink;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -18,6 +18,7 @@ use super::socket::{Socket, State};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 
 /// The message types of requests; replies carry the same.
 const TCPDIAG_GETSOCK: u16 = 18;
@@ -34,7 +35,11 @@ const EVERY_STATE: u32 = 0b11_1111_1111_1110;
 const BOUND: u32 = 1 << 13;
 /// Those that claim a port.
 const CLAIMING: u32 = 1 << 10 | BOUND;
+/// Those of UDP: unconnected (the number of `TCP_CLOSE`), and connected.
+const UDP_STATES: [u32; 2] = [1 << 7, 1 << 1];
 
+/// Length of `struct nlmsghdr`.
+const HEADER: usize = 16;
 /// Length of `struct inet_diag_sockid`, which requests leave empty to mean any socket.
 const SOCKET_ID: usize = 48;
 /// Length of `struct inet_diag_msg`.
@@ -51,12 +56,14 @@ pub enum Dialect {
     OneWalk,
     /// `SOCK_DIAG_BY_FAMILY`: a walk for each family, those that claim a port asked for first.
     ByFamily,
+    /// The same for UDP, which has no other.
+    Udp,
 }
 
-/// Gives every TCP socket of this thread's network namespace to `each`: those that claim a port first.
+/// Gives every socket of this thread's network namespace to `each`: those that claim a port first.
 ///
 /// Looking for bound sockets that neither listen nor are connected costs as much as all the others, as the kernel has to
-/// go through every port in use; without `bound` it is left out.
+/// go through every port in use; without `bound` it is left out. UDP has them in its one table.
 ///
 /// An error means that the kernel or a seccomp filter refused; `each` may have seen some sockets by then.
 pub fn dump(dialect: Dialect, bound: bool, mut each: impl FnMut(&Socket)) -> io::Result<()> {
@@ -69,10 +76,8 @@ pub fn dump(dialect: Dialect, bound: bool, mut each: impl FnMut(&Socket)) -> io:
     set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))?;
     let requests: &[Vec<u8>] = &match dialect {
         Dialect::OneWalk => vec![one_walk(wanted)],
-        Dialect::ByFamily => [CLAIMING & wanted, wanted & !CLAIMING]
-            .into_iter()
-            .flat_map(|states| [AF_INET, AF_INET6].map(|family| by_family(family, states)))
-            .collect(),
+        Dialect::ByFamily => by_families(IPPROTO_TCP, [CLAIMING & wanted, wanted & !CLAIMING]),
+        Dialect::Udp => by_families(IPPROTO_UDP, UDP_STATES),
     };
     let mut buffer = Vec::with_capacity(BUFFER);
     for request in requests {
@@ -99,16 +104,21 @@ fn one_walk(states: u32) -> Vec<u8> {
     request(TCPDIAG_GETSOCK, &body)
 }
 
-fn by_family(family: u8, states: u32) -> Vec<u8> {
+/// A request for each family, first for the one states, then for the others.
+fn by_families(protocol: u8, states: [u32; 2]) -> Vec<Vec<u8>> {
+    let both = |states| [AF_INET, AF_INET6].map(|family| by_family(protocol, family, states));
+    states.into_iter().flat_map(both).collect()
+}
+
+fn by_family(protocol: u8, family: u8, states: u32) -> Vec<u8> {
     // struct inet_diag_req_v2: family, protocol, extensions, padding, states, socket
-    let mut body = vec![family, IPPROTO_TCP, 0, 0];
+    let mut body = vec![family, protocol, 0, 0];
     body.extend(states.to_ne_bytes());
     body.resize(8 + SOCKET_ID, 0);
     request(SOCK_DIAG_BY_FAMILY, &body)
 }
 
 fn request(kind: u16, body: &[u8]) -> Vec<u8> {
-    const HEADER: usize = 16;
     let mut message = vec![0; HEADER];
     message.extend(body);
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
@@ -121,12 +131,15 @@ fn request(kind: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the messages of one datagram. Returns whether they end the dump.
+///
+/// By hand, and so are the attributes: the crate's views check each field's range anew, and half of the time that this
+/// side takes went there.
 fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result<bool> {
     while !bytes.is_empty() {
-        let message = NetlinkBuffer::new_checked(bytes).map_err(|_| broken())?;
-        let payload = message.payload();
-        match message.message_type() {
-            kind @ (NLMSG_ERROR | NLMSG_DONE) => {
+        let (length, kind) = header(bytes).ok_or_else(broken)?;
+        let payload = bytes.get(HEADER..length).ok_or_else(broken)?;
+        match kind {
+            NLMSG_ERROR | NLMSG_DONE => {
                 // Both begin with a negative error number, or zero; an old NLMSG_DONE may be empty.
                 let code = payload
                     .first_chunk()
@@ -144,10 +157,16 @@ fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result
             }
             _ => {}
         }
-        let length = usize::try_from(message.length()).map_err(|_| broken())?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// Length and type out of a `struct nlmsghdr`.
+fn header(bytes: &[u8]) -> Option<(usize, u16)> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?);
+    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
+    Some((usize::try_from(length).ok()?, kind))
 }
 
 fn broken() -> io::Error {
@@ -180,15 +199,26 @@ fn read_socket(payload: &[u8]) -> Option<Socket> {
         uid: word(64),
         inode: word(68),
     };
-    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
-        match (attribute.kind(), attribute.value()) {
+    let mut rest = attributes;
+    while let Some((kind, value, next)) = attribute(rest) {
+        match (kind, value) {
             (INET_DIAG_SKV6ONLY, [flag, ..]) => socket.v6only = *flag != 0,
             // struct inet_diag_sockopt: two bytes of flags, bind_address_no_port the first of the second
             (INET_DIAG_SOCKOPT, [_, flags, ..]) => socket.shares_port = flags & 1 != 0,
             _ => {}
         }
+        rest = next;
     }
     Some(socket)
+}
+
+/// The first attribute's kind and value, and what follows it; `None` at the end and for a torn one.
+fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let [low, high, kind_low, kind_high] = *bytes.first_chunk()?;
+    let length = usize::from(u16::from_ne_bytes([low, high]));
+    let value = bytes.get(4..length)?;
+    let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((u16::from_ne_bytes([kind_low, kind_high]), value, next))
 }
 
 fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {

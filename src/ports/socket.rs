@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use clap::ValueEnum;
+
 /// A socket's state; the numbers are the kernel's (`include/net/tcp_states.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -78,7 +80,26 @@ impl State {
     }
 }
 
-/// A TCP socket. IPv4-mapped addresses are IPv4 here, as they are to the kernel's tables.
+/// Whose ports: the two have a table each, and share nothing but the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// A port can be used once for each destination.
+    Tcp,
+    /// A port is taken against everybody on its local address.
+    Udp,
+}
+
+impl Protocol {
+    /// As in the options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A TCP or UDP socket. IPv4-mapped addresses are IPv4 here, as they are to the kernel's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     /// Its state.

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 
 use super::port_set::{PortRange, PortSet};
+use super::socket::Protocol;
 
 /// The settings of a network namespace that decide over client ports.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +79,8 @@ impl Sysctl {
         }
     }
 
-    /// Reads the settings; `range` overrules the kernel's.
-    pub fn read(root: &Path, range: Option<PortRange>) -> anyhow::Result<Self> {
+    /// Reads the settings; `range` overrules the kernel's. Those of TIME_WAIT are TCP's alone.
+    pub fn read(root: &Path, range: Option<PortRange>, protocol: Protocol) -> anyhow::Result<Self> {
         let folder = root.join("sys/net/ipv4");
         let mut assumed = Vec::new();
         let range = match range {
@@ -94,11 +95,19 @@ impl Sysctl {
             })
         };
         let reserved_text = read("ip_local_reserved_ports", "");
-        let reuse_text = read("tcp_tw_reuse", "0");
-        let timestamps = read("tcp_timestamps", "1").trim() != "0";
         let reserved = parse_ports(&reserved_text).ok_or_else(|| {
             anyhow!("ip_local_reserved_ports holds no list of ports: '{reserved_text}'")
         })?;
+        if protocol == Protocol::Udp {
+            return Ok(Self {
+                range,
+                reserved,
+                assumed,
+                ..Self::unread(range)
+            });
+        }
+        let reuse_text = read("tcp_tw_reuse", "0");
+        let timestamps = read("tcp_timestamps", "1").trim() != "0";
         let scope = match reuse_text.trim() {
             "1" => ReuseScope::Everyone,
             "2" => ReuseScope::Loopback,
@@ -201,10 +210,12 @@ mod tests {
     #[test]
     fn what_is_missing_is_assumed_and_said_but_the_range_is_not() {
         let root = tempfile::tempdir().unwrap();
-        let error = Sysctl::read(root.path(), None).unwrap_err();
+        let error = Sysctl::read(root.path(), None, Protocol::Tcp).unwrap_err();
         assert!(format!("{error:#}").contains("--port-range"), "{error:#}");
-        let sysctl = Sysctl::read(root.path(), PortRange::new(100, 199)).unwrap();
+        let sysctl = Sysctl::read(root.path(), PortRange::new(100, 199), Protocol::Tcp).unwrap();
         assert_eq!(sysctl.reuse.scope, ReuseScope::Off);
         assert_eq!(sysctl.assumed.len(), 3);
+        let udp = Sysctl::read(root.path(), PortRange::new(100, 199), Protocol::Udp).unwrap();
+        assert_eq!(udp.assumed.len(), 1);
     }
 }

@@ -25,6 +25,8 @@ pub struct Taken {
     /// By any IPv4 socket, any IPv6 socket, any IPv6 socket that claims its port for IPv4, too.
     any4: PortSet,
     any6: PortSet,
+    /// By any IPv6 connection.
+    connected6: PortSet,
     claimed_dual: PortSet,
 }
 
@@ -35,7 +37,9 @@ impl Taken {
         match socket.source {
             IpAddr::V4(_) => self.any4.insert(port),
             IpAddr::V6(_) => {
-                if socket.claims_port() && !socket.v6only {
+                if !socket.claims_port() {
+                    self.connected6.insert(port);
+                } else if !socket.v6only {
                     self.claimed_dual.insert(port);
                 }
                 self.any6.insert(port)
@@ -78,9 +82,14 @@ impl Taken {
         self.addresses.iter().map(|(address, _)| *address)
     }
 
-    /// Whether an IPv6 socket is on this port.
-    pub fn has_ipv6(&self, port: u16) -> bool {
-        self.any6.contains(port)
+    /// The ports that IPv6 connections are on.
+    pub fn connected_ipv6(&self) -> &PortSet {
+        &self.connected6
+    }
+
+    /// Whether there is an IPv6 socket at all.
+    pub fn any_ipv6(&self) -> bool {
+        !self.any6.is_empty()
     }
 
     /// How many of these ports `bind(address, 0)` finds occupied. `dual` are those with an IPv6 connection that stands in

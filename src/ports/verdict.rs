@@ -7,6 +7,7 @@ use super::args::Mode;
 use super::evidence::Evidence;
 use super::headroom::{Destination, Headroom, Source};
 use super::plan::Plan;
+use super::socket::Protocol;
 use crate::plugin::State;
 
 /// The most findings of one cause; the rest is in the details.
@@ -23,10 +24,21 @@ pub struct Verdict {
     pub worst: Worst,
     /// Everything that alerts, worst first.
     pub alerts: Vec<(State, Worst)>,
-    /// The destination that is full first, where the limits of the seconds left are passed.
-    pub filling: Option<(State, Destination)>,
+    /// What is full first, where the limits of the seconds left are passed.
+    pub filling: Option<Filling>,
     /// The worst destination that has taken half of the range, where `connect()` gets slow.
     pub half_used: Option<(State, Destination)>,
+}
+
+/// What fills up too soon.
+#[derive(Debug, Clone)]
+pub struct Filling {
+    /// How bad that is.
+    pub state: State,
+    /// What it is.
+    pub budget: Worst,
+    /// When its last port goes.
+    pub seconds: f64,
 }
 
 /// One budget.
@@ -36,6 +48,8 @@ pub enum Worst {
     Connect(Destination),
     /// bind() of an address.
     Bind(Source),
+    /// connect() or sendto() of UDP sockets that are not bound: the wildcard of their family.
+    Unbound(Source),
     /// Connections to one destination through a NAT gateway that has so many ports for it.
     Nat {
         /// The destination.
@@ -59,7 +73,7 @@ impl Worst {
     pub fn used_and_free(&self) -> (u32, u32) {
         match self {
             Self::Connect(destination) => (destination.used, destination.free),
-            Self::Bind(source) => (source.used, source.free),
+            Self::Bind(source) | Self::Unbound(source) => (source.used, source.free),
             Self::Nat { used, limit, .. } => ((*used).min(*limit), limit.saturating_sub(*used)),
             Self::Nobody { used, free } => (*used, *free),
         }
@@ -84,27 +98,10 @@ pub fn share(used: u32, capacity: u32) -> f64 {
 impl Verdict {
     /// Judges.
     pub fn of(headroom: &Headroom, plan: &Plan) -> Self {
-        let signs = headroom.bind_before_connect == Evidence::Yes;
-        let bind_counts = match plan.mode {
-            Mode::Bind | Mode::Both => true,
-            Mode::Auto => signs,
-            Mode::Connect => false,
+        let mut budgets = match plan.protocol {
+            Protocol::Tcp => tcp_budgets(headroom, plan),
+            Protocol::Udp => udp_budgets(headroom, plan),
         };
-        let mut budgets: Vec<Worst> = Vec::new();
-        if plan.mode != Mode::Bind {
-            budgets.extend(headroom.destinations.iter().cloned().map(Worst::Connect));
-        }
-        if bind_counts {
-            // By itself the wildcard and whoever looks bound; all when asked for.
-            let counts = |source: &&Source| {
-                plan.mode != Mode::Auto
-                    || source.named
-                    || source.address.is_unspecified()
-                    || headroom.binds_from(source.address)
-            };
-            let sources = headroom.sources.iter().filter(counts).cloned();
-            budgets.extend(sources.map(Worst::Bind));
-        }
         budgets.extend(nat(headroom, plan));
         if budgets.is_empty() {
             budgets.push(Worst::Nobody {
@@ -119,7 +116,7 @@ impl Verdict {
         for budget in &budgets {
             let state = plan.limits.judge(budget.share());
             let count = &mut found[match budget {
-                Worst::Bind(_) => 1,
+                Worst::Bind(_) | Worst::Unbound(_) => 1,
                 Worst::Nat { .. } => 2,
                 Worst::Connect(_) | Worst::Nobody { .. } => 0,
             }];
@@ -132,17 +129,16 @@ impl Verdict {
         let half_used = headroom
             .destinations
             .iter()
-            .filter(|destination| plan.mode != Mode::Bind && is_half_used(destination, headroom))
+            .filter(|_| plan.mode != Mode::Bind && plan.protocol == Protocol::Tcp)
+            .filter(|destination| is_half_used(destination, headroom))
             .max_by_key(|destination| destination.sockets)
             .map(|destination| {
                 let share = Worst::Connect(destination.clone()).share();
                 let state = plan.limits.judge(share).min(State::Warning);
                 (state, destination.clone())
             });
-        let filling = (plan.mode != Mode::Bind)
-            .then(|| filling(headroom, plan))
-            .flatten();
-        let foreseen = filling.as_ref().map_or(State::Ok, |(state, _)| *state);
+        let filling = filling(headroom, plan);
+        let foreseen = filling.as_ref().map_or(State::Ok, |filling| filling.state);
         Self {
             state: plan.limits.judge(share).max(foreseen),
             share,
@@ -152,6 +148,53 @@ impl Verdict {
             half_used,
         }
     }
+}
+
+fn tcp_budgets(headroom: &Headroom, plan: &Plan) -> Vec<Worst> {
+    let signs = headroom.bind_before_connect == Evidence::Yes;
+    let bind_counts = match plan.mode {
+        Mode::Bind | Mode::Both => true,
+        Mode::Auto => signs,
+        Mode::Connect => false,
+    };
+    let mut budgets: Vec<Worst> = Vec::new();
+    if plan.mode != Mode::Bind {
+        budgets.extend(headroom.destinations.iter().cloned().map(Worst::Connect));
+    }
+    if bind_counts {
+        // By itself the wildcard and whoever looks bound; all when asked for.
+        let counts = |source: &&Source| {
+            plan.mode != Mode::Auto
+                || source.named
+                || source.address.is_unspecified()
+                || headroom.binds_from(source.address)
+        };
+        let sources = headroom.sources.iter().filter(counts).cloned();
+        budgets.extend(sources.map(Worst::Bind));
+    }
+    budgets
+}
+
+/// The destinations only if some were named: they have the same ports, all of them. Local addresses have as many as
+/// their wildcard or more; they count where they are asked for.
+fn udp_budgets(headroom: &Headroom, plan: &Plan) -> Vec<Worst> {
+    let narrowed = !plan.destinations.is_empty();
+    let bind_counts = matches!(plan.mode, Mode::Bind | Mode::Both);
+    let mut budgets: Vec<Worst> = Vec::new();
+    if narrowed && plan.mode != Mode::Bind {
+        budgets.extend(headroom.destinations.iter().cloned().map(Worst::Connect));
+    }
+    let counts = |source: &&Source| {
+        bind_counts || (!narrowed && (source.named || source.address.is_unspecified()))
+    };
+    budgets.extend(headroom.sources.iter().filter(counts).map(|source| {
+        if source.address.is_unspecified() {
+            Worst::Unbound(source.clone())
+        } else {
+            Worst::Bind(source.clone())
+        }
+    }));
+    budgets
 }
 
 /// The destination with the most connections through the gateway. Those of this host with itself do not pass it.
@@ -169,17 +212,27 @@ pub fn nat(headroom: &Headroom, plan: &Plan) -> Option<Worst> {
     Some(Worst::Nat { to, used, limit })
 }
 
-/// The destination with the fewest seconds left, if these are too few.
-fn filling(headroom: &Headroom, plan: &Plan) -> Option<(State, Destination)> {
-    let seconds = |destination: &Destination| destination.forecast.seconds_left;
-    let soonest = headroom
+/// What has the fewest seconds left, if these are too few.
+fn filling(headroom: &Headroom, plan: &Plan) -> Option<Filling> {
+    let destinations = headroom
         .destinations
         .iter()
-        .filter_map(|destination| Some((seconds(destination)?, destination)))
-        .min_by(|(a, _), (b, _)| a.total_cmp(b));
-    let (seconds, destination) = soonest?;
+        .filter(|_| plan.mode != Mode::Bind)
+        .filter_map(|d| Some((d.forecast.seconds_left?, Worst::Connect(d.clone()))));
+    let sources = headroom
+        .sources
+        .iter()
+        .filter_map(|s| Some((s.seconds_left?, Worst::Unbound(s.clone()))));
+    // Of equals the first: with UDP they are all full at the same time, whatever the destination.
+    let (seconds, budget) = sources
+        .chain(destinations)
+        .min_by(|(a, _), (b, _)| a.total_cmp(b))?;
     let state = plan.seconds_left.judge(seconds);
-    (state != State::Ok).then(|| (state, destination.clone()))
+    (state != State::Ok).then_some(Filling {
+        state,
+        budget,
+        seconds,
+    })
 }
 
 /// Every port of the parity that connect() tries first is taken for this tuple; each further connect() looks at all
@@ -226,6 +279,7 @@ mod tests {
             named: false,
             used,
             free: 100 - used,
+            seconds_left: None,
         };
         Headroom {
             capacity: 100,

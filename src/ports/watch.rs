@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use super::evidence::Memory;
 use super::headroom::Headroom;
 use super::limits::{self, Counters, Neighbour};
 use super::look::Look;
 use super::memory::{Kept, Store};
-use super::netns::{self, Namespace, Refused, Target, Unopened};
+use super::netns::{self, Namespace, Refused, Target};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::report::leader;
 use super::sock_diag::{self, Dialect};
+use super::socket::{Protocol, Socket};
+use super::udp::{self, Trend};
 use super::verdict::Verdict;
 use crate::plugin::{Finding, State};
 
@@ -23,6 +27,9 @@ pub struct Watched {
     peak: Option<Seen>,
     /// Of the last run, or else of the first look; and of the last look.
     counters: Option<(Counters, Counters)>,
+    /// How the use of UDP's ports grows, by family.
+    trends: [Trend; 2],
+    begun: Instant,
     gone: bool,
 }
 
@@ -30,8 +37,8 @@ pub struct Watched {
 enum Place {
     /// To be looked at from inside.
     Inside(Namespace),
-    /// That of a process, which may not be opened.
-    Outside(u32),
+    /// That of a process, which may not be opened; and what it is called.
+    Outside(u32, String),
 }
 
 /// One look and what it means.
@@ -58,16 +65,20 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
         memory: Memory::default(),
         peak: None,
         counters: None,
+        trends: [Trend::default(); 2],
+        begun: Instant::now(),
         gone: false,
     };
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
         Ok((spaces, notes)) => (spaces.into_iter().map(Place::Inside).collect(), notes),
-        Err(error) => match (error.downcast_ref::<Unopened>(), plan.range) {
-            (Some(Unopened(pid)), Some(_)) if plan.netns.len() == 1 => {
-                (vec![Place::Outside(*pid)], Vec::new())
+        Err(error) => {
+            let refused = error.downcast_ref::<Refused>();
+            let outside = refused.and_then(|r| Some(Place::Outside(r.unopened?, r.label.clone())));
+            match (outside, plan.range) {
+                (Some(place), Some(_)) if plan.netns.len() == 1 => (vec![place], Vec::new()),
+                _ => return Err(error),
             }
-            _ => return Err(error),
-        },
+        }
     };
     if plan.netns.is_empty() {
         notes.extend(netns::warning_of_own(&plan.proc));
@@ -80,13 +91,14 @@ pub fn look(
     watched: &mut [Watched],
     plan: &Plan,
     last: &Last,
+    mut recorder: Option<&mut Recorder>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let all = plan.netns.contains(&Target::All);
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan, last) {
+        match space.look(plan, last, recorder.as_deref_mut()) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
@@ -114,16 +126,17 @@ pub fn worst_first(
     for mut space in watched {
         let Some(peak) = space.peak else { continue };
         let mut seen = Seen::of(peak.look, plan, &mut space.memory);
+        if plan.protocol == Protocol::Udp {
+            udp::foretell(&mut seen.headroom, &space.trends);
+            seen.verdict = Verdict::of(&seen.headroom, plan);
+        }
         if let Some((before, after)) = space.counters {
             seen.counted = limits::increase(&after, &before);
-            kept.insert(
-                seen.look.number.clone(),
-                Kept::new(after, &space.memory, now),
-            );
+            kept.insert(key(plan, &seen.look), Kept::new(after, &space.memory, now));
         }
         seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
         if plan.owners || seen.state() != State::Ok {
-            seen.leaders_inodes = leaders_inodes(&space.place, &seen);
+            seen.leaders_inodes = leaders_inodes(&space.place, plan, &seen);
         }
         all.push(seen);
     }
@@ -145,34 +158,39 @@ pub fn worst_first(
     (all, kept)
 }
 
-/// The inodes of the live sockets of the destination that leads: another look, at these alone. Without netlink those
-/// that the census has, which keeps one for each port.
-fn leaders_inodes(place: &Place, seen: &Seen) -> HashSet<u32> {
-    let Some((leader, _)) = leader(&seen.headroom) else {
-        return HashSet::new();
-    };
-    if let Place::Inside(space) = place {
-        let dump = || {
-            let mut inodes = HashSet::new();
-            sock_diag::dump(Dialect::OneWalk, false, |socket| {
-                let to = (socket.destination, socket.destination_port);
-                if to == (leader.ip(), leader.port()) && socket.inode != 0 {
-                    inodes.insert(socket.inode);
-                }
-            })?;
-            Ok(inodes)
-        };
-        if let Ok(inodes) = space.within(dump) {
-            return inodes;
-        }
-    }
+/// The inodes of the live sockets of the destination that leads, or of all UDP sockets that hold a port: another look,
+/// at these alone. Without netlink those that the census has, which keeps one for each port.
+fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
     let census = &seen.look.census;
+    let leader = leader(&seen.headroom).map(|(leader, _)| (leader.ip(), leader.port()));
+    let (dialect, wanted): (_, &(dyn Fn(&Socket) -> bool + Sync)) = match (plan.protocol, leader) {
+        (Protocol::Udp, _) => (Dialect::Udp, &|socket| {
+            census.ports.contains(socket.source_port)
+        }),
+        (Protocol::Tcp, Some(leader)) => (Dialect::OneWalk, &move |socket| {
+            (socket.destination, socket.destination_port) == leader
+        }),
+        (Protocol::Tcp, None) => return HashSet::new(),
+    };
+    let mut inodes = HashSet::new();
+    let mut note = |socket: &Socket| {
+        if wanted(socket) && socket.inode != 0 {
+            inodes.insert(socket.inode);
+        }
+    };
+    if let Place::Inside(space) = place
+        && space
+            .within(|| Ok(sock_diag::dump(dialect, false, &mut note)?))
+            .is_ok()
+    {
+        return inodes;
+    }
     let of_leader = |number: usize| {
         let tuple = &census.tuples()[number].0;
-        (tuple.destination, tuple.port) == (leader.ip(), leader.port())
+        plan.protocol == Protocol::Udp || leader == Some((tuple.destination, tuple.port))
     };
     census
-        .open_ports()
+        .uses(&census.used_ports())
         .filter(|port| port.inode != 0 && port.first.is_some_and(of_leader))
         .map(|port| port.inode)
         .collect()
@@ -188,7 +206,12 @@ pub struct Last<'a> {
 }
 
 impl Watched {
-    fn look(&mut self, plan: &Plan, last: &Last) -> anyhow::Result<()> {
+    fn look(
+        &mut self,
+        plan: &Plan,
+        last: &Last,
+        recorder: Option<&mut Recorder>,
+    ) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
                 Err(error) => match (may_not_join(&error), space.pid, plan.range) {
@@ -199,18 +222,18 @@ impl Watched {
                 },
                 look => look?,
             },
-            Place::Outside(pid) => {
+            Place::Outside(pid, label) => {
                 // Without a range, this place is not chosen.
                 let Some(range) = plan.range else {
                     return Ok(());
                 };
-                Look::at_process(plan, range, *pid, &format!("pid:{pid}"))?
+                Look::at_process(plan, range, *pid, label)?
             }
         };
         self.counters = Some(if let Some((first, _)) = self.counters {
             (first, look.counters)
         } else {
-            let kept = last.store.and_then(|store| store.of(&look.number));
+            let kept = last.store.and_then(|store| store.of(&key(plan, &look)));
             if let Some(kept) = kept {
                 kept.recall(&mut self.memory, last.now);
             }
@@ -220,6 +243,18 @@ impl Watched {
             )
         });
         let seen = Seen::of(look, plan, &mut self.memory);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        for source in seen
+            .headroom
+            .sources
+            .iter()
+            .filter(|source| source.address.is_unspecified())
+        {
+            self.trends[usize::from(source.address.is_ipv6())].add(seconds, source);
+        }
+        if let Some(recorder) = recorder {
+            recorder.look(&seen);
+        }
         let higher = self
             .peak
             .as_ref()
@@ -231,10 +266,18 @@ impl Watched {
     }
 }
 
+/// What the next run finds it by.
+fn key(plan: &Plan, look: &Look) -> String {
+    match plan.protocol {
+        Protocol::Tcp => look.number.clone(),
+        Protocol::Udp => format!("udp {}", look.number),
+    }
+}
+
 fn may_not_join(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Refused>()
-        .is_some_and(|refused| refused.0 == ErrorKind::PermissionDenied)
+        .is_some_and(|refused| refused.kind == ErrorKind::PermissionDenied)
 }
 
 impl Seen {
@@ -245,7 +288,11 @@ impl Seen {
     }
 
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
-        let headroom = Headroom::of(&look.census, &look.named, memory, look.active.as_ref());
+        let active = look.active.as_ref();
+        let headroom = match plan.protocol {
+            Protocol::Tcp => Headroom::of(&look.census, &look.named, memory, active),
+            Protocol::Udp => udp::headroom(&look.census, &look.named, active),
+        };
         let verdict = Verdict::of(&headroom, plan);
         Self {
             look,

@@ -438,7 +438,10 @@ fn until_runs_on_to_the_state_and_leaves_with_it() {
             .starts_with("COUNT WARNING: counted 3 of 3|'reached'=3;1;"),
         "{outcome:?}"
     );
-    assert!(outcome.text.contains("reached after 1 runs"), "{outcome:?}");
+    assert!(
+        outcome.text.contains("reached after 1 run in "),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -1,18 +1,27 @@
 //! `check_http_retry` against a server that misbehaves, and side by side with the real `check_http`.
 
+mod beside;
 mod certificates;
+mod cookies;
+mod evidence;
 mod expectations;
 mod extra_opts;
+mod find;
+mod journal;
 mod json;
 mod kinds;
+mod names;
+mod paths;
 mod protocol;
 mod proxies;
+mod proxy_ways;
 mod replies;
 mod requests;
 mod runs;
 mod secrets;
 mod side_by_side;
 mod transcript;
+mod windows;
 
 use std::process::Command;
 

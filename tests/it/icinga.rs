@@ -1,6 +1,7 @@
 //! The shipped CheckCommands under a real Icinga 2, on the incident.
 
 mod cluster;
+mod director;
 mod graphs;
 mod shipped;
 
@@ -242,6 +243,14 @@ fn every_custom_variable_is_rendered_as_its_option() {
   vars.http_retry_ssl = \"1.2+\"
   vars.http_retry_verbose = 3\n";
     objects.push(service("https", "http_retry", variables));
+    // All addresses of a name, and not the one of the host.
+    let variables = "  vars.http_retry_hostname = \"service1.invalid\"
+  vars.check_address = \"192.0.2.1\"
+  vars.http_retry_all_addresses = true\n";
+    objects.push(service("addresses", "http_retry", variables));
+    let variables = "  vars.check_address = \"127.0.0.1\"
+  vars.http_retry_via = [ \"proxy0=127.0.0.1:1\", \"direct\" ]\n";
+    objects.push(service("paths", "http_retry", variables));
     let listener = netns.within(|| TcpListener::bind(("127.0.0.1", 8080)).expect("a free port"));
     let server = FaultServer::on(listener, None, |_| Act::Send(page("200 OK", "")));
     let variables = "  vars.http_retry_ip_address = \"127.0.0.1\"
@@ -255,7 +264,8 @@ fn every_custom_variable_is_rendered_as_its_option() {
         let attributes = icinga.check(&format!("web!{name}"));
         let words = command(&attributes);
         for option in options(name) {
-            if SECRET.contains(&&*variable(name, &option)) {
+            // All addresses of the name are asked for as well.
+            if option == "--IP-address" || SECRET.contains(&&*variable(name, &option)) {
                 assert_eq!(words.get(&option), None, "{option}");
                 continue;
             }
@@ -267,6 +277,15 @@ fn every_custom_variable_is_rendered_as_its_option() {
     assert_eq!(
         command(&attributes),
         set(&["--hostname", "service1.invalid", "--ssl=1.2+", "-vvv"])
+    );
+    let words = command(&icinga.check("web!addresses"));
+    let expected = ["--hostname", "service1.invalid", "--all-addresses"];
+    assert_eq!(words, set(&expected));
+    let words = command(&icinga.check("web!paths"));
+    let vias = ["--via", "proxy0=127.0.0.1:1", "--via", "direct"];
+    assert_eq!(
+        words,
+        set(&[&["--IP-address", "127.0.0.1"], &vias[..]].concat())
     );
     let attributes = icinga.check("web!secret");
     assert_eq!(attributes["state"], 0, "{attributes}");
@@ -324,7 +343,8 @@ fn every_option_is_a_custom_variable_and_every_custom_variable_an_option() {
 /// The long options of a plugin that its CheckCommand has to have.
 fn options(name: &str) -> BTreeSet<String> {
     let help = outcome(plugin(&format!("check_{name}")).arg("--help")).text;
-    let options = long_options(&help).filter(|option| !LEFT_OUT.contains(option));
+    let left_out = |option: &str| LEFT_OUT.contains(&option) || option.starts_with("--submit");
+    let options = long_options(&help).filter(|option| !left_out(option));
     options.map(str::to_owned).collect()
 }
 

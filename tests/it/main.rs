@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_ssh;
+mod containers;
 mod contract;
 mod http;
 mod icinga;
@@ -16,3 +18,4 @@ mod openmetrics;
 mod perfdata;
 mod ports;
 mod privileges;
+mod submit;

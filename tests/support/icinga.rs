@@ -3,6 +3,7 @@
 //!
 //! It runs plugins as a service manager's Icinga would: bare environment, folder `/`, no terminal, not root.
 
+pub mod conf;
 pub mod setup;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,15 @@
 //! Certificates with their keys, made for a test, and the servers' settings that show them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 /// A day.
@@ -90,6 +93,21 @@ impl Identity {
         Arc::new(config)
     }
 
+    /// A server that shows this to clients that ask for the name in the handshake, and hangs up on all others.
+    pub fn server_for(&self, name: &str) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("rcgen gives PKCS #8");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = provider.key_provider.load_private_key(key);
+        let chain = vec![self.certificate.der().clone()];
+        let shown = CertifiedKey::new(chain, key.expect("ring can use it"));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(OnlyFor(name.to_owned(), Arc::new(shown))));
+        Arc::new(config)
+    }
+
     /// A server that shows this, with what stands above it; with an authority for clients, to those alone that it
     /// vouches for.
     pub fn server(&self, chain: &[&Self], clients: Option<&Self>) -> Arc<ServerConfig> {
@@ -115,6 +133,32 @@ impl Identity {
             .with_single_cert(shown.collect(), key)
             .expect("key and certificate belong together");
         Arc::new(config)
+    }
+}
+
+/// A server that shows what is in this PEM file, which may be more than rustls would read.
+pub fn server_of_file(certificate: &Path, key: &Path) -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate in PEM");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key in PEM");
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).expect("ring can sign with it");
+    let shown = CertifiedKey::new(vec![certificate], key);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+    Arc::new(config)
+}
+
+/// A certificate for those who ask for a name, whatever name it is for.
+#[derive(Debug)]
+struct OnlyFor(String, Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OnlyFor {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name() == Some(&*self.0);
+        asked.then(|| Arc::clone(&self.1))
     }
 }
 

@@ -111,7 +111,8 @@ pub struct Incident {
     pub client: Arc<Netns>,
     /// Where the client ports run out.
     pub proxy: Netns,
-    _backend: Netns,
+    /// Where what stands behind the proxy is.
+    pub backend: Netns,
     folder: TempDir,
     plugins: PathBuf,
 }
@@ -163,7 +164,7 @@ impl Incident {
             _backend_nginx: backend_nginx,
             client,
             proxy,
-            _backend: backend,
+            backend,
             folder,
             plugins,
         };

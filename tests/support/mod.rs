@@ -3,19 +3,26 @@
 
 pub mod child;
 pub mod crowd;
+pub mod cutting_proxy;
 pub mod daemons;
 pub mod debian;
+pub mod director;
+pub mod docker;
 pub mod fault_server;
 pub mod growing_log;
 pub mod icinga;
 pub mod identity;
 pub mod incident;
 pub mod nagios;
+pub mod names;
 pub mod netns;
 pub mod nginx;
 pub mod oracle;
 pub mod plugin;
 pub mod proxy;
+pub mod seccomp;
 pub mod skip;
 pub mod sockets;
 pub mod tcp_table;
+pub mod tshark;
+pub mod udp;

@@ -26,29 +26,66 @@ pub fn plugin(name: &str) -> Command {
 /// A command that runs this example check. `cargo test --test it` alone does not build examples, so this does.
 pub fn example(name: &str) -> Command {
     static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(cargo().arg("--examples")));
+    plugin(&format!("examples/{name}"))
+}
+
+/// The folder of the three plugins linked statically, as an image without a C library needs them. The first call of a
+/// new checkout builds them, with all their dependencies, once more.
+pub fn static_folder() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let target = binary_folder();
+    let profile = target
+        .file_name()
+        .expect("target/PROFILE has a name")
+        .to_owned();
+    // `target/PROFILE`, or `target/TRIPLE/PROFILE` where cargo was given one.
+    let root = target
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = root
+        .expect("cargo marks its folder")
+        .join(&triple)
+        .join(profile);
     BUILT.call_once(|| {
-        let release = binary_folder().ends_with("release").then_some("--release");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .current_dir(project())
-            .args(["build", "--quiet", "--offline", "--examples"])
-            .args(release);
-        // What cargo tells a test of its package would make some build scripts run again, and all behind them.
-        for (key, _) in std::env::vars_os() {
-            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
-            if told
-                .iter()
-                .any(|start| key.to_string_lossy().starts_with(start))
-            {
-                cargo.env_remove(key);
-            }
-        }
-        assert!(
-            cargo.status().is_ok_and(|status| status.success()),
-            "{cargo:?}"
+        // With a target, the flags are for it alone, and not for what runs while building.
+        build(
+            cargo()
+                .args(["--bins", "--target", &triple])
+                .env("RUSTFLAGS", "-C target-feature=+crt-static"),
         );
     });
-    plugin(&format!("examples/{name}"))
+    folder
+}
+
+/// `cargo build` for the profile of this program.
+fn cargo() -> Command {
+    let release = binary_folder().ends_with("release").then_some("--release");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(project())
+        .args(["build", "--quiet", "--offline"])
+        .args(release);
+    // What cargo tells a test of its package would make some build scripts run again, and all behind them.
+    for (key, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
+        if told
+            .iter()
+            .any(|start| key.to_string_lossy().starts_with(start))
+        {
+            cargo.env_remove(key);
+        }
+    }
+    cargo
+}
+
+fn build(cargo: &mut Command) {
+    assert!(
+        cargo.status().is_ok_and(|status| status.success()),
+        "{cargo:?}"
+    );
 }
 
 /// What a plugin printed and how it ended.

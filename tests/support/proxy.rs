@@ -1,4 +1,4 @@
-//! Proxies for tests: one that speaks CONNECT and one that speaks SOCKS 5. Whatever server they are asked for, they
+//! Proxies for tests: such that speak CONNECT, SOCKS 4 and SOCKS 5. Whatever server they are asked for, they
 //! lead to the same one, and they keep what they were asked.
 
 use std::io::{self, Read, Write};
@@ -13,6 +13,10 @@ use std::time::Duration;
 pub enum Speech {
     /// CONNECT.
     Connect,
+    /// SOCKS 4 and 4a.
+    Socks4,
+    /// SOCKS 4, and this code for an answer.
+    Socks4Error(u8),
     /// SOCKS 5, for these user and password.
     Socks5(Option<(String, String)>),
     /// SOCKS 5, and this code for an answer.
@@ -76,6 +80,61 @@ impl Drop for TestProxy {
     }
 }
 
+/// Takes TLS off whatever comes and passes it on: what makes a proxy of the above one that is spoken to over TLS.
+pub struct TlsFront {
+    /// Where it listens.
+    pub address: SocketAddr,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TlsFront {
+    /// Starts one on loopback before this server.
+    pub fn start(config: Arc<rustls::ServerConfig>, behind: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener need not block");
+        let over = Arc::<AtomicBool>::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the executor starts");
+        let ends = Arc::clone(&over);
+        let front = async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
+            let acceptor = tokio_rustls::TlsAcceptor::from(config);
+            while let Ok((stream, _)) = listener.accept().await {
+                if ends.load(Ordering::SeqCst) {
+                    return;
+                }
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut near = acceptor.accept(stream).await?;
+                    let mut far = tokio::net::TcpStream::connect(behind).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        };
+        Self {
+            address,
+            over,
+            thread: Some(std::thread::spawn(move || runtime.block_on(front))),
+        }
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            let _ = thread.join();
+        }
+    }
+}
+
 fn serve(
     mut client: TcpStream,
     speech: &Speech,
@@ -99,6 +158,15 @@ fn serve(
             note(String::from_utf8_lossy(&head).into_owned());
             client.write_all(b"HTTP/1.0 200 Connection established\r\nVia: test\r\n\r\n")?;
         }
+        Speech::Socks4 => {
+            note(socks4(&mut client)?);
+            client.write_all(&[0, 90, 0, 0, 0, 0, 0, 0])?;
+        }
+        Speech::Socks4Error(code) => {
+            note(socks4(&mut client)?);
+            client.write_all(&[0, *code, 0, 0, 0, 0, 0, 0])?;
+            return Ok(());
+        }
         Speech::Socks5(user) => {
             note(socks5(&mut client, user.as_ref())?);
             client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
@@ -110,6 +178,31 @@ fn serve(
         }
     }
     relay(&client, &TcpStream::connect(server)?)
+}
+
+/// Where the client wants to go to, and as whom: `www.test 80 user`.
+fn socks4(client: &mut TcpStream) -> io::Result<String> {
+    let head = take(client, 8)?;
+    let user = take_to_zero(client)?;
+    let place = match &head[4..] {
+        [0, 0, 0, last] if *last > 0 => take_to_zero(client)?,
+        octets => {
+            let octets: [u8; 4] = octets.try_into().expect("four bytes");
+            Ipv4Addr::from(octets).to_string()
+        }
+    };
+    let port = u16::from_be_bytes([head[2], head[3]]);
+    Ok(format!("{place} {port} {user}"))
+}
+
+fn take_to_zero(client: &mut TcpStream) -> io::Result<String> {
+    let mut text = Vec::new();
+    loop {
+        match take(client, 1)?[0] {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            byte => text.push(byte),
+        }
+    }
 }
 
 /// The talk up to the place that the client wants to go to.

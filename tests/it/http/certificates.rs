@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use super::{FaultServer, every, outcome, plugin, run};
-use crate::support::identity::{DAY, Identity};
+use crate::support::identity::{DAY, Identity, server_of_file};
 use crate::support::plugin::{Outcome, project};
 
 struct Site {
@@ -170,4 +170,53 @@ fn a_certificate_without_a_common_name_is_judged_by_its_days_as_any_other() {
         "{}",
         outcome.text
     );
+}
+
+#[test]
+fn a_certificate_that_cannot_be_verified_here_is_unknown_and_named() {
+    let fixture = |name: &str| project().join("tests/fixtures").join(name);
+    for (shown, key, authority, version) in [
+        ("client_v1.pem", "client_v1.key", "authority_p521.pem", ""),
+        (
+            "client_v1.pem",
+            "client_v1.key",
+            "authority_p521.pem",
+            "-S1.2",
+        ),
+        ("client_v1.pem", "client_v1.key", "client_v1.pem", ""),
+        (
+            "signed_by_p521.pem",
+            "signed_by_p521.pem",
+            "authority_p521.pem",
+            "",
+        ),
+        (
+            "signed_by_p521.pem",
+            "signed_by_p521.pem",
+            "authority_p521.pem",
+            "-S1.2",
+        ),
+    ] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let config = server_of_file(&fixture(shown), &fixture(key));
+        let server = FaultServer::on(listener, Some(config), every(99));
+        let more: Vec<_> = version.split(' ').filter(|word| !word.is_empty()).collect();
+        let outcome = verified_by(&fixture(authority), &server, "localhost", &more);
+        assert_eq!(outcome.code, Some(3), "{shown} {version} {}", outcome.text);
+        let words = "HTTP UNKNOWN: -D: this program cannot verify such a certificate (";
+        assert!(
+            outcome.text.starts_with(words),
+            "{shown} {version} {}",
+            outcome.text
+        );
+        assert!(
+            outcome.text.contains("use check_curl -D"),
+            "{}",
+            outcome.text
+        );
+        assert!(server.seen().is_empty());
+        // Without -D it is nobody's business.
+        let unverified = run(&server, "-S --attempts 1");
+        assert_eq!(unverified.code, Some(0), "{}", unverified.text);
+    }
 }

@@ -294,3 +294,66 @@ fn https_is_spoken_over_a_socket_in_the_file_system() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.text);
     assert!(server.join().unwrap().starts_with("GET / HTTP/1.1\r\n"));
 }
+
+#[test]
+fn an_interface_that_one_may_not_choose_is_unknown_and_the_capability_named() {
+    let server = always(page(GOOD, ""));
+    let mut command = super::command(&server, "--interface lo");
+    // Linux before 5.7 says so, and many a container's filter: here it is one of our own.
+    // SAFETY: all that it does are two system calls, which touch nothing of the parent.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, forbid_interfaces) };
+    let outcome = super::outcome(&mut command);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+    let words = "HTTP UNKNOWN: --interface lo: Operation not permitted - this takes CAP_NET_RAW (setcap cap_net_raw+ep on the plugin), or Linux 5.7";
+    assert!(outcome.text.starts_with(words), "{}", outcome.text);
+    assert!(server.peers().is_empty());
+}
+
+/// Has `setsockopt(_, SOL_SOCKET, SO_BINDTODEVICE, …)` fail with EPERM from now on, in whatever this process becomes.
+fn forbid_interfaces() -> std::io::Result<()> {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_ulong, sock_filter};
+    let step = |code: u32, jt: u8, jf: u8, k: u32| sock_filter {
+        code: u16::try_from(code).unwrap_or(0),
+        jt,
+        jf,
+        k,
+    };
+    let load = |at: u32| step(BPF_LD | BPF_W | BPF_ABS, 0, 0, at);
+    let unless = |value: u32, skip: u8| step(BPF_JMP | BPF_JEQ | BPF_K, 0, skip, value);
+    let number = u32::try_from(libc::SYS_setsockopt).unwrap_or(0);
+    let device = u32::try_from(libc::SO_BINDTODEVICE).unwrap_or(0);
+    // Of `struct seccomp_data`: the number is at 0, the third argument's lower half at 32.
+    let mut steps = [
+        load(0),
+        unless(number, 3),
+        load(32),
+        unless(device, 1),
+        step(
+            BPF_RET | BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
+        ),
+        step(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: 6,
+        filter: steps.as_mut_ptr(),
+    };
+    let on: c_ulong = 1;
+    let off: c_ulong = 0;
+    let filter = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: the program is valid for the time of the call, and its length is that of `steps`.
+    let failed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, off, off, off) != 0
+            || libc::prctl(
+                libc::PR_SET_SECCOMP,
+                c_ulong::from(filter),
+                &raw const program,
+            ) != 0
+    };
+    if failed {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}

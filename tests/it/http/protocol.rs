@@ -1,7 +1,7 @@
 //! Versions of HTTP, and pages that come packed or in chunks.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 
 use super::{Act, FaultServer, GOOD, always, command, every, outcome, page, run};
 use crate::support::identity::Identity;
+use crate::support::proxy::{Speech, TestProxy, TlsFront};
 
 #[test]
 fn the_version_of_http_is_the_one_that_is_asked_for() {
@@ -41,7 +42,7 @@ fn the_version_of_http_is_the_one_that_is_asked_for() {
 }
 
 /// Speaks HTTP/2 on one connection after the other: the path is the status; the page is what came.
-fn http2_server() -> u16 {
+pub(super) fn http2_server() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
@@ -166,6 +167,50 @@ fn http_2_is_spoken_where_the_server_has_it() {
 }
 
 #[test]
+fn http_2_goes_through_a_tunnel() {
+    let server = SocketAddr::from(([127, 0, 0, 1], http2_server()));
+    let proxy = TestProxy::start(Speech::Connect, server);
+    let front = TlsFront::start(
+        Identity::self_signed("localhost").server(&[], None),
+        proxy.address,
+    );
+    let socks = TestProxy::start(Speech::Socks5(None), server);
+    for way in [
+        format!("-x http://{}", proxy.address),
+        format!("-x https://{}", front.address),
+        format!("-x socks5h://{}", socks.address),
+        format!("-I 127.0.0.1 -p {} -j CONNECT", proxy.address.port()),
+    ] {
+        let mut command = crate::support::plugin::plugin("check_http_retry");
+        command.args([
+            "-H",
+            "www.test",
+            "-S",
+            "--http-version",
+            "2",
+            "-k",
+            "X-One: 1",
+        ]);
+        command.args(["-b", "pu:pp", "-u", "/x", "-B", "--attempts", "2"]);
+        let outcome = outcome(command.args(way.split(' ')));
+        assert_eq!(outcome.code, Some(0), "{way}: {}", outcome.text);
+        for text in [
+            "HTTP OK: HTTP/2 200",
+            "\nGET https://www.test/x\n",
+            "\nx-one: 1\n",
+        ] {
+            assert!(outcome.text.contains(text), "{way}: {}", outcome.text);
+        }
+        assert!(
+            !outcome.text.contains("proxy-authorization"),
+            "{way}: {}",
+            outcome.text
+        );
+    }
+    assert!(proxy.asked()[0].starts_with("CONNECT www.test:443 HTTP/1.1\r\n"));
+}
+
+#[test]
 fn a_packed_page_is_looked_into_where_that_is_asked_for() {
     let pack = |text: &[u8]| {
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
@@ -190,10 +235,32 @@ fn a_packed_page_is_looked_into_where_that_is_asked_for() {
     assert_eq!(with.metric("size"), Some(size));
     assert_eq!(
         server.seen()[0].header("accept-encoding"),
-        Some("deflate, gzip, br")
+        Some("deflate, gzip, br, zstd")
     );
     let without = run(&server, "-s world --attempts 1");
     assert_eq!(without.code, Some(2), "{}", without.text);
+
+    let mut json = br#"{"status": "up", "queue": 7}"#.to_vec();
+    json.resize(100_000, b' ');
+    let server = always(reply("gzip", &pack(&json)));
+    for (arguments, code, words) in [
+        (
+            "--json-path $.status=up --json-critical $.queue=10",
+            0,
+            "HTTP OK",
+        ),
+        (
+            "--json-path $.status=down",
+            2,
+            "JSON $.status is \"up\", not down",
+        ),
+        ("--json-warning $.queue=5", 1, "JSON $.queue is 7"),
+    ] {
+        let arguments = format!("--enable-automatic-decompression {arguments} --attempts 1");
+        let outcome = run(&server, &arguments);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.text);
+        assert!(outcome.headline().contains(words), "{}", outcome.text);
+    }
 
     let broken = always(reply("gzip", b"hello"));
     let outcome = run(

@@ -6,7 +6,7 @@ use super::side_by_side::{CHECK_HTTP, compare, must_be_there};
 use super::{Act, FaultServer, GOOD, Outcome, Seen, always, every, outcome, page, plugin};
 use crate::support::proxy::{Speech, TestProxy};
 
-fn probe(arguments: &str) -> Outcome {
+pub fn probe(arguments: &str) -> Outcome {
     let words = arguments.split(' ').filter(|word| !word.is_empty());
     outcome(plugin("check_http_retry").args(words))
 }
@@ -142,6 +142,24 @@ fn socks_leads_to_names_and_addresses() {
     let user = Some(("u".to_owned(), "p:w".to_owned()));
     for (speech, scheme, arguments, place) in [
         (
+            Speech::Socks4,
+            "socks4a://",
+            "-H www.test -p 81",
+            "www.test 81 ",
+        ),
+        (
+            Speech::Socks4,
+            "socks4a://u@",
+            "-I 192.0.2.7",
+            "192.0.2.7 80 u",
+        ),
+        (
+            Speech::Socks4,
+            "socks4://",
+            "-H localhost -b u:p",
+            "127.0.0.1 80 u",
+        ),
+        (
             Speech::Socks5(None),
             "socks5h://",
             "-H www.test -p 81",
@@ -204,6 +222,34 @@ fn socks_leads_to_names_and_addresses() {
         ));
         assert_eq!(outcome.code, Some(2), "{}", outcome.text);
         assert!(outcome.text.contains(words), "{}", outcome.text);
+    }
+    for (code, words) in [
+        (91, "rejected, or the server cannot be reached"),
+        (93, "it wants an identd"),
+        (7, "error 7"),
+    ] {
+        let proxy = TestProxy::start(Speech::Socks4Error(code), server.address);
+        let outcome = probe(&format!(
+            "-x socks4a://{} -H www.test --attempts 1",
+            proxy.address
+        ));
+        let words = format!(
+            "HTTP CRITICAL: proxy {} opens no way to www.test:80: {words}",
+            proxy.address
+        );
+        assert!(outcome.text.starts_with(&words), "{}", outcome.text);
+    }
+    for speech in [Speech::Socks4, Speech::Connect] {
+        let proxy = TestProxy::start(speech, server.address);
+        let outcome = probe(&format!(
+            "-x socks4://{} -I ::1 --attempts 1 -t 1",
+            proxy.address
+        ));
+        assert!(
+            outcome.text.contains("SOCKS 4 knows IPv4 alone"),
+            "{}",
+            outcome.text
+        );
     }
     for (code, kind, words) in [
         (2, "proxy", "its rules do not allow it"),
@@ -295,11 +341,13 @@ fn a_proxy_that_refuses_lies_or_breaks_off_is_named() {
             assert_eq!(named, kind == "proxy", "{text}");
         }
     }
-    for raw in [
-        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
-        b"\x05\x01",
-        b"\x05",
-        b"\x05\x00\x04\x00\x00\x01",
+    for (scheme, raw) in [
+        ("socks5h", &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]),
+        ("socks5h", b"\x05\x01"),
+        ("socks5h", b"\x05"),
+        ("socks5h", b"\x05\x00\x04\x00\x00\x01"),
+        ("socks4a", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ("socks4a", b"\x00\x5a\x00"),
     ] {
         // Waits for what looks like a request: SOCKS is shorter, so that it has to be let go by the time-out.
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -309,7 +357,7 @@ fn a_proxy_that_refuses_lies_or_breaks_off_is_named() {
             std::io::Write::write_all(&mut stream, raw).unwrap();
         });
         let outcome = probe(&format!(
-            "-x socks5h://{address} -H www.test --attempts 1 -t 2"
+            "-x {scheme}://{address} -H www.test --attempts 1 -t 2"
         ));
         assert_eq!(outcome.code, Some(2), "{}", outcome.text);
         liar.join().unwrap();

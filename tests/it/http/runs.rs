@@ -307,12 +307,13 @@ fn until_ends_with_the_failing_probe_and_what_the_server_sent() {
         outcome.text
     );
     assert!(
-        lines[from..].ends_with(&["< a page", "< of two lines", lines[lines.len() - 1]]),
+        lines[..lines.len() - 2].ends_with(&["< a page", "< of two lines"]),
         "{}",
         outcome.text
     );
     assert!(
-        lines[lines.len() - 1].starts_with("reached after 3 runs"),
+        lines[lines.len() - 2].starts_with("last hour: 1 of 9 probes failed (11.1 %")
+            && lines[lines.len() - 1].starts_with("reached after 3 runs"),
         "{}",
         outcome.text
     );
@@ -325,6 +326,33 @@ fn until_shows_nothing_of_a_server_that_sent_nothing() {
     assert_eq!(outcome.code, Some(2), "{}", outcome.text);
     let shown = outcome.text.lines().filter(|line| line.starts_with('<'));
     assert_eq!(shown.count(), 0, "{}", outcome.text);
+}
+
+#[test]
+fn ten_times_the_probes_take_no_more_memory() {
+    let server = FaultServer::start(every(2));
+    let peak = |attempts: u32| {
+        let arguments = format!("--duration 60 --attempts {attempts} --concurrency 4 -s hello");
+        let mut child = command(&server, &arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            // One that has ended and is not buried yet has no memory any more.
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            if let Some(line) = line {
+                peak = line.trim().trim_end_matches(" kB").parse().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        peak
+    };
+    let (few, many): (u64, u64) = (peak(500), peak(5000));
+    assert_eq!(server.seen().len(), 5500);
+    assert!(few > 0 && many < few + 1024, "{few} kB, then {many} kB");
 }
 
 #[test]

@@ -238,6 +238,7 @@ pub fn expected(theirs: &str, ours: &str) -> String {
         "connect to",
         "Address family",
         "Name or service",
+        "No address associated",
         "Temporary failure",
     ];
     if theirs == "CRITICAL: Cannot make SSL connection." {

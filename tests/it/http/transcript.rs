@@ -11,19 +11,21 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+use super::beside::{differing_lines, differing_metrics};
 use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
 use super::{Act, FaultServer, GOOD, Seen, outcome, page, page_with, plugin};
 use crate::support::identity::{DAY, Identity};
 use crate::support::netns::Netns;
 use crate::support::plugin::project;
 
-const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
+pub const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
-const DIFFERENCES: [(&str, &str, bool); 24] = [
+const DIFFERENCES: [(&str, &str, bool); 29] = [
     ("curl-words", "why there is no reply", true),
-    ("curl-line", "odds and ends of check_curl", true),
+    ("curl-line", "odds and ends of check_curl", false),
+    ("curl-request", "what is sent", true),
     ("curl-expect", "`-e` that matches", true),
     ("curl-max-redirs", "too many redirects", true),
     ("size", "the size of a reply, at times", true),
@@ -57,7 +59,19 @@ const DIFFERENCES: [(&str, &str, bool); 24] = [
         false,
     ),
     ("no-location", "a redirect without `Location`", false),
-    ("path", "`-u` without a leading slash", false),
+    (
+        "path",
+        "`-u` without a leading slash, or with a blank",
+        false,
+    ),
+    ("key", "a key that does not match (`-K`)", false),
+    (
+        "empty",
+        "an empty value, as Icinga passes for a variable that is not set",
+        false,
+    ),
+    ("left-over", "a third word without an option", false),
+    ("no-colon", "`-k` without a colon", false),
 ];
 
 /// `hello world` and a line feed, as gzip packs it.
@@ -176,27 +190,38 @@ impl<'a> Case<'a> {
             let wanted = self.measured(&expected(&words(line), ours.headline()));
             let codes = (ours.code, theirs.status.code());
             let same_code = codes.0 == codes.1;
+            let beside: Vec<_> = [
+                differing_metrics(line, ours.first_line(), !self.is_echo()),
+                differing_lines(&text, &ours.text),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let same = mine == wanted && beside.is_empty();
             let right = match DIFFERENCES.iter().find(|(name, _, _)| *name == allowed) {
                 // A difference that is none must not stay in the list.
-                Some((_, _, needs_code)) => {
-                    (!same_code && !needs_code) || (same_code && mine != wanted)
-                }
-                None => same_code && mine == wanted,
+                Some((_, _, needs_code)) => (!same_code && !needs_code) || (same_code && !same),
+                None => same_code && same,
             };
             if !right {
                 wrong.push(format!(
-                    "{}\t{tool} {allowed} {codes:?}\n  ours   {mine}\n  theirs {wanted}",
-                    self.line
+                    "{}\t{tool} {allowed} {codes:?}\n  ours   {mine}\n  theirs {wanted}\n  {}",
+                    self.line,
+                    beside.join("\n  ")
                 ));
             }
         }
         wrong
     }
 
+    fn is_echo(&self) -> bool {
+        self.line.contains("/echo") || self.line.contains("http://www.test")
+    }
+
     /// The size of an echo is that of the request, which names who sent it.
     fn measured(&self, words: &str) -> String {
         match words.find(" bytes in T") {
-            Some(end) if self.line.contains("/echo") || self.line.contains("http://www.test") => {
+            Some(end) if self.is_echo() => {
                 let start = words[..end].rfind(' ').map_or(0, |at| at + 1);
                 format!("{}N{}", &words[..start], &words[end..])
             }
@@ -207,16 +232,20 @@ impl<'a> Case<'a> {
 
 /// Words as a shell takes them apart, with single quotes alone.
 fn unquoted(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
     let mut quoted = false;
     for c in line.chars() {
         match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().unwrap().push(c),
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
         }
     }
-    words.retain(|word| !word.is_empty());
+    words.extend(word);
     words
 }
 
@@ -299,6 +328,10 @@ fn servers(folder: &Path) -> Vec<FaultServer> {
     ] {
         std::fs::write(folder.join("certs").join(name), text).unwrap();
     }
+    for name in ["client_v1.pem", "client_v1.key"] {
+        let fixture = project().join("tests/fixtures").join(name);
+        std::fs::copy(fixture, folder.join("certs").join(name)).unwrap();
+    }
     let start = |port: u16, tls: Option<Arc<ServerConfig>>| {
         FaultServer::on(TcpListener::bind(("::", port)).unwrap(), tls, answer)
     };
@@ -319,6 +352,11 @@ fn servers(folder: &Path) -> Vec<FaultServer> {
         start(8447, shown(now + 4 * hour - hour / 2)),
         start(8449, Some(Identity::nameless().server(&[], None))),
         start(8448, Some(signed(good).server(&[], Some(&authority)))),
+        start(8450, shown(now + hour / 2 + hour / 120)),
+        start(
+            8451,
+            Some(authority.server_for_anybody_with_a_certificate()),
+        ),
         FaultServer::on(TcpListener::bind(("::", 9999)).unwrap(), None, |_| {
             Act::SendAndStall(Vec::new())
         }),

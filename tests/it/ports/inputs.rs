@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{check, entry, namespace};
+use super::{check, check_without_netlink, entry, namespace};
 use crate::support::netns::Netns;
 use crate::support::oracle::Scene;
-use crate::support::plugin::{Outcome, binary_folder, outcome, plugin};
+use crate::support::plugin::{binary_folder, outcome, plugin};
 use crate::support::sockets::Choice::{Bind, Connect};
 
 const A: &str = "192.0.2.1";
@@ -271,104 +270,6 @@ fn nobody_may_look_at_the_own_namespace() {
     assert_eq!(without_limits(&as_nobody), without_limits(&as_root));
 }
 
-/// Runs the plugin with every netlink socket refused by seccomp.
-fn without_netlink(scene: &Scene, args: &[&str]) -> Outcome {
-    // ip needs netlink itself.
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net={}", scene.ns.path()))
-        .arg(binary_folder().join("check_port_exhaustion"))
-        .args(args);
-    // SAFETY: between fork and exec the function makes two system calls and nothing else.
-    unsafe { command.pre_exec(seccomp::refuse_netlink) };
-    outcome(&mut command)
-}
-
-/// A seccomp filter without a library: socket(AF_NETLINK, …) fails with EPERM.
-mod seccomp {
-    use std::ffi::{c_int, c_ulong};
-    use std::io;
-
-    #[repr(C)]
-    struct Instruction {
-        code: u16,
-        jump_true: u8,
-        jump_false: u8,
-        value: u32,
-    }
-
-    #[repr(C)]
-    struct Program {
-        length: u16,
-        instructions: *const Instruction,
-    }
-
-    unsafe extern "C" {
-        fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    const SOCKET: u32 = 41;
-    #[cfg(not(target_arch = "x86_64"))]
-    const SOCKET: u32 = 198;
-
-    /// The filter: number of the call, its first argument, allow or EPERM.
-    static FILTER: [Instruction; 6] = [
-        Instruction {
-            code: 0x20,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0,
-        },
-        Instruction {
-            code: 0x15,
-            jump_true: 0,
-            jump_false: 3,
-            value: SOCKET,
-        },
-        Instruction {
-            code: 0x20,
-            jump_true: 0,
-            jump_false: 0,
-            value: 16,
-        },
-        Instruction {
-            code: 0x15,
-            jump_true: 0,
-            jump_false: 1,
-            value: 16,
-        },
-        Instruction {
-            code: 0x06,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0x0005_0001,
-        },
-        Instruction {
-            code: 0x06,
-            jump_true: 0,
-            jump_false: 0,
-            value: 0x7fff_0000,
-        },
-    ];
-
-    pub fn refuse_netlink() -> io::Result<()> {
-        let program = Program {
-            length: 6,
-            instructions: FILTER.as_ptr(),
-        };
-        // SAFETY: PR_SET_NO_NEW_PRIVS and PR_SET_SECCOMP with a filter that outlives the calls.
-        let failed = unsafe {
-            prctl(38, 1, 0, 0, 0) != 0 || prctl(22, 2, &raw const program as c_ulong, 0, 0) != 0
-        };
-        if failed {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
-    }
-}
-
 #[test]
 fn where_netlink_is_refused_proc_says_the_same() {
     let mut scene = Scene::new("proc", "20000 20099");
@@ -380,7 +281,7 @@ fn where_netlink_is_refused_proc_says_the_same() {
     scene.connect_mapped("192.0.2.3:80", 10);
     scene.time_wait("192.0.2.2", TO, 5, Connect);
     let by_netlink = check(&scene.ns, &["--format=json"]);
-    let by_proc = without_netlink(&scene, &["--format=json"]);
+    let by_proc = check_without_netlink(&scene, &["--format=json"]);
     let mut netlink = namespace(&by_netlink);
     let mut proc = namespace(&by_proc);
     // What /proc/net/tcp cannot tell: the timers, and so the rate; and who shares his port, so that less is certain.
@@ -396,7 +297,7 @@ fn where_netlink_is_refused_proc_says_the_same() {
         (told["limits"], told["owners"]) = (Value::Null, Value::Null);
     }
     assert_eq!(netlink, proc);
-    let text = without_netlink(&scene, &[]).text;
+    let text = check_without_netlink(&scene, &[]).text;
     assert!(
         text.contains("netlink sock_diag is not to be had"),
         "{text}"
@@ -441,6 +342,42 @@ fn without_proc_the_range_has_to_be_given() {
     let root = fake_proc(&[("ip_local_port_range", "hello\n")]);
     let outcome = check(&ns, &["--proc", root.path().to_str().unwrap()]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+}
+
+#[test]
+fn a_proc_that_is_not_mounted_is_named() {
+    let bare = |args: &[&str]| {
+        // In a mount namespace of its own.
+        let mut command = Command::new("unshare");
+        let script = "umount --lazy /proc && exec \"$@\"";
+        command
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(binary_folder().join("check_port_exhaustion"))
+            .args(args);
+        outcome(&mut command)
+    };
+    for (args, part) in [
+        (&[][..], "mount /proc"),
+        (&["--netns=self"], "mount /proc"),
+        (&["--netns=all"], "mount"),
+        (&["--netns=pid:1"], "/proc is no /proc: mount it"),
+        (
+            &["--netns=container:0123456789ab"],
+            "/proc is no /proc: mount it",
+        ),
+        (&["--protocol=udp"], "--port-range"),
+    ] {
+        let told = bare(args);
+        assert_eq!(told.code, Some(3), "{args:?}: {}", told.text);
+        assert!(told.text.contains(part), "{args:?}: {}", told.text);
+        assert_eq!(told.text.lines().count(), 1, "{}", told.text);
+    }
+    let told = bare(&["--port-range=1024-65535", "--limits-warning=100"]);
+    assert!(
+        told.text.contains("namespace own, number unknown"),
+        "{}",
+        told.text
+    );
 }
 
 #[test]

@@ -1,0 +1,409 @@
+//! The thread that sends: one result after the other, in order, until Icinga has it.
+//!
+//! Icinga throws away, and up to 2.13 without a word, what began earlier than the result that it has. So each result
+//! begins later than the one before; and where a check of Icinga's own came in between (it looks after a service that
+//! has been silent for too long), what waited is sent as if it began right after that.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::runtime::{self, Runtime};
+
+use super::client::{Answer, Client, Last, Trouble};
+use super::queue::{Name, Passive};
+use super::{APART, Shared};
+use crate::plugin::report::local_time;
+
+/// The wait after the first failure.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait after one that may pass by itself.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The wait after one that lasts until somebody changes something.
+const LASTING_WAIT: Duration = Duration::from_mins(1);
+
+/// How often to look for results of other processes, and for the end of the one that sends.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a result may be under way within Icinga after its connection broke.
+const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// How long what is known of Icinga's last result stays good enough.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How many results are remembered that were sent and cannot be removed.
+const DONE_LIMIT: usize = 10_000;
+
+/// The sending side.
+pub struct Sender {
+    shared: Arc<Shared>,
+    client: Client,
+    /// A result that may have arrived.
+    doubt: Option<Name>,
+    /// Sent, but they could not be removed.
+    done: BTreeSet<Name>,
+    /// By when Icinga's last result had begun, as far as is known, and since when.
+    last: Option<(i64, Instant)>,
+    /// When the last one that was sent was over, and when it began.
+    ours: (i64, i64),
+    /// Icinga does not let this user ask.
+    mute: bool,
+}
+
+impl Sender {
+    /// One that has not sent anything.
+    pub fn new(shared: Arc<Shared>, client: Client) -> Self {
+        // A run before this one may have been killed right behind sending it.
+        let doubt = shared.queue.names().into_iter().next();
+        Self {
+            shared,
+            client,
+            doubt,
+            done: BTreeSet::new(),
+            last: None,
+            ours: (0, 0),
+            mute: false,
+        }
+    }
+
+    /// Sends what there is and what comes, until the process ends.
+    pub fn run(mut self) {
+        let runtime = match runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(2)
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let text = format!("cannot start the executor: {error}");
+                return self.fails(own_trouble(text));
+            }
+        };
+        let mut failures = 0;
+        let mut had_trouble = false;
+        loop {
+            if !self.holds() {
+                self.wait(LOOK);
+                continue;
+            }
+            let arrived = self.shared.status().arrived;
+            let mut names = self.shared.queue.names();
+            names.retain(|name| !self.done.contains(name));
+            if names.is_empty() {
+                let mut status = self.shared.status();
+                if status.arrived == arrived && !status.idle {
+                    status.rests(std::mem::take(&mut had_trouble), &self.shared.target);
+                    self.shared.changed.notify_all();
+                }
+                drop(status);
+                self.wait_for_more(arrived);
+                continue;
+            }
+            let sent = names
+                .iter()
+                .try_for_each(|name| self.deliver(&runtime, name));
+            match sent {
+                Ok(()) => failures = 0,
+                Err(trouble) => {
+                    had_trouble = true;
+                    let wait = wait_after(&trouble, failures);
+                    failures += 1;
+                    self.fails(trouble);
+                    self.wait(wait);
+                }
+            }
+        }
+    }
+
+    /// Whether this process is the one that sends. Where there is no lock to be had, it is.
+    fn holds(&mut self) -> bool {
+        let held = self.shared.queue.hold();
+        let elsewhere = matches!(held, Ok(false));
+        let mut status = self.shared.status();
+        let was = std::mem::replace(&mut status.elsewhere, elsewhere);
+        if elsewhere && !was {
+            status.tell(format!(
+                "another process sends what is in {}",
+                self.shared.queue.place()
+            ));
+        }
+        drop(status);
+        if was && !elsewhere {
+            // The other one may have been killed right behind sending it.
+            self.doubt = self.shared.queue.names().into_iter().next();
+        }
+        if elsewhere {
+            self.shared.changed.notify_all();
+        }
+        !elsewhere
+    }
+
+    /// Sends one result and takes it out of the queue.
+    fn deliver(&mut self, runtime: &Runtime, name: &Name) -> Result<(), Trouble> {
+        let mut result = match self.shared.queue.read(name) {
+            Ok(Some(result)) => result,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let mut status = self.shared.status();
+                status.tell(format!("a result is lost: {error:#}"));
+                status.dropped(1);
+                drop(status);
+                self.remove(name);
+                return Ok(());
+            }
+        };
+        if self.settle(runtime, name, &result)? {
+            self.taken(name, &result);
+            return Ok(());
+        }
+        for _ in 0..2 {
+            self.begin_later(name, &mut result);
+            let note = self.shared.status().note();
+            match runtime.block_on(self.client.send(&result, &note)) {
+                Ok(Answer::Taken) => {
+                    if self.confirm(runtime, name, &result)? {
+                        if !note.is_empty() {
+                            self.shared.status().untold = 0;
+                        }
+                        self.taken(name, &result);
+                        return Ok(());
+                    }
+                }
+                Ok(Answer::TooOld) => {
+                    // Without asking there is only a guess: that it began before now.
+                    let began = match self.ask(runtime)? {
+                        Some(last) => self.learn(last, &result),
+                        None => Timestamp::now().as_microsecond(),
+                    };
+                    self.last = Some((began, Instant::now()));
+                }
+                Err(trouble) => {
+                    if trouble.ambiguous {
+                        self.doubt = Some(name.clone());
+                    }
+                    return Err(trouble);
+                }
+            }
+        }
+        Err(own_trouble(
+            "Icinga keeps having a newer result of the service".to_owned(),
+        ))
+    }
+
+    /// Makes sure that Icinga has what it said it took: up to 2.14 it says so while it shuts down, too, and of what
+    /// began too early. Returns whether it has; if not, it has one that began later.
+    fn confirm(
+        &mut self,
+        runtime: &Runtime,
+        name: &Name,
+        result: &Passive,
+    ) -> Result<bool, Trouble> {
+        let last = match self.ask(runtime) {
+            Ok(Some(last)) => last,
+            Ok(None) => return Ok(true),
+            Err(trouble) => {
+                self.doubt = Some(name.clone());
+                return Err(trouble);
+            }
+        };
+        let began = self.learn(last, result);
+        match last.has(result) {
+            Some(false) if began > result.start => Ok(false),
+            Some(false) => Err(own_trouble(
+                "it took a result and has not got it: it may be shutting down".to_owned(),
+            )),
+            _ => Ok(true),
+        }
+    }
+
+    /// Finds out whether a result has arrived already, where there is doubt, and when Icinga's last one began.
+    fn settle(
+        &mut self,
+        runtime: &Runtime,
+        name: &Name,
+        result: &Passive,
+    ) -> Result<bool, Trouble> {
+        let doubtful = self.doubt.as_ref() == Some(name);
+        if !doubtful && !self.is_late(result) {
+            return Ok(false);
+        }
+        let Some(mut last) = self.ask(runtime)? else {
+            if doubtful {
+                self.shared.status().doubtful += 1;
+                self.doubt = None;
+            }
+            return Ok(false);
+        };
+        if doubtful && last.has(result) == Some(false) {
+            // Its connection broke, but Icinga may just be at it.
+            std::thread::sleep(UNDER_WAY);
+            last = self.ask(runtime)?.unwrap_or(last);
+        }
+        self.learn(last, result);
+        let has = last.has(result);
+        if doubtful && has.is_none() {
+            self.shared.status().doubtful += 1;
+        }
+        if doubtful {
+            self.doubt = None;
+        }
+        Ok(doubtful && has == Some(true))
+    }
+
+    /// Keeps by when Icinga's last result had begun, which may be this one.
+    fn learn(&mut self, last: Last, result: &Passive) -> i64 {
+        let began = last.began_by([self.ours, (result.end, result.start)]);
+        self.last = Some((began, Instant::now()));
+        began
+    }
+
+    /// Whether a result of somebody else's may have begun since this one did.
+    fn is_late(&self, result: &Passive) -> bool {
+        let known = self.last.is_some_and(|(_, at)| at.elapsed() < FRESH);
+        let age = Timestamp::now().as_microsecond() - result.start;
+        !known && !self.mute && age > i64::try_from(FRESH.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Asks for Icinga's last result; `None` where this user may not.
+    fn ask(&mut self, runtime: &Runtime) -> Result<Option<Last>, Trouble> {
+        match runtime.block_on(self.client.last()) {
+            Ok(last) => {
+                self.mute = false;
+                Ok(Some(last))
+            }
+            // Sending it will say whether the service is there.
+            Err(trouble) if matches!(trouble.code, Some(403 | 404)) => {
+                self.mute = true;
+                Ok(None)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Has a result begin later than what Icinga has, and keeps that, so that it is known again.
+    fn begin_later(&self, name: &Name, result: &mut Passive) {
+        let earliest = self
+            .last
+            .map_or(0, |(start, _)| start.saturating_add(APART));
+        let measured = result.start;
+        if measured >= earliest && result.end >= self.ours.0 + APART {
+            return;
+        }
+        result.start = measured.max(earliest);
+        result.end = result
+            .end
+            .max(result.start)
+            .max(self.ours.0.saturating_add(APART));
+        if result.start - measured > 1_000_000
+            && let Ok(time) = Timestamp::from_microsecond(measured)
+        {
+            let line = format!("\n(measured at {}, sent late)", local_time(time));
+            if !result.output.contains("\n(measured at ") {
+                result.output.push_str(&line);
+            }
+        }
+        // If it cannot be kept, a result may be sent twice after this process was killed right now.
+        let _ = self.shared.queue.rewrite(name, result);
+    }
+
+    fn taken(&mut self, name: &Name, result: &Passive) {
+        let began = self.last.map_or(0, |(began, _)| began);
+        self.last = Some((began.max(result.start), Instant::now()));
+        self.ours = (result.end, result.start);
+        if self.doubt.as_ref() == Some(name) {
+            self.doubt = None;
+        }
+        self.remove(name);
+        let mut status = self.shared.status();
+        status.takes();
+        drop(status);
+        self.shared.changed.notify_all();
+    }
+
+    fn remove(&mut self, name: &Name) {
+        if let Err(error) = self.shared.queue.remove(name) {
+            if self.done.len() < DONE_LIMIT {
+                self.done.insert(name.clone());
+            }
+            let place = self.shared.queue.place();
+            let mut status = self.shared.status();
+            status.tell(format!("cannot remove what was sent from {place}: {error}"));
+        }
+    }
+
+    fn fails(&self, trouble: Trouble) {
+        self.shared.status().fails(trouble, &self.shared.target);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits, but not once the process is about to end.
+    fn wait(&self, time: Duration) {
+        let status = self.shared.status();
+        if status.hurry {
+            drop(status);
+            std::thread::sleep(time.min(Duration::from_millis(500)));
+            return;
+        }
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(status, time, |status| !status.hurry);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until a result comes in, or until it is time to look for those of other processes.
+    fn wait_for_more(&self, arrived: u64) {
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.status(), LOOK, |status| {
+                status.arrived == arrived
+            });
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Trouble of this host, which may pass.
+fn own_trouble(text: String) -> Trouble {
+    Trouble {
+        text,
+        advice: String::new(),
+        lasting: false,
+        ambiguous: false,
+        code: None,
+    }
+}
+
+/// Longer after each failure, and between a half and all of it by lot, so that many do not come at once.
+fn wait_after(trouble: &Trouble, failures: u32) -> Duration {
+    let whole = if trouble.lasting {
+        LASTING_WAIT
+    } else {
+        LONGEST_WAIT.min(FIRST_WAIT.saturating_mul(1 << failures.min(10)))
+    };
+    let lot = RandomState::new().build_hasher().finish() % 1000;
+    whole / 2 + (whole / 2).mul_f64(lot as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_limit_and_differ() {
+        let trouble = own_trouble(String::new());
+        for (failures, longest) in [(0, 1), (1, 2), (3, 8), (5, 30), (4_000_000_000, 30)] {
+            let longest = Duration::from_secs(longest);
+            let waits: BTreeSet<_> = (0..20).map(|_| wait_after(&trouble, failures)).collect();
+            assert!(waits.len() > 1);
+            assert!(
+                waits
+                    .iter()
+                    .all(|wait| (longest / 2..=longest).contains(wait))
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Names, with a name server that answers: `check_http` and ours side by side in a network namespace.
+
+use std::net::{IpAddr, TcpListener};
+
+use super::beside::{differing_lines, differing_metrics};
+use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
+use super::{Act, FaultServer, GOOD, Seen, outcome, page, page_with};
+use crate::support::names::{Answer, Names};
+use crate::support::netns::Netns;
+use crate::support::plugin::{Outcome, binary_folder};
+
+fn addresses(list: &[&str]) -> Answer {
+    let parse = |text: &&str| text.parse::<IpAddr>().unwrap();
+    Answer::Addresses(list.iter().map(parse).collect())
+}
+
+struct Scene {
+    netns: Netns,
+    _names: Names,
+    _servers: Vec<FaultServer>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let netns = Netns::new("names");
+        let names = [
+            ("www.test", addresses(&["127.0.0.2"])),
+            ("both.test", addresses(&["127.0.0.2", "::1"])),
+            ("six.test", addresses(&["::1"])),
+            ("moved.test", addresses(&["127.0.0.3"])),
+            // Nobody listens at the first one.
+            ("half.test", addresses(&["127.0.0.9", "127.0.0.2"])),
+            ("nobody.test", addresses(&["127.0.0.8", "127.0.0.9"])),
+            ("empty.test", addresses(&[])),
+            ("broken.test", Answer::Failure),
+            ("silent.test", Answer::Silence),
+        ];
+        let names = Names::of(&netns, &names);
+        let answer = |seen: &Seen| match seen.path() {
+            "/moved" => Act::Send(page_with(
+                "302 Found",
+                "Location: http://moved.test:8080/there\r\n",
+                "",
+            )),
+            "/lost" => Act::Send(page_with(
+                "302 Found",
+                "Location: http://nosuch.test:8080/there\r\n",
+                "",
+            )),
+            "/there" => {
+                let host = seen.header("host").unwrap_or_default();
+                Act::Send(page(GOOD, &format!("here is {host}\n")))
+            }
+            _ => Act::Send(page(GOOD, "hello world\n")),
+        };
+        let servers = netns.within(|| {
+            ["127.0.0.2", "127.0.0.3", "::1"]
+                .map(|address| {
+                    let listener = TcpListener::bind((address, 8080)).unwrap();
+                    FaultServer::on(listener, None, answer)
+                })
+                .into()
+        });
+        Self {
+            netns,
+            _names: names,
+            _servers: servers,
+        }
+    }
+
+    fn ours(&self, arguments: &str) -> Outcome {
+        let mut command = self.netns.command(binary_folder().join("check_http_retry"));
+        outcome(command.args(arguments.split(' ')))
+    }
+}
+
+#[test]
+fn names_are_looked_up_and_told_as_by_check_http() {
+    must_be_there(CHECK_HTTP);
+    let scene = Scene::new();
+    for arguments in [
+        "-H www.test -p 8080 -E",
+        "-H www.test:8080 -s goodbye",
+        "-I www.test -p 8080",
+        "-I www.test -H other.test -p 8080 -u /there -s other.test",
+        "-H both.test -p 8080",
+        "-H both.test -p 8080 -4",
+        "-H both.test -p 8080 -6",
+        "-H six.test -p 8080",
+        "-H six.test -p 8080 -6",
+        "-H six.test -p 8080 -4",
+        "-H www.test -p 8080 -6",
+        "-H half.test -p 8080",
+        "-H nobody.test -p 8080",
+        "-H nosuch.test -p 8080",
+        "-H empty.test -p 8080",
+        "-H broken.test -p 8080",
+        "-H www.test -p 8080 -u /moved -f follow -s moved.test",
+        "-H www.test -p 8080 -u /moved -f sticky -s moved.test",
+        "-H www.test -p 8080 -u /moved -f stickyport -s moved.test",
+        "-H www.test -p 8080 -u /lost -f follow",
+        "-H www.test -p 8080 -u /lost -f sticky",
+    ] {
+        let output = scene
+            .netns
+            .command(CHECK_HTTP)
+            .args(arguments.split(' '))
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        let theirs = String::from_utf8_lossy(&output.stdout);
+        let line = theirs.lines().next().unwrap_or_default();
+        let ours = scene.ours(&format!("{arguments} --attempts 1"));
+        assert_eq!(
+            ours.code,
+            output.status.code(),
+            "{arguments}: {} {theirs}",
+            ours.text
+        );
+        // Which of its addresses it was is ours to say.
+        let theirs_named = words(line).replace("address nobody.test", "address 127.0.0.9");
+        let wanted = expected(&theirs_named, ours.headline());
+        assert_eq!(words(ours.headline()), wanted, "{arguments}");
+        assert_eq!(
+            differing_metrics(line, ours.first_line(), true),
+            None,
+            "{arguments}"
+        );
+        assert_eq!(differing_lines(&theirs, &ours.text), None, "{arguments}");
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_a_failure_of_the_kind_dns() {
+    let scene = Scene::new();
+    for (name, words) in [
+        ("nosuch.test", "nosuch.test: Name or service not known"),
+        (
+            "broken.test",
+            "broken.test: Temporary failure in name resolution",
+        ),
+        ("silent.test", "Socket timeout after 0.3 seconds"),
+    ] {
+        let json = scene
+            .ours(&format!("-H {name} -t 0.3 --attempts 2 --format json"))
+            .json();
+        assert_eq!(json["details"]["kinds"]["dns"], 2, "{json}");
+        let summary = json["summary"].as_str().unwrap();
+        assert!(
+            summary.starts_with(&format!("HTTP CRITICAL: {words} - ")),
+            "{json}"
+        );
+    }
+    // The look-up is a phase of its own, and the second address is asked where the first one refuses.
+    let json = scene
+        .ours("-H half.test -p 8080 --attempts 3 --format json")
+        .json();
+    assert_eq!(json["details"]["failed"], 0, "{json}");
+    assert!(
+        json["details"]["phases"]["dns"]["p50"].as_f64().unwrap() > 0.0,
+        "{json}"
+    );
+}

@@ -1,0 +1,312 @@
+//! `--submit` against a real Icinga 2: the shipped passive service, a user with the rights that the docs name, and
+//! everything that can go wrong on the way.
+
+mod examples;
+mod lab;
+mod refusals;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::fault_server::page;
+use crate::support::netns::Netns;
+use crate::support::plugin::{Outcome, outcome};
+use lab::{Lab, SERVICE, Site, numbers, until};
+
+#[test]
+fn a_single_result_arrives_with_all_that_belongs_to_it() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::start(&netns, |number| page(&format!("500 n{number}"), "oops|x=1"));
+    let outcome = outcome(
+        lab.plugin(&site, &["--attempts", "3", "-v"])
+            .arg("--submit-ttl=90"),
+    );
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(
+        outcome.text.contains(&format!(
+            "\nsubmitted to https://icinga.test:5665 as {SERVICE}: 1 result\n"
+        )),
+        "{outcome:?}"
+    );
+    let attributes = lab.icinga.service(SERVICE);
+    let result = &attributes["last_check_result"];
+    assert_eq!(attributes["state"], 2, "{attributes}");
+    assert_eq!(attributes["state_type"], 1, "{attributes}");
+    let output = result["output"].as_str().expect("text");
+    assert_eq!(output.lines().next(), Some(outcome.headline()), "{output}");
+    assert!(
+        output.contains("\n[CRITICAL] 3 of 3 probes failed"),
+        "{output}"
+    );
+    assert!(
+        !output.contains('|') && !output.contains("submitted"),
+        "{output}"
+    );
+    let host = rustix::system::uname();
+    assert_eq!(
+        result["check_source"],
+        host.nodename().to_string_lossy().as_ref()
+    );
+    assert_eq!(result["ttl"], 90.0, "{result}");
+    assert_eq!(result["active"], false);
+    let took =
+        result["execution_end"].as_f64().unwrap() - result["execution_start"].as_f64().unwrap();
+    assert!(took > 0.0 && took < 30.0, "{result}");
+
+    let perfdata = lab.icinga.perfdata(SERVICE);
+    assert_eq!(perfdata["failed"]["value"], 3, "{perfdata:?}");
+    assert_eq!(perfdata["time"]["unit"], "seconds", "{perfdata:?}");
+    let stored = result["performance_data"].as_array().expect("a list");
+    let printed = outcome
+        .first_line()
+        .split_once('|')
+        .expect("performance data")
+        .1;
+    let stored: Vec<_> = stored.iter().filter_map(|item| item.as_str()).collect();
+    assert_eq!(stored.join(" "), printed.replace('\'', ""));
+    assert!(lab.waiting().is_empty());
+}
+
+#[test]
+fn every_plugin_submits() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    for (name, words, start) in [
+        ("check_port_exhaustion", &[][..], "PORTS OK: "),
+        (
+            "check_nginx_upstream_bind",
+            &["-f", "/nowhere"],
+            "NGINX UNKNOWN: ",
+        ),
+    ] {
+        let mut command = lab.submitting(name);
+        let outcome = outcome(command.args(words));
+        assert!(outcome.text.starts_with(start), "{outcome:?}");
+        let attributes = lab.icinga.service(SERVICE);
+        let output = attributes["last_check_result"]["output"].as_str();
+        assert_eq!(
+            output.and_then(|text| text.lines().next()),
+            Some(outcome.headline())
+        );
+    }
+}
+
+#[test]
+fn the_first_failing_probe_of_a_round_is_there_long_before_its_end() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::start(&netns, |number| match number {
+        3 => page("500 Oops", ""),
+        _ => page("200 OK", ""),
+    });
+    let mut loops = lab.watch(
+        &site,
+        &["--attempts", "30", "--interval", "1s", "--forever"],
+    );
+    let attributes = lab.icinga.wait_for(SERVICE, "critical", |service| {
+        service["last_check_result"].is_object() && service["state"] == 2
+    });
+    assert!(site.seen() < 30, "the round was over");
+    let output = attributes["last_check_result"]["output"].as_str().unwrap();
+    assert!(
+        output.starts_with("HTTP CRITICAL: HTTP/1.1 500 Oops - ")
+            && output.contains(" - 1 of 4 probes failed so far, the run goes on\n")
+            && output.contains(" http-5xx HTTP/1.1 500 Oops - from 127.0.0.1:"),
+        "{output}"
+    );
+    assert_eq!(
+        attributes["last_check_result"]["performance_data"],
+        json!([])
+    );
+    let outcome = loops.end(Signal::TERM);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    // The round that the signal cut short is a result, too.
+    let attributes = lab.icinga.service(SERVICE);
+    let output = attributes["last_check_result"]["output"].as_str().unwrap();
+    assert!(output.contains(", ended early by SIGTERM"), "{output}");
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_over_a_restart_of_icinga() {
+    let netns = Netns::new("submit");
+    let mut lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "50ms"]);
+    until("results", || lab.latest() > 20);
+    lab.icinga.shut_down();
+    let before = site.seen();
+    until("more", || site.seen() > before + 20);
+    lab.icinga.boot();
+    let (outcome, _) = end_and_compare(lab, &site, &mut loops);
+    assert!(
+        outcome
+            .text
+            .contains(" not submitted to https://icinga.test:5665 as web!watched-site: ")
+            && outcome
+                .text
+                .contains(" submitted to https://icinga.test:5665 as web!watched-site again: "),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_over_a_cut_network() {
+    let (near, far) = (Netns::new("submit"), Netns::new("submit"));
+    near.link("192.0.2.2/24", &far, "192.0.2.1/24");
+    let lab = Lab::start_at(&far, "192.0.2.1".parse().unwrap()).seen_from(&near);
+    let site = Site::numbered(&near);
+    let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "50ms"]);
+    until("results", || lab.latest() > 20);
+    // Requests still get there, and nothing comes back: neither side is told.
+    far.ip("route add blackhole 192.0.2.2/32");
+    let before = site.seen();
+    // For longer than a request may take.
+    until("more", || site.seen() > before + 250);
+    far.ip("route del blackhole 192.0.2.2/32");
+    end_and_compare(lab, &site, &mut loops);
+}
+
+#[test]
+fn a_result_whose_connection_broke_is_not_sent_a_second_time() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let proxy = lab.cutting_proxy(5666);
+    let lab = lab.through(5666);
+    let site = Site::numbered(&netns);
+    let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "100ms"]);
+    until("results", || lab.latest() > 5);
+    for _ in 0..3 {
+        proxy.cut(1);
+        until("a cut", || proxy.left() == 0);
+        let before = lab.latest();
+        until("going on", || lab.latest() > before + 5);
+    }
+    end_and_compare(lab, &site, &mut loops);
+}
+
+#[test]
+fn a_plugin_that_is_killed_leaves_its_results_to_the_next_one() {
+    let netns = Netns::new("submit");
+    let mut lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    let words = ["--attempts", "1", "--forever", "--every", "50ms"];
+    // Killed while it is sending, too: what was under way may have arrived.
+    for _ in 0..3 {
+        let mut loops = lab.watch(&site, &words);
+        let before = site.seen();
+        until("more", || site.seen() > before + 10);
+        loops.kill();
+    }
+    lab.icinga.shut_down();
+    let mut loops = lab.watch(&site, &words);
+    let before = site.seen();
+    until("more", || site.seen() > before + 10);
+    loops.kill();
+    assert!(lab.waiting().len() > 5);
+    lab.icinga.boot();
+    let mut loops = lab.watch(&site, &words);
+    until("catching up", || lab.latest() + 5 > site.seen());
+    loops.end(Signal::TERM);
+    let numbers = numbers(&lab.written());
+    assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
+    // A request that was under way when its plugin ended is no result.
+    let (count, seen) = (numbers.len(), site.seen());
+    assert!(count + 5 >= seen, "{count} of {seen}: {numbers:?}");
+}
+
+#[test]
+fn two_with_one_queue_deliver_each_result_once() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    let words = ["--attempts", "1", "--forever", "--every", "100ms"];
+    let mut first = lab.watch(&site, &words);
+    until("results", || lab.latest() > 0);
+    let mut second = lab.watch(&site, &words);
+    let before = lab.latest();
+    until("results of both", || lab.latest() > before + 20);
+    let outcome = first.end(Signal::TERM);
+    assert!(!outcome.text.contains("another process"), "{outcome:?}");
+    let before = lab.latest();
+    until("the other one going on", || lab.latest() > before + 10);
+    let outcome = second.end(Signal::TERM);
+    assert!(
+        outcome.text.contains(" another process sends what is in "),
+        "{outcome:?}"
+    );
+    // Two that measure at the same time may overtake each other on their way into the queue.
+    let mut numbers = numbers(&lab.written());
+    let (count, seen) = (numbers.len(), site.seen());
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), count, "{numbers:?}");
+    assert!(count + 2 >= seen, "{count} of {seen}: {numbers:?}");
+}
+
+#[test]
+fn results_that_waited_follow_an_own_check_of_icinga() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    let proxy = lab.cutting_proxy(5666);
+    let lab = lab.through(5666);
+    let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "200ms"]);
+    until("results", || lab.latest() > 3);
+    proxy.cut(u32::MAX);
+    let before = site.seen();
+    until("more", || site.seen() > before + 15);
+    // It was silent for too long, as far as Icinga knows.
+    let attributes = lab.icinga.check(SERVICE);
+    assert_eq!(attributes["state"], 3, "{attributes}");
+    proxy.cut(0);
+    let (_, written) = end_and_compare(lab, &site, &mut loops);
+    let late = written.iter().filter(|line| line.contains("(measured at "));
+    assert!(late.count() > 5, "{written:?}");
+}
+
+#[test]
+fn a_loop_ends_in_time_with_an_icinga_that_is_silent_and_leaves_the_rest_in_the_queue() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    // Takes connections and says nothing.
+    let silent =
+        netns.within(|| std::net::TcpListener::bind(("127.0.0.1", 5667)).expect("a free port"));
+    let lab = lab.through(5667);
+    let mut loops = lab.watch(&site, &["--attempts", "1", "--forever", "--every", "50ms"]);
+    // The loop goes on whatever becomes of its results.
+    until("rounds", || site.seen() > 100);
+    let begun = std::time::Instant::now();
+    let outcome = loops.end(Signal::TERM);
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        outcome
+            .text
+            .contains("\n[UNKNOWN] not submitted to https://icinga.test:5667 as web!watched-site"),
+        "{outcome:?}"
+    );
+    assert!(lab.waiting().len() >= 100, "{:?}", lab.waiting());
+    drop(silent);
+}
+
+/// Ends a loop once it is up to date, and checks that Icinga processed each of its results once and in order. Returns
+/// what the loop said and what Icinga wrote down.
+fn end_and_compare(lab: Lab, site: &Site, loops: &mut lab::Loop) -> (Outcome, Vec<String>) {
+    until("catching up", || lab.latest() + 5 > site.seen());
+    let outcome = loops.end(Signal::TERM);
+    assert!(lab.waiting().is_empty(), "{outcome:?}");
+    let written = lab.written();
+    let numbers = numbers(&written);
+    // A request that was under way when the signal came is no result.
+    let (count, seen) = (numbers.len(), site.seen());
+    assert!(count + 1 >= seen, "{count} of {seen}: {numbers:?}");
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    (outcome, written)
+}
