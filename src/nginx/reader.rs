@@ -66,6 +66,11 @@ impl Reader {
         &self.buffer[self.fresh.saturating_sub(LONGEST).max(self.kept)..self.fresh]
     }
 
+    /// The line at the end that has no line feed yet, as far as it was read.
+    pub fn half(&self) -> &[u8] {
+        &self.buffer[self.fresh..self.filled]
+    }
+
     /// How many lines were longer than the buffer, and dropped.
     pub fn overlong(&self) -> u64 {
         self.overlong

@@ -7,9 +7,9 @@ use super::args::By;
 use super::cause::Cause;
 use super::clock::Clock;
 use super::correlate::Correlation;
+use super::count::Seen;
 use super::line::Level;
 use super::plan::Plan;
-use super::scan::Seen;
 use super::tally::{Kind, Summary};
 use super::verdict;
 use crate::plugin::{Finding, Metric, Report, State, Unit};
@@ -118,7 +118,12 @@ impl Facts<'_> {
                 0 => String::new(),
                 n => format!(", {}", plural(n, "suspect line")),
             };
-            return format!("{wanted} {when} ({files}, {others}{suspects})");
+            let others = if plan.only {
+                String::new()
+            } else {
+                format!(", {others}")
+            };
+            return format!("{wanted} {when} ({files}{others}{suspects})");
         }
         let counts: Vec<_> = found
             .iter()
@@ -187,7 +192,8 @@ impl Facts<'_> {
             Metric::count("per_minute_peak", peak).limits(limits.per_minute.0, limits.per_minute.1),
             Metric::count("connections", summary.connections),
         ];
-        metrics.extend(Cause::ALL.into_iter().map(|cause| {
+        // What was not looked for is left out, not nought.
+        metrics.extend(plan.wanted().iter().map(|cause| {
             let metric = Metric::count(cause.label(), summary.of(cause));
             match plan.also.iter().find(|also| also.cause == cause) {
                 Some(also) => metric.limits(also.limits.0, also.limits.1),
