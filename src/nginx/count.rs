@@ -290,9 +290,13 @@ impl<'a> Counter<'a> {
             };
             let start = memrchr(b'\n', &bytes[from..place]).map_or(from, |feed| from + feed + 1);
             let start = end - behind_nul(&bytes[start..end]).len();
-            if start <= place {
-                self.line(bytes, start, end, watch, false)?;
+            if start > place {
+                // The hit stands before NUL bytes, with the rest of a line that lost its end in them. What begins
+                // behind them may hold a hit of its own.
+                from = start;
+                continue;
             }
+            self.line(bytes, start, end, watch, false)?;
             from = end + 1;
         }
         Ok(())
@@ -510,6 +514,22 @@ mod tests {
         }
         of_all(CORPUS, &BINDS);
         assert_eq!(CAUSES, all.iter().count());
+    }
+
+    #[test]
+    fn a_line_behind_nul_bytes_is_counted_whatever_stands_before_them() {
+        let lost = b" failed (11: x\0";
+        let line = CORPUS
+            .split_inclusive(|byte| *byte == b'\n')
+            .find(|line| {
+                memchr::memmem::find(line, b" connect() to 127.0.0.1:9002 failed (99:").is_some()
+            })
+            .unwrap();
+        let text = [line, &lost[..], line, &lost[..], &lost[..], line].concat();
+        for sieve in [Sieve::of(set(&BINDS)), Sieve::Levels] {
+            let (summary, ..) = counted(&text, 9999, &sieve, set(&BINDS));
+            assert_eq!(summary.count, 3, "{sieve:?}");
+        }
     }
 
     /// The same of a file, by as many threads as it takes.

@@ -244,7 +244,7 @@ fn read_parts(
 
 /// The logs that were named, patterns filled in. Earlier generations of another log in the list are left out: they
 /// are read along with it.
-pub fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for file in files {
         let text = file.to_string_lossy();
