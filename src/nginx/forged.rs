@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem, memrchr};
 
-use super::line::{LONGEST, has_header, is_of_a_connection};
+use super::line::{LONGEST, has_header, is_of_a_connection, message};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
@@ -60,7 +60,10 @@ impl<'a> Watch<'a> {
     #[inline]
     pub fn origin(&mut self, start: usize, end: usize, fields: usize) -> Origin {
         self.pass_up_to(start);
-        if start < self.broken || has_second_tail(&self.bytes[fields..end]) {
+        if start < self.broken
+            || has_second_tail(&self.bytes[fields..end])
+            || has_tail_of_another(&self.bytes[start..fields])
+        {
             Origin::Request
         } else if start < self.open {
             Origin::Open
@@ -142,7 +145,8 @@ fn extent(bytes: &[u8]) -> (usize, bool) {
         let line = &bytes[from..end];
         if is_broken(line) {
             if from > 0 && without_tail == 0 {
-                return (extent, true);
+                // Whether nginx cut it where its buffer ends still has to show.
+                return (extent, bytes.len() >= LONGEST);
             }
             without_tail += 1;
         } else if is_tail(line) {
@@ -155,11 +159,36 @@ fn extent(bytes: &[u8]) -> (usize, bool) {
 }
 
 fn is_tail(line: &[u8]) -> bool {
-    if has_header(line) {
-        has_second_tail(line)
-    } else {
-        FIELD.find(line).is_some()
+    let Some(field) = FIELD.find(line) else {
+        return false;
+    };
+    if !has_header(line) {
+        return true;
     }
+    has_tail_of_another(&line[..field]) || has_second_tail(line)
+}
+
+/// Whether a text ends as messages with a path do: `" failed (2: No such file or directory)`.
+fn closes_a_path(text: &[u8]) -> bool {
+    text.ends_with(b")")
+        && memmem::rfind(text, b"\" ").is_some_and(|quote| {
+            let words = &text[quote + 2..];
+            [&b"failed ("[..], b"is not found (", b"is forbidden ("]
+                .iter()
+                .any(|tail| words.starts_with(tail))
+        })
+}
+
+/// Whether a line ends, before its fields, as messages with a path do, and names none itself.
+fn has_tail_of_another(line: &[u8]) -> bool {
+    closes_a_path(line)
+        && message(line).is_some_and(|message| {
+            let call = message.iter().position(|byte| *byte == b'(').unwrap_or(0);
+            let names_a_path = message.starts_with(b"\"")
+                || message[call..].starts_with(b"() \"")
+                || message.starts_with(b"directory index of \"");
+            !names_a_path
+        })
 }
 
 /// `" failed (2: No such file or directory), client: ` behind fields that have been there already.
@@ -170,15 +199,7 @@ fn has_second_tail(line: &[u8]) -> bool {
     };
     let mut from = first + length;
     while let Some(at) = FIELD.find(&line[from..]) {
-        let before = &line[first..from + at];
-        let closes_a_path = before.ends_with(b")")
-            && memmem::rfind(before, b"\" ").is_some_and(|quote| {
-                let words = &before[quote + 2..];
-                [&b"failed ("[..], b"is not found (", b"is forbidden ("]
-                    .iter()
-                    .any(|tail| words.starts_with(tail))
-            });
-        if closes_a_path {
+        if closes_a_path(&line[first..from + at]) {
             return true;
         }
         from += at + length;
@@ -224,6 +245,34 @@ mod tests {
             forged(&[open, &own_line, REAL, open, &own_line, REAL]),
             [false, true, false, false, true, false]
         );
+    }
+
+    #[test]
+    fn a_line_without_fields_of_its_own_is_forged_where_it_takes_those_of_another() {
+        let open = "2026/11/23 03:35:12 [error] 1370#1370: *116 open() \"/srv/html/x";
+        let tail = "\" failed (2: No such file or directory), client: 127.0.0.1, server: a, request: \"GET /x%0a HTTP/1.1\", host: \"a\"";
+        let (head, _) = REAL.split_once(", client: ").unwrap();
+        let forged_head = format!("{head}{tail}");
+        for lines in [
+            vec![open, &forged_head, REAL],
+            vec![open, REAL, &forged_head, REAL],
+        ] {
+            let text = lines.join("\n") + "\n";
+            let mut watch = Watch::new(text.as_bytes(), false);
+            let mut at = 0;
+            let mut judge = |line: &&str| {
+                let (start, fields) = (at, at + line.find(", client: ").unwrap_or(line.len()));
+                at += line.len() + 1;
+                watch.origin(start, start + line.len(), fields)
+            };
+            let origins: Vec<_> = lines.iter().map(|line| judge(line)).collect();
+            let (last, forged) = origins[1..].split_last().unwrap();
+            assert_eq!(*last, Origin::Nginx);
+            assert!(
+                forged.iter().all(|origin| *origin == Origin::Request),
+                "{lines:?}"
+            );
+        }
     }
 
     #[test]

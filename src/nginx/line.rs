@@ -133,6 +133,12 @@ pub fn is_of_a_connection(line: &[u8]) -> bool {
     header(&line[LEVEL..]).is_some_and(|header| header.numbered)
 }
 
+/// What stands behind the header of a line that has one.
+pub fn message(line: &[u8]) -> Option<&[u8]> {
+    level(line)?;
+    header(&line[LEVEL..]).map(|header| header.message)
+}
+
 /// `crit] 9#9: *1 ` taken off.
 struct Header<'a> {
     /// All that follows.
@@ -284,6 +290,23 @@ mod tests {
         for ((number, judged), expected) in judged.iter().enumerate().zip(EXPECTED.lines()) {
             let line = String::from_utf8_lossy(lines[number]);
             assert_eq!(judged, expected, "line {}: {line}", number + 1);
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_call_with_a_path_stands_behind_the_path() {
+        let cause = |message: &str| {
+            let line = format!(
+                "2026/11/23 03:35:12 [crit] 7#7: *1 {message}, client: 192.0.2.1, server: a"
+            );
+            event(line.as_bytes()).map(|event| event.cause)
+        };
+        for call in ["open", "stat", "mkdir"] {
+            let asked = format!("{call}() \"/srv/x failed (24: y\" failed (13: Permission denied)");
+            assert_eq!(cause(&asked), None);
+            let wants =
+                format!("{call}() \"/srv/x failed (104: y\" failed (24: Too many open files)");
+            assert_eq!(cause(&wants), Some(Cause::NoFileDescriptors));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 use memchr::{memchr, memrchr_iter};
 
 use super::cause::Cause;
@@ -55,7 +55,15 @@ impl<'a> Told<'a> {
         // What most of them look like is told at once.
         let plain = call(head).map(|name| name.len() + 2);
         let plain = plain.filter(|&at| head[at - 2..].starts_with(b"() failed ("));
-        let failed = plain.or_else(|| FAILED.find(head));
+        // A path may hold any words: the number stands behind it.
+        let has_path = || call(head).is_some_and(|name| head[name.len()..].starts_with(b"() \""));
+        let failed = plain.or_else(|| {
+            if has_path() {
+                memmem::rfind(head, FAILED.needle())
+            } else {
+                FAILED.find(head)
+            }
+        });
         let errno = failed.and_then(|at| {
             let text = &head[at + b" failed (".len()..];
             let (errno, rest) = number(text)?;
