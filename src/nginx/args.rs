@@ -134,6 +134,10 @@ pub struct Args {
     )]
     pub by: Vec<By>,
 
+    /// Say what to change, by what was counted and, where this runs beside the proxy, by its ports as they are now
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+
     #[command(flatten)]
     common: Common,
 }

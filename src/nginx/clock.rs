@@ -6,6 +6,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 
 use super::line::STAMP;
+use super::zone;
 pub use crate::plugin::report::local_zone;
 
 /// How far a line may lag behind the one before it: workers cache the time, each on its own.
@@ -28,6 +29,19 @@ impl Clock {
             zone,
             now: now.as_second(),
         }
+    }
+
+    /// The same moment in a zone with this offset from UTC in seconds, if there is one.
+    pub fn with_offset(mut self, offset: Option<i32>) -> Self {
+        if let Some(offset) = offset {
+            self.zone = zone::fixed(offset);
+        }
+        self
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// Seconds since 1970.

@@ -34,6 +34,8 @@ pub struct Seen {
     pub recognised: bool,
     /// Whether any line was.
     pub any_line: bool,
+    /// Whose words they are in.
+    pub dialect: Option<Dialect>,
 }
 
 /// How to count.
@@ -189,6 +191,7 @@ impl<'a> Counter<'a> {
             levels: self.seen.levels | seen.levels,
             recognised: self.seen.recognised || seen.recognised,
             any_line: self.seen.any_line || seen.any_line,
+            dialect: self.seen.dialect,
         };
     }
 
@@ -529,6 +532,23 @@ mod tests {
         for sieve in [Sieve::of(set(&BINDS)), Sieve::Levels] {
             let (summary, ..) = counted(&text, 9999, &sieve, set(&BINDS));
             assert_eq!(summary.count, 3, "{sieve:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_torn_message_ends_does_not_depend_on_how_it_arrives() {
+        let open = "2026/11/23 03:35:12 [error] 7#7: *116 open() \"/srv/x";
+        let tail = "\" failed (2: No such file or directory), client: 192.0.2.1, server: a";
+        let event = "2026/11/23 03:35:28 [crit] 7#7: *2 bind(0.0.0.0) failed (98: x) while connecting to upstream, client: a, server: b";
+        // Two torn messages with an event between them, and a line feed where nginx would have cut the first one.
+        let begin = format!("{event}\n{open}\n{tail}\n{event}\n{open}\n");
+        let filling = "y".repeat(line::LONGEST - 1 - (begin.len() - event.len() - 1));
+        let text = format!("{begin}{filling}\n{event}\n");
+        for sieve in [Sieve::of(set(&BINDS)), Sieve::Levels] {
+            let at_once = counted(text.as_bytes(), 1 << 20, &sieve, set(&BINDS));
+            let in_pieces = counted(text.as_bytes(), 1, &sieve, set(&BINDS));
+            assert_eq!(at_once, in_pieces);
+            assert_eq!((at_once.0.count, at_once.0.suspect), (2, 1));
         }
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::bisect::{self, Since};
 use super::compressed;
 use super::cursor::Cursor;
+use super::dialect::Dialect;
 use super::generation::{Generation, candidates, generations, open, open_quietly};
 
 /// How long to wait for a log that is just being rotated, and how often.
@@ -41,6 +42,12 @@ pub struct Place {
     pub recognised: bool,
     /// The levels of its lines, as bits of `line::Level`.
     pub levels: u8,
+    /// The offset of its local time from UTC in seconds, where it showed that it is not this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i32>,
+    /// Whose words it was found to be written in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
 }
 
 /// A file, or a part of one, that is to be read.

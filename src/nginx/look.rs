@@ -1,6 +1,7 @@
 //! One run's look at all logs: each from where the last run stopped, with its earlier generations.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,9 +16,10 @@ use super::journal::{self, Journal};
 use super::memory::Memory;
 use super::plan::{Plan, Window};
 use super::report::Log;
-use super::scan::{self, Ended};
+use super::scan::{self, Ended, Stream};
 use super::sieve::Sieve;
 use super::tally::Tally;
+use super::zone::{self, Shown};
 use crate::plugin::state_file::checksum;
 
 /// How many logs one run looks at.
@@ -66,6 +68,7 @@ pub fn look(plan: &Plan, clock: &Clock, ended: Ended<'_>) -> anyhow::Result<(Vec
         places: &mut memory.places,
         tally: &mut memory.tally,
         ended,
+        zone_is_given: plan.zone.is_some(),
     };
     let mut logs: Vec<_> = paths.iter().map(|path| looker.file(path)).collect();
     if let Some(unit) = &plan.journal_unit {
@@ -116,18 +119,33 @@ struct Looker<'a> {
     places: &'a mut BTreeMap<String, Place>,
     tally: &'a mut Tally,
     ended: Ended<'a>,
+    zone_is_given: bool,
 }
 
 impl Looker<'_> {
-    fn counter(&mut self, file: usize, place: &Place) -> Counter<'_> {
+    fn counter<'c>(&'c mut self, file: usize, place: &Place, clock: &'c Clock) -> Counter<'c> {
         let rules = Rules { file, ..self.rules };
         let seen = Seen {
             recognised: place.recognised,
             levels: place.levels,
+            dialect: place.dialect,
             ..Seen::default()
         };
-        let times = Reckoner::new(self.clock, place.latest);
+        let times = Reckoner::new(clock, place.latest);
         Counter::new(rules, self.sieve, times, self.tally, seen)
+    }
+
+    /// The time of a log whose zone was not given: by what it shows now, or else showed before.
+    fn clock_of(&self, shown: Option<Shown>, place: &mut Place) -> Clock {
+        if self.zone_is_given {
+            return self.clock.clone();
+        }
+        match shown {
+            Some(Shown::Here) => place.offset = None,
+            Some(Shown::Offset(offset)) => place.offset = Some(offset),
+            None => {}
+        }
+        self.clock.clone().with_offset(place.offset)
     }
 
     /// Reads what is new in one log and its earlier generations. What stops that is said in the result.
@@ -140,18 +158,27 @@ impl Looker<'_> {
         let mut log = Log::new(path);
         let ended = self.ended;
         if path == Path::new(PIPE) {
-            let mut counter = self.counter(number, &place);
-            let input = Box::new(std::io::stdin());
-            match scan::scan_stream(input, "standard input", &mut counter, ended) {
-                Ok(early) => log.ended_early = early,
+            match self.stream(
+                Box::new(std::io::stdin()),
+                "standard input",
+                number,
+                &mut place,
+            ) {
+                Ok((seen, _, early)) => {
+                    log.seen = seen;
+                    log.ended_early = early;
+                    log.offset = place.offset;
+                }
                 Err(error) => log.error = Some(format!("{error:#}")),
             }
-            log.seen = counter.seen;
             return log;
         }
+        let shown = zone::of_file(path, self.rules.dialect, self.clock.zone());
+        let clock = self.clock_of(shown, &mut place);
+        log.offset = place.offset;
         let since = Since {
             second: self.rules.after,
-            clock: self.clock,
+            clock: &clock,
             dialect: self.rules.dialect,
         };
         let parts = match follow::parts(path, &place, since) {
@@ -161,7 +188,7 @@ impl Looker<'_> {
                 return log;
             }
         };
-        let mut counter = self.counter(number, &place);
+        let mut counter = self.counter(number, &place, &clock);
         let read = read_parts(&parts, &mut counter, ended);
         log.seen = counter.seen;
         match read {
@@ -169,6 +196,7 @@ impl Looker<'_> {
                 place.latest = counter.times.latest();
                 place.recognised = log.seen.recognised;
                 place.levels = log.seen.levels;
+                place.dialect = log.seen.dialect;
                 place.advance(read, parts.rotated);
                 log.rotated = parts.rotated;
                 log.ended_early = ended_early;
@@ -184,36 +212,55 @@ impl Looker<'_> {
         log
     }
 
+    /// Reads what comes through a pipe. Returns what was seen, the latest time, and whether it had to stop early.
+    fn stream(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+        name: &str,
+        file: usize,
+        place: &mut Place,
+    ) -> anyhow::Result<(Seen, Option<i64>, bool)> {
+        let ended = self.ended;
+        let stream = Stream::open(stream, self.rules.dialect)
+            .with_context(|| format!("cannot read {name}"))?;
+        let shown = zone::of_stream(&stream.head, stream.form, self.clock.zone());
+        let clock = self.clock_of(shown, place);
+        let mut counter = self.counter(file, place, &clock);
+        let early = stream.count(name, &mut counter, ended)?;
+        Ok((counter.seen, counter.times.latest(), early))
+    }
+
     /// Reads what is new of a unit in the journal: all of it in a window that moves, else up to the window's end.
     fn journal(&mut self, unit: &str, moves: bool) -> Log {
         let key = format!("journal of {unit}");
         let mut place = self.places.get(&key).cloned().unwrap_or_default();
         let mut log = Log::new(Path::new(&key));
-        let ended = self.ended;
         let Rules { after, enough, .. } = self.rules;
         let until = (!moves).then_some(enough);
-        let mut counter = self.counter(0xff, &place);
-        let mut read = || -> anyhow::Result<(Option<String>, bool)> {
-            let entry = place.entry.as_deref();
-            let begin = entry.map_or(journal::From::Second(after), journal::From::Cursor);
+        let mut read = || -> anyhow::Result<_> {
+            let entry = place.entry.clone();
+            let begin = entry
+                .as_deref()
+                .map_or(journal::From::Second(after), journal::From::Cursor);
             let (journal, export) = Journal::open(unit, begin, until)?;
-            let early = scan::scan_stream(Box::new(export), &key, &mut counter, ended)?;
+            let read = self.stream(Box::new(export), &key, 0xff, &mut place)?;
             // Where reading stopped early nobody waits for the rest.
-            let entry = if early { None } else { journal.end()? };
-            Ok((entry, early))
+            let entry = if read.2 { None } else { journal.end()? };
+            Ok((read, entry))
         };
-        let read = read();
-        log.seen = counter.seen;
-        match read {
-            Ok((entry, early)) => {
+        match read() {
+            Ok(((seen, latest, early), entry)) => {
                 // What was counted must not be kept without the place that belongs to it.
                 log.torn = early;
                 log.ended_early = early;
                 log.changed = entry.is_some();
                 place.entry = entry.or(place.entry);
-                place.latest = counter.times.latest();
-                place.recognised = log.seen.recognised;
-                place.levels = log.seen.levels;
+                place.latest = latest;
+                place.recognised = seen.recognised;
+                place.levels = seen.levels;
+                place.dialect = seen.dialect;
+                log.offset = place.offset;
+                log.seen = seen;
                 self.places.insert(key, place);
             }
             Err(error) => {

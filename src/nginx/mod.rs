@@ -5,7 +5,7 @@
 //! | `args`, `plan` | the options, and the options made whole |
 //! | `line`, `message`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
-//! | `clock` | the log's local time |
+//! | `clock`, `zone` | the log's local time, and how it shows in which zone |
 //! | `journal` | what journalctl gives, as lines |
 //! | `dialect`, `foreign` | the words of other proxies, and their lines counted |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
@@ -19,6 +19,7 @@
 //! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `search` | the lines of a log of any kind, for those who look for something in them |
 //! | `owner` | who may read a log that we may not |
+//! | `explain` | what to change, with the ports of this host as they are |
 //! | `verdict`, `report`, `details` | counts and limits to a state, to words, to the JSON document |
 
 mod args;
@@ -31,6 +32,7 @@ mod count;
 mod cursor;
 mod details;
 mod dialect;
+mod explain;
 mod fields;
 mod follow;
 mod foreign;
@@ -56,13 +58,16 @@ mod source;
 mod tally;
 mod verdict;
 mod wrapping;
+mod zone;
 
 pub use args::Args;
 
 use self::clock::Clock;
+use self::dialect::Dialect;
 use self::look::look;
 use self::plan::Plan;
 use self::report::{Facts, Log};
+use self::zone::Shown;
 use crate::plugin::{Plugin, Report, Run};
 
 /// The plugin.
@@ -74,10 +79,21 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let zone = args.log_tz.clone().unwrap_or_else(clock::local_zone);
-    let clock = Clock::new(zone, run.started());
+    let mut clock = Clock::new(zone, run.started());
+    let looks_back = args.since.is_some() || args.before.is_some();
+    if let Some(path) = args
+        .file
+        .first()
+        .filter(|_| looks_back && args.log_tz.is_none())
+        && let Some(Shown::Offset(offset)) = zone::of_file(path, args.dialect.known(), clock.zone())
+    {
+        // What a person asks for is the log's own time.
+        clock = clock.with_offset(Some(offset));
+    }
     let plan = Plan::new(args, &clock)?;
     let ended = || run.ended().is_some();
     let (logs, mut memory) = look(&plan, &clock, &ended)?;
+    clock = clock.with_offset(logs.first().and_then(|log| log.offset));
     let summary = memory
         .tally
         .summary(plan.window.from, plan.window.to, plan.counted);
@@ -90,8 +106,17 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     if is_worth_keeping(&plan, &logs) {
         memory.keep();
     }
+    let dialect = logs.iter().find_map(|log| log.seen.dialect);
+    let dialect = dialect.unwrap_or(Dialect::Nginx);
+    let explained = if args.explain {
+        explain::explain(&summary, plan.counted, dialect, run)
+    } else {
+        Vec::new()
+    };
     let facts = Facts {
         plan: &plan,
+        dialect,
+        explained: &explained,
         clock: &clock,
         logs: &logs,
         notes: &memory.notes,

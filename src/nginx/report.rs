@@ -8,10 +8,12 @@ use super::cause::Cause;
 use super::clock::Clock;
 use super::correlate::Correlation;
 use super::count::Seen;
+use super::dialect::Dialect;
 use super::line::Level;
 use super::plan::Plan;
 use super::tally::{Kind, Summary};
 use super::verdict;
+use super::zone;
 use crate::plugin::{Finding, Metric, Report, State, Unit};
 
 /// How many names a list in the JSON document holds.
@@ -37,6 +39,8 @@ pub struct Log {
     pub torn: bool,
     /// Why it could not be read.
     pub error: Option<String>,
+    /// The offset of its local time from UTC in seconds, where that is not this host's and was not given.
+    pub offset: Option<i32>,
 }
 
 impl Log {
@@ -50,6 +54,7 @@ impl Log {
             changed: false,
             torn: false,
             error: None,
+            offset: None,
         }
     }
 }
@@ -59,6 +64,10 @@ impl Log {
 pub struct Facts<'a> {
     /// What was asked.
     pub plan: &'a Plan,
+    /// Whose words the logs are written in.
+    pub dialect: Dialect,
+    /// What `--explain` says.
+    pub explained: &'a [String],
     /// The log's time.
     pub clock: &'a Clock,
     /// Where it was looked for.
@@ -216,8 +225,9 @@ impl Facts<'_> {
         self.found()
             .into_iter()
             .map(|cause| {
-                let client = cause
-                    .client_sees()
+                let client = self
+                    .dialect
+                    .client_sees(cause)
                     .map_or_else(String::new, |status| format!("; clients get {status}"));
                 Finding {
                     cause: cause.name(),
@@ -289,7 +299,7 @@ impl Facts<'_> {
         for log in self.logs {
             self.about(log, report);
         }
-        for note in self.notes {
+        for note in self.notes.iter().chain(self.explained) {
             report.line(0, note.clone());
         }
     }
@@ -377,6 +387,15 @@ impl Facts<'_> {
                 second(log.seen.last)
             ),
         );
+        if let Some(offset) = log.offset {
+            report.line(
+                0,
+                format!(
+                    "{path}: its newest line shows that its times are UTC{}, not this host's: --log-tz says it for sure",
+                    zone::name(offset)
+                ),
+            );
+        }
         let levels = log.seen.levels;
         let below = (Level::Low as u8) | (Level::Error as u8);
         if levels != 0 && levels & below == 0 {

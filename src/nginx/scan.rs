@@ -102,27 +102,45 @@ fn scan_compressed(
     Ok((cursor.with_context(shown)?, end == End::Early))
 }
 
-/// Reads what comes through a pipe, to its end. Returns whether it had to stop before.
-pub fn scan_stream(
-    mut stream: Box<dyn Read + Send>,
-    name: &str,
-    counter: &mut Counter<'_>,
-    ended: Ended<'_>,
-) -> anyhow::Result<bool> {
-    let mut head = Vec::new();
-    stream
-        .by_ref()
-        .take(cursor::HEAD * 16)
-        .read_to_end(&mut head)
-        .with_context(|| format!("cannot read {name}"))?;
-    let text = Text {
-        name,
-        form: Form::of(&head, counter.dialect()),
-        behind: &[],
-    };
-    let source = Source::stream(Box::new(io::Cursor::new(head).chain(stream)));
-    let mut reader = Reader::new(source, 0, &[], false);
-    Ok(text.count(&mut reader, counter, ended)? == End::Early)
+/// What comes through a pipe.
+pub struct Stream {
+    /// How it begins.
+    pub head: Vec<u8>,
+    /// How it is written.
+    pub form: Form,
+    rest: Box<dyn Read + Send>,
+}
+
+impl Stream {
+    /// Looks at its beginning.
+    pub fn open(mut rest: Box<dyn Read + Send>, dialect: Option<Dialect>) -> io::Result<Self> {
+        let mut head = Vec::new();
+        rest.by_ref()
+            .take(cursor::HEAD * 16)
+            .read_to_end(&mut head)?;
+        Ok(Self {
+            form: Form::of(&head, dialect),
+            head,
+            rest,
+        })
+    }
+
+    /// Reads it to its end. Returns whether it had to stop before.
+    pub fn count(
+        self,
+        name: &str,
+        counter: &mut Counter<'_>,
+        ended: Ended<'_>,
+    ) -> anyhow::Result<bool> {
+        let text = Text {
+            name,
+            form: self.form,
+            behind: &[],
+        };
+        let source = Source::stream(Box::new(io::Cursor::new(self.head).chain(self.rest)));
+        let mut reader = Reader::new(source, 0, &[], false);
+        Ok(text.count(&mut reader, counter, ended)? == End::Early)
+    }
 }
 
 /// A reader for some bytes of a part.
@@ -144,6 +162,7 @@ impl Text<'_> {
     ) -> anyhow::Result<End> {
         let Self { name, form, .. } = *self;
         let wrapping = form.wrapping;
+        counter.seen.dialect = Some(form.dialect);
         let from = reader.offset();
         let mut unwrapped = Vec::new();
         let mut end = End::All;

@@ -5,6 +5,8 @@ mod apache;
 mod envoy;
 mod haproxy;
 
+use serde::{Deserialize, Serialize};
+
 use super::cause::Cause;
 use super::clock::When;
 use super::fields::Parties;
@@ -12,7 +14,7 @@ use super::line;
 use super::wrapping::Wrapping;
 
 /// Whose words a log is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dialect {
     /// The error log of nginx, and of what is made of it.
     Nginx,
@@ -59,6 +61,16 @@ impl Dialect {
             Self::Haproxy => "HAProxy",
             Self::Apache => "Apache",
             Self::Envoy => "Envoy",
+        }
+    }
+
+    /// What its programs are called.
+    pub fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Nginx => &["nginx", "openresty", "angie", "tengine"],
+            Self::Haproxy => &["haproxy"],
+            Self::Apache => &["apache2", "httpd"],
+            Self::Envoy => &["envoy"],
         }
     }
 
