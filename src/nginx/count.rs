@@ -536,6 +536,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_behind_nul_bytes_is_judged_by_all_of_its_bytes() {
+        let event = "2026/11/23 03:35:28 [crit] 7#7: *2 bind(0.0.0.0) failed (98: x) while connecting to upstream, client: a, server: b";
+        let torn = "\0\0x2026/11/23 03:35:12 [error] 7#7: *116 open() \"/srv/x failed (98: y";
+        let text = format!("{event}\n{torn}\n failed (98: z\n{event}\n");
+        for step in [1, 1 << 20] {
+            let (summary, ..) =
+                counted(text.as_bytes(), step, &Sieve::of(set(&BINDS)), set(&BINDS));
+            assert_eq!(
+                (summary.count, summary.suspect, summary.unparsed),
+                (2, 0, 2),
+                "{step}"
+            );
+        }
+    }
+
+    #[test]
     fn where_a_torn_message_ends_does_not_depend_on_how_it_arrives() {
         let open = "2026/11/23 03:35:12 [error] 7#7: *116 open() \"/srv/x";
         let tail = "\" failed (2: No such file or directory), client: 192.0.2.1, server: a";

@@ -7,6 +7,7 @@ use super::count::{Counter, Rules};
 use super::dialect::{Form, Told};
 use super::line::Level;
 use super::reader::Batch;
+use super::wrapping::Wrapping;
 
 /// How many upstreams are remembered whose failure was told and not summed up yet.
 const EXPLAINED: usize = 16;
@@ -50,6 +51,11 @@ impl Counter<'_> {
         for feed in memchr_iter(b'\n', &bytes[fresh..]) {
             let raw = &bytes[start..fresh + feed];
             start = fresh + feed + 1;
+            let when = || form.wrapping.time(raw);
+            if form.wrapping == Wrapping::Syslog && when().is_none() {
+                // HAProxy says some things on its standard error once more.
+                continue;
+            }
             let text = form.wrapping.unwrap(raw);
             if self.seen.first.is_none() || !self.seen.recognised {
                 self.seen.recognised |= form.dialect.knows(raw, &text);

@@ -99,7 +99,8 @@ impl<'a> Watch<'a> {
             let rest = &self.bytes[self.passed..start];
             let end = memchr(b'\n', rest).map_or(start, |feed| self.passed + feed);
             self.pass(self.passed, end);
-            self.passed = end + 1;
+            // A line that begins behind NUL bytes has no line feed before it.
+            self.passed = start.min(end + 1);
         }
     }
 

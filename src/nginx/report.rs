@@ -235,7 +235,7 @@ impl Facts<'_> {
                         .filter(|_| !self.plan.counted.has(cause))
                         .unwrap_or(state),
                     text: format!("{} {cause}: {}{client}", summary.of(cause), cause.meaning()),
-                    advice: cause.advice().to_owned(),
+                    advice: self.dialect.advice(cause).to_owned(),
                 }
             })
             .collect()
@@ -354,10 +354,9 @@ impl Facts<'_> {
             .collect();
         report.line(0, format!("beside: {}", words.join(", ")));
         for cause in others {
-            report.line(
-                1,
-                format!("{cause}: {}. {}", cause.meaning(), cause.advice()),
-            );
+            let advice = self.dialect.advice(cause);
+            let words = format!("{cause}: {}. {advice}", cause.meaning());
+            report.line(1, words.trim_end().to_owned());
         }
     }
 

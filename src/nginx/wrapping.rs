@@ -48,8 +48,7 @@ impl Wrapping {
             if cri_text(line).is_some() {
                 return Self::Cri;
             }
-            let of_haproxy =
-                || syslog_time(line).is_some() && memmem::find(line, b" haproxy[").is_some();
+            let of_haproxy = || syslog_time(line).is_some() && is_tagged(line, "haproxy");
             if has_header(syslog_text(line)) || of_haproxy() {
                 return Self::Syslog;
             }
@@ -148,6 +147,17 @@ fn json_text(text: &[u8]) -> Vec<u8> {
         .filter(|b| **b == b'\n')
         .for_each(|b| *b = b' ');
     out
+}
+
+/// Whether a syslog daemon, or a program as one would, says that a line is of this program: `haproxy[7]: `, and
+/// `haproxy 7 ` as RFC 5424 has it.
+pub fn is_tagged(line: &[u8], program: &str) -> bool {
+    let reach = &line[..line.len().min(PREFIX)];
+    memmem::find_iter(reach, program).any(|at| {
+        let before = at.checked_sub(1).map(|at| reach[at]);
+        let behind = reach.get(at + program.len());
+        before == Some(b' ') && matches!(behind, Some(b'[' | b':' | b' '))
+    })
 }
 
 /// What stands behind `TIME stderr F `.

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -26,11 +27,14 @@ use super::generation::open_quietly;
 /// Offsets are multiples of this.
 const QUARTER: i64 = 900;
 
-/// The westernmost and the easternmost offset that there is.
-const OFFSETS: std::ops::RangeInclusive<i64> = -12 * 3600..=14 * 3600;
+/// The westernmost and the easternmost offset that there is, in quarters of an hour.
+const OFFSETS: RangeInclusive<i64> = -12 * 4..=14 * 4;
+
+/// Those that are no whole hours (tzdb 2026a).
+const BETWEEN: [i64; 13] = [-38, -14, -10, 14, 18, 22, 23, 26, 35, 38, 42, 51, 55];
 
 /// So long may a line be written behind its own time, to show another zone than this host's. More would take a file
-/// that was copied for one with another zone too often: as it is, that happens to 1 in 130.
+/// that was copied for one with another zone too often: as it is, that happens to 1 in 300.
 const DELAY: i64 = 5;
 
 /// So long may it be where it shows this host's.
@@ -94,9 +98,10 @@ fn look(file: &File, dialect: Option<Dialect>, here: &TimeZone) -> io::Result<Op
 /// What the offset is whose local time, taken for UTC, this is; `moment` is when it was written.
 fn offset(local: i64, moment: i64, delay: i64) -> Option<i64> {
     let ahead = local - moment;
-    let offset = (ahead + delay).div_euclid(QUARTER) * QUARTER;
-    let is_so = ahead - offset <= COARSE && OFFSETS.contains(&offset);
-    is_so.then_some(offset)
+    let quarters = (ahead + delay).div_euclid(QUARTER);
+    let exists = OFFSETS.contains(&quarters) && (quarters % 4 == 0 || BETWEEN.contains(&quarters));
+    let offset = quarters * QUARTER;
+    (exists && ahead - offset <= COARSE).then_some(offset)
 }
 
 /// What the last line of a file shows, with the time at which the file was changed.
@@ -216,6 +221,8 @@ mod tests {
             (2, None),
             (-60, None),
             (23 * quarter - 2, Some(Shown::Offset(23 * 900))),
+            (22 * quarter, Some(Shown::Offset(22 * 900))),
+            (-quarter, None),
             (-5 * 3600, Some(Shown::Offset(-18_000))),
             (-13 * 3600, None),
             (15 * 3600, None),

@@ -52,8 +52,8 @@ pub fn read(text: &[u8]) -> Option<Told<'_>> {
             Some(errno @ (104 | 110 | 70007)) => by_number(errno),
             _ => Cause::ClosedEarly,
         },
-        // DNS lookup failure for: …
-        b"00898" => Cause::Resolver,
+        // DNS lookup failure for: …; what else it says has been told by another message.
+        b"00898" if message.starts_with(b": DNS lookup failure ") => Cause::Resolver,
         // disabled connection for; all workers are in error state
         b"00940" | b"01167" => Cause::NoLiveUpstreams,
         b"02003" | b"01961" => Cause::Tls,
@@ -184,6 +184,7 @@ mod tests {
         }
         for message in [
             "[client 127.0.0.1:20000] AH01114: HTTP: failed to make connection to backend: 127.0.0.1",
+            "[client 127.0.0.1:20000] AH00898: Error reading from remote server returned by /silent",
             "[client 127.0.0.1:20000] AH00128: File does not exist: /srv/AH00957: (99)",
             "nothing",
         ] {

@@ -6,18 +6,12 @@ use memchr::{memchr, memmem, memrchr};
 use super::super::cause::Cause;
 use super::super::clock::When;
 use super::super::fields::{self, Parties};
+use super::super::wrapping::is_tagged;
 use super::Told;
-
-/// How far into a line its name may stand.
-const PREFIX: usize = 200;
 
 /// Whether a line is of a process of this name, or of its own kind.
 pub fn knows(raw: &[u8], text: &[u8]) -> bool {
-    let reach = &raw[..raw.len().min(PREFIX)];
-    let tags: [&[u8]; 3] = [b" haproxy[", b" haproxy:", b" haproxy "];
-    tags.iter().any(|tag| memmem::find(reach, tag).is_some())
-        || told(text).is_some()
-        || Request::read(text).is_some()
+    is_tagged(raw, "haproxy") || told(text).is_some() || Request::read(text).is_some()
 }
 
 /// What a line says of an upstream's failure.

@@ -133,10 +133,44 @@ impl Dialect {
             // It connects all the same, from any address.
             (Self::Apache, Cause::BindInUse | Cause::BindWrongAddress) => None,
             (Self::Apache, Cause::ClosedEarly | Cause::Reset) => Some("502"),
-            (Self::Apache, Cause::Timeout) => Some("503 or 504"),
+            (Self::Apache, Cause::Timeout) => Some("502 or 503"),
             (Self::Apache, Cause::Resolver) => Some("500 or 502"),
             (Self::Apache, Cause::Tls) => Some("500"),
             _ => Some("503"),
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(self, cause: Cause) -> &'static str {
+        let is_of_ports = matches!(cause, Cause::BindInUse | Cause::NoFreePort);
+        match self {
+            Self::Nginx => cause.advice(),
+            Self::Haproxy if is_of_ports => {
+                "keep connections open (http-reuse always, pool-max-conn); then more addresses in source, a wider \
+                 ip_local_port_range, tcp_tw_reuse=1; of a source with a range each server has that range alone. \
+                 Never tcp_tw_recycle. check_port_exhaustion shows how near the edge is"
+            }
+            Self::Apache if is_of_ports => {
+                "keep connections open (no disablereuse=on, no SetEnv proxy-nokeepalive, a max= and ttl= of ProxyPass \
+                 that fit the load); then tcp_tw_reuse=1, a wider ip_local_port_range, more addresses or ports for the \
+                 upstream. Never tcp_tw_recycle. check_port_exhaustion shows how near the edge is"
+            }
+            Self::Envoy if is_of_ports => {
+                "keep connections open (no max_requests_per_connection of 1, a longer idle_timeout, HTTP/2 to the \
+                 upstream); then more addresses in upstream_bind_config, a wider ip_local_port_range, tcp_tw_reuse=1. \
+                 Never tcp_tw_recycle. check_port_exhaustion shows how near the edge is"
+            }
+            _ => match cause {
+                // What these say is of nginx' own directives.
+                Cause::BindWrongAddress
+                | Cause::NoFileDescriptors
+                | Cause::WorkerConnections
+                | Cause::NoLiveUpstreams
+                | Cause::Tls
+                | Cause::Resolver
+                | Cause::Timeout => "",
+                cause => cause.advice(),
+            },
         }
     }
 }
