@@ -249,13 +249,17 @@ impl Facts<'_> {
             } else {
                 ""
             };
+            // Only nginx numbers them.
+            let connections = match summary.connections {
+                0 => String::new(),
+                n => format!(", {capped}{} affected", plural(n, "client connection")),
+            };
             report.line(
                 0,
                 format!(
-                    "first {}, last {}, {capped}{} affected",
+                    "first {}, last {}{connections}",
                     clock.second(first).replace('T', " "),
                     clock.second(last).replace('T', " "),
-                    plural(summary.connections, "client connection"),
                 ),
             );
         }

@@ -1,5 +1,6 @@
 //! check_nginx_upstream_bind: logs that grow, rotate and lie, and a real nginx that runs out of ports.
 
+mod dialects;
 mod real;
 mod rotation;
 mod state;

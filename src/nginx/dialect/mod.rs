@@ -265,6 +265,55 @@ mod tests {
         assert_eq!(given.dialect, Dialect::Envoy);
     }
 
+    #[test]
+    fn what_real_ones_wrote_is_read_by_its_causes() {
+        for (log, dialect, expected) in [
+            (
+                &include_bytes!("../../../tests/fixtures/haproxy.log")[..],
+                Dialect::Haproxy,
+                &[
+                    (Cause::BindInUse, 2),
+                    (Cause::NoFreePort, 4),
+                    (Cause::Timeout, 1),
+                    (Cause::NoLiveUpstreams, 1),
+                    (Cause::ClosedEarly, 1),
+                    (Cause::OtherUpstream, 4),
+                ][..],
+            ),
+            (
+                include_bytes!("../../../tests/fixtures/apache_error.log"),
+                Dialect::Apache,
+                &[
+                    (Cause::NoFreePort, 3),
+                    (Cause::Refused, 1),
+                    (Cause::Timeout, 1),
+                    (Cause::ClosedEarly, 1),
+                    (Cause::Resolver, 1),
+                ],
+            ),
+        ] {
+            let form = Form::of(log, None);
+            assert_eq!(form.dialect, dialect);
+            let lines = log
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
+            let mut counts = std::collections::BTreeMap::new();
+            for raw in lines {
+                assert!(form.time(raw).is_some(), "{}", String::from_utf8_lossy(raw));
+                if let Some(told) = dialect.read(&form.wrapping.unwrap(raw)) {
+                    *counts.entry(told.cause).or_insert(0) += 1;
+                }
+            }
+            assert!(
+                counts
+                    .iter()
+                    .map(|(cause, n)| (*cause, *n))
+                    .eq(expected.iter().copied()),
+                "{counts:?}"
+            );
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_line_makes_it_stumble(start in "(Server |Connect\\(\\) failed for backend |\\[|x \\[23/Nov/2026:05:00:00.1\\] a b/c )?", line: Vec<u8>, text in ".{0,60}") {
