@@ -56,6 +56,7 @@ impl Facts<'_> {
             "last": second(summary.span.map(|(_, last)| last)),
             "unparsed": summary.unparsed,
             "suspect": summary.suspect,
+            "explain": self.explained,
             "correlation": self.correlations.iter().flatten().map(correlation).collect::<Vec<_>>(),
         })
     }

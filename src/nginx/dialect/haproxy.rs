@@ -1,7 +1,7 @@
 //! HAProxy: what it says of connections that could not be made (`Connect() failed for backend …`, once for each try),
 //! and its log of requests, whose termination state tells the rest.
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::super::cause::Cause;
 use super::super::clock::When;
@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
         let mut words = rest.split(|byte| *byte == b' ');
         let (frontend, upstream, timers) = (words.next()?, words.next()?, words.next()?);
         // http has five timers, a status, bytes and two cookies; tcp three and bytes.
-        let before = match timers.iter().filter(|byte| **byte == b'/').count() {
+        let before = match memchr_iter(b'/', timers).count() {
             4 => 4,
             2 => 1,
             _ => return None,

@@ -127,12 +127,13 @@ impl Dialect {
     pub fn client_sees(self, cause: Cause) -> Option<&'static str> {
         match (self, cause) {
             (Self::Nginx, _) => cause.client_sees(),
-            (_, Cause::ListenConflict | Cause::OtherUpstream) => None,
+            // Apache connects all the same, from any address.
+            (_, Cause::ListenConflict | Cause::OtherUpstream)
+            | (Self::Apache, Cause::BindInUse | Cause::BindWrongAddress) => None,
             (Self::Haproxy | Self::Envoy, Cause::Timeout) => Some("503 or 504"),
-            (Self::Haproxy, Cause::ClosedEarly) => Some("502"),
-            // It connects all the same, from any address.
-            (Self::Apache, Cause::BindInUse | Cause::BindWrongAddress) => None,
-            (Self::Apache, Cause::ClosedEarly | Cause::Reset) => Some("502"),
+            (Self::Haproxy | Self::Apache, Cause::ClosedEarly) | (Self::Apache, Cause::Reset) => {
+                Some("502")
+            }
             (Self::Apache, Cause::Timeout) => Some("502 or 503"),
             (Self::Apache, Cause::Resolver) => Some("500 or 502"),
             (Self::Apache, Cause::Tls) => Some("500"),
