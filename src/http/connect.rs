@@ -42,6 +42,8 @@ pub struct Means<'a> {
     pub trust: Option<&'a Trust>,
     /// What becomes of the page.
     pub page: PageUse,
+    /// Whether the connection is wanted for further requests.
+    pub keep: bool,
     /// When the probe counts as timed out.
     pub until: Option<Instant>,
 }

@@ -169,6 +169,11 @@ impl TryFrom<&Args> for Plan {
             args.extra_opts.is_none(),
             "--extra-opts cannot be abbreviated"
         );
+        anyhow::ensure!(
+            !args.pace.keepalive || args.certificate.is_none() || args.continue_after_certificate,
+            "--keepalive: -C alone sends no request, each probe needs a handshake of its own; \
+             --continue-after-certificate sends one"
+        );
         let request = Template::try_from(args)?;
         let proxies = Proxies::from_args(args)?;
         let target = target(args)?;

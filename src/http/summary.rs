@@ -7,6 +7,7 @@ use super::compare::{Comparison, compare};
 use super::evidence::Outcome;
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
+use super::pool::Use;
 use super::probe::{Kind, Phases, Probe};
 use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
@@ -65,6 +66,19 @@ pub struct Summary {
     pub cut_off: u64,
     /// What became of the evidence.
     pub evidence: Outcome,
+    /// What was made of connections.
+    pub connections: Use,
+    /// The probes whose last request went over a connection of an earlier one.
+    pub reused: Part,
+}
+
+/// Some of the probes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Part {
+    /// How many.
+    pub attempts: u64,
+    /// How many of them failed.
+    pub failed: u64,
 }
 
 /// Percentiles in seconds.
@@ -140,6 +154,8 @@ impl Tally {
                 end: None,
                 cut_off: 0,
                 evidence: Outcome::default(),
+                connections: Use::default(),
+                reused: Part::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
@@ -163,6 +179,9 @@ impl Tally {
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
         summary.ticks.count(Instant::now(), failed);
+        summary.connections.add(probe.connections);
+        summary.reused.attempts += u64::from(probe.reused);
+        summary.reused.failed += u64::from(probe.reused && failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
