@@ -141,6 +141,7 @@ impl Prober {
                 Judgement::final_word(self.plan.timeout_result, Kind::ConnectTimeout, words)
             }
             Err(Miss::Server(kind, words)) => Judgement::final_word(State::Critical, kind, words),
+            Err(Miss::NoMatch(words)) => Judgement::final_word(State::Unknown, Kind::Tls, words),
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
         self.plan.checks.judge_time(&mut judgement, elapsed);
@@ -370,6 +371,7 @@ impl Prober {
             } else {
                 None
             },
+            settings: tls,
             proxy_tls: if proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Https) {
                 Some(built(&self.proxy_tls, || tls::to_proxy(tls))?)
             } else {

@@ -68,6 +68,11 @@ impl Probe {
         self.replied || self.status.is_some() || self.size > 0 || waited
     }
 
+    /// Whether the server wanted what this program does not have, as far as was known then.
+    pub fn is_no_match(&self) -> bool {
+        (self.kind, self.state) == (Some(Kind::Tls), State::Unknown)
+    }
+
     /// What stands on the first line for it: with size and time where a reply came, as in `check_http`.
     pub fn headline(&self) -> String {
         if self.replied {

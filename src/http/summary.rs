@@ -19,6 +19,9 @@ const KEPT: usize = 50;
 /// How many of each path are kept at each end, whatever the others fill.
 const KEPT_OF_EACH: usize = 5;
 
+/// Which of [`Phases::NAMES`] is the handshake.
+const TLS: usize = 2;
+
 /// What a run found.
 #[derive(Debug)]
 pub struct Summary {
@@ -243,6 +246,13 @@ impl Tally {
             || self.last.1.map_or("nothing yet", Kind::name).to_owned(),
             |status| status.to_string(),
         );
+        let shaken = self.phases[TLS].percentiles([50.0]).is_some();
+        if let Some(worst) = &mut self.summary.worst {
+            // Others have made a session: then it is not for want of anything here that this one did not.
+            if shaken && worst.is_no_match() {
+                worst.state = State::Critical;
+            }
+        }
         let percentiles = self
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);
