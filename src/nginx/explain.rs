@@ -67,14 +67,13 @@ pub fn explain(summary: &Summary, counted: CauseSet, dialect: Dialect, run: &Run
     let own = (found.beside || found.elsewhere.is_empty()).then_some(None);
     let mut failed = None;
     let mut worst: Option<(u64, Option<u32>, Report)> = None;
-    // Of several the log may be of any: the one with the least ports left towards the upstream is the likeliest.
+    // Of several the log may be of any: the one with the most connections to the upstream is the likeliest.
     for process in own.into_iter().chain(found.elsewhere.into_iter().map(Some)) {
         match ports::explain_towards(upstream, process, run) {
             Ok(report) => {
-                let used = report.details.pointer("/namespaces/0/destinations/0/used");
-                let used = used.and_then(Value::as_u64).unwrap_or(0);
-                if worst.as_ref().is_none_or(|(most, ..)| used > *most) {
-                    worst = Some((used, process, report));
+                let open = of_upstream(&report);
+                if worst.as_ref().is_none_or(|(most, ..)| open > *most) {
+                    worst = Some((open, process, report));
                 }
             }
             Err(error) => failed = Some(error),
@@ -98,6 +97,18 @@ fn address(name: &str) -> Option<SocketAddr> {
     name.parse()
         .ok()
         .filter(|address: &SocketAddr| address.port() > 0)
+}
+
+/// How many connections to the upstream a look saw.
+fn of_upstream(report: &Report) -> u64 {
+    let count = |state: &str| {
+        let place = format!("/namespaces/0/destinations/0/{state}");
+        report.details.pointer(&place).and_then(Value::as_u64)
+    };
+    ["established", "time_wait"]
+        .into_iter()
+        .filter_map(count)
+        .sum()
 }
 
 /// Where proxies of this kind run.

@@ -72,6 +72,7 @@ struct Request<'a> {
     has_server: bool,
     /// Why the session ended, and when.
     state: &'a [u8],
+    retries: u32,
     time: Option<When>,
 }
 
@@ -91,6 +92,12 @@ impl<'a> Request<'a> {
             _ => return None,
         };
         let state = words.nth(before).filter(|state| state.len() >= 2)?;
+        // actconn/feconn/beconn/srv_conn/retries, these with a + where another server was tried.
+        let retries = words.next().and_then(|counts| {
+            let last = &counts[memrchr(b'/', counts)? + 1..];
+            let digits = last.strip_prefix(b"+").unwrap_or(last);
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        });
         let slash = memchr(b'/', upstream)?;
         let uri = memmem::find(rest, b" \"").map(|quote| &rest[quote + 2..]);
         let uri =
@@ -104,6 +111,7 @@ impl<'a> Request<'a> {
             },
             has_server: &upstream[slash + 1..] != b"<NOSRV>",
             state,
+            retries: retries.unwrap_or(0),
             time: Some(time),
         })
     }
@@ -119,7 +127,7 @@ impl<'a> Request<'a> {
         Some(Told {
             cause,
             parties: self.parties,
-            sums_up: true,
+            sums_up: Some(self.retries.saturating_add(1)),
         })
     }
 }

@@ -33,8 +33,8 @@ pub struct Told<'a> {
     pub cause: Cause,
     /// Whom it concerns.
     pub parties: Parties<'a>,
-    /// Whether the line only sums up a request whose failure may have been told before.
-    pub sums_up: bool,
+    /// Where the line only sums up a request: how many tries that took, each of which may have been told before.
+    pub sums_up: Option<u32>,
 }
 
 impl<'a> Told<'a> {
@@ -46,7 +46,7 @@ impl<'a> Told<'a> {
                 upstream,
                 ..Parties::default()
             },
-            sums_up: false,
+            sums_up: None,
         }
     }
 }
