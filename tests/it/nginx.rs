@@ -426,7 +426,8 @@ fn another_log_is_held_against_the_minutes_and_chance() {
         found.text
     );
     assert!(
-        found.text.contains("in the common minutes: /cart/a 15"),
+        found.text.contains("clients got in these: 500 15 times")
+            && found.text.contains("in the common minutes: /cart/a 15"),
         "{}",
         found.text
     );
@@ -438,6 +439,9 @@ fn another_log_is_held_against_the_minutes_and_chance() {
     let json = outcome(command.args(["--format", "json"])).json();
     let correlation = &json["details"]["correlation"][0];
     assert_eq!(correlation["overlap"], 15, "{json}");
+    assert_eq!(correlation["statuses"]["500"], 15, "{json}");
+    assert_eq!(json["details"]["clients_get"]["bind-in-use"], "500");
+    assert_eq!(json["details"]["dialect"], "nginx");
     assert!(correlation["p_value"].as_f64().unwrap() < 1e-6, "{json}");
 }
 

@@ -64,6 +64,16 @@ impl Dialect {
         }
     }
 
+    /// Its name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Apache => "apache",
+            Self::Envoy => "envoy",
+        }
+    }
+
     /// What its programs are called.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
