@@ -8,6 +8,7 @@ mod support;
 mod by_ssh;
 mod containers;
 mod contract;
+mod hostile;
 mod http;
 mod icinga;
 mod incident;
