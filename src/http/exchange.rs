@@ -54,10 +54,8 @@ pub async fn exchange(
         return http2::exchange(means, stream, request, trace).await;
     }
     trace.stage = Stage::Talking;
-    trace.tape.limit = match means.page {
-        PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
-        PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
-    };
+    // The page of a reply that hyper reads is not kept twice.
+    trace.tape.limit = HEAD_LIMIT;
     if let (Stream::Tcp(stream), false) = (&stream, request.body().is_end_stream()) {
         // The end of a long one must not wait for the receipt of its beginning.
         let _ = stream.set_nodelay(true);
@@ -148,6 +146,7 @@ async fn make_sense(
     }
     let mut broken = broken;
     if broken.is_none() && !wire.tape().ended && looks_like_http(&wire.tape().received) {
+        wire.keep(page.limit);
         broken = read_reply(wire).await.err().as_ref().map(why_broken);
     }
     let tape = wire.tape();
@@ -167,8 +166,24 @@ async fn make_sense(
         (_, Some(damage)) => Ok(Some(damage)),
         (_, None) => {
             page.take_raw(tape);
-            Ok(page.missing(tape))
+            Ok(unfinished(tape).or_else(|| page.missing(tape)))
         }
+    }
+}
+
+/// Whether the server did not get to the reply itself: interim ones (100, 103) with nothing behind them, or headers
+/// without an end. A header block that ends with the connection is one.
+fn unfinished(tape: &Tape) -> Option<(Kind, String)> {
+    let raw = &tape.received;
+    match reply::split(raw) {
+        Some((start, end, _)) if reply::is_interim(&raw[start..end]) => {
+            Some((Kind::Truncated, "nothing came behind it".to_owned()))
+        }
+        None if raw.len() >= HEAD_LIMIT && looks_like_http(raw) => {
+            let why = format!("its headers have no end within {} KiB", HEAD_LIMIT >> 10);
+            Some((Kind::Protocol, why))
+        }
+        _ => None,
     }
 }
 
@@ -198,7 +213,7 @@ async fn read_reply(wire: &mut Wire<'_>) -> io::Result<()> {
         match reply::split(&tape.received) {
             Some((start, end, page)) => {
                 let length = reply::content_length(&tape.received[start..end]);
-                if length.is_some_and(|length| tape.size >= page as u64 + length) {
+                if length.is_some_and(|length| tape.size >= length.saturating_add(page as u64)) {
                     return Ok(());
                 }
             }
@@ -290,7 +305,7 @@ impl Page {
         let (start, end, page) = reply::split(&tape.received)?;
         let head = &tape.received[start..end];
         let length = reply::content_length(head).filter(|_| !reply::is_chunked(head))?;
-        (!self.absent && !self.unread && tape.size < page as u64 + length)
+        (!self.absent && !self.unread && tape.size < length.saturating_add(page as u64))
             .then(|| (Kind::Truncated, CLOSED.to_owned()))
     }
 

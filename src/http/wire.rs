@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -36,11 +36,17 @@ pub struct Tape {
     pub record: Option<Box<Record>>,
 }
 
+/// After so many bytes the clock is heard. What a server repeats without an end (interim replies, zeros of a chunk's
+/// size, pings) may keep a reader of ours busy within a single look at it, and no time limit would be noticed.
+const TURN: usize = 64 * 1024;
+
 /// A stream with its tape.
 #[derive(Debug)]
 pub struct Wire<'a> {
     stream: Stream,
     tape: &'a mut Tape,
+    /// The bytes read since the clock was heard.
+    turn: usize,
 }
 
 /// A connection, in clear or not.
@@ -88,7 +94,18 @@ impl<'a> Wire<'a> {
         if let Some(record) = &mut tape.record {
             record.begin_http();
         }
-        Self { stream, tape }
+        Self {
+            stream,
+            tape,
+            turn: 0,
+        }
+    }
+
+    /// From now on keeps this much of what comes, if nothing was left out yet.
+    pub fn keep(&mut self, limit: usize) {
+        if self.tape.size == self.tape.received.len() as u64 {
+            self.tape.limit = self.tape.limit.max(limit);
+        }
     }
 
     /// What went over it so far.
@@ -108,6 +125,12 @@ impl AsyncRead for Wire<'_> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            // Unlike waking oneself this has the executor look at its timers first.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let result = match &mut self.stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
@@ -122,8 +145,9 @@ impl AsyncRead for Wire<'_> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             other => other?,
         }
-        let tape = &mut *self.tape;
         let new = &buffer.filled()[before..];
+        self.turn += new.len();
+        let tape = &mut *self.tape;
         if new.is_empty() {
             tape.ended = true;
         } else {

@@ -661,7 +661,8 @@ fn a_reset_behind_any_byte_of_a_reply_is_a_failure_unless_all_of_it_came() {
         let failed = text.metric("failed");
         assert_eq!(failed, Some(attempts as f64), "{header_bytes}: {}", text.text);
         for kind in kinds(&text) {
-            assert!(["reset", "closed", "truncated"].contains(&&*kind), "{kind}: {}", text.text);
+            // A reset behind `H` is not yet one of a web server.
+            assert!(["reset", "closed", "truncated", "protocol"].contains(&&*kind), "{kind}: {}", text.text);
         }
         // The one with all bytes is good; what follows it cannot hurt.
         let last = outcome(&mut probe(&server.port(), "--attempts 4"));
