@@ -1,5 +1,6 @@
 //! Nothing that a server, a name server, a log or a disk does makes a check lie, hang, grow or print what is not its own.
 
+mod faults;
 mod names;
 mod servers;
 mod tls;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::plugin::{Outcome, outcome};
+use super::wrapped::wrapped;
 
 /// What one run may take at the most, in KiB: twice what a busy one takes.
 pub const MEMORY: u64 = 32 * 1024;
@@ -25,16 +26,12 @@ pub struct Measured {
 pub fn measured(command: &Command) -> Measured {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let note = folder.path().join("peak");
-    let mut timed = Command::new("/usr/bin/time");
-    timed.args(["--quiet", "-f", "%M", "-o"]).arg(&note);
-    timed.arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => timed.env(key, value),
-            None => timed.env_remove(key),
-        };
-    }
-    timed.stdin(std::process::Stdio::null());
+    let note_text = note.to_str().expect("a path of ours");
+    let mut timed = wrapped(
+        "/usr/bin/time",
+        ["--quiet", "-f", "%M", "-o", note_text],
+        command,
+    );
     let begun = Instant::now();
     let outcome = outcome(&mut timed);
     let elapsed = begun.elapsed();

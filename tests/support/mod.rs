@@ -25,6 +25,8 @@ pub mod raw_server;
 pub mod seccomp;
 pub mod skip;
 pub mod sockets;
+pub mod strace;
 pub mod tcp_table;
 pub mod tshark;
 pub mod udp;
+pub mod wrapped;
