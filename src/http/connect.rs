@@ -236,6 +236,7 @@ fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
             "this host has no file descriptor left (ulimit -n, fs.file-max)"
         }
         Some(Errno::NOBUFS | Errno::NOMEM) => "this host has no memory left for sockets",
+        Some(Errno::AGAIN) => "this host's routing table has no room left",
         Some(Errno::ACCESS | Errno::PERM) => "this host does not permit it (a firewall rule?)",
         Some(Errno::AFNOSUPPORT) => "this host does not speak this kind of address",
         _ => {
@@ -339,7 +340,7 @@ fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'stati
 }
 
 fn no_session(error: &io::Error) -> Miss {
-    if let Some(miss) = verify::beyond_us(error) {
+    if let Some(miss) = verify::beyond_us(error).or_else(|| of_this_host(error)) {
         return miss;
     }
     let why = match error.kind() {
@@ -347,6 +348,17 @@ fn no_session(error: &io::Error) -> Miss {
         _ => without_number(error),
     };
     Miss::Server(Kind::Tls, format!("Cannot make SSL connection. {why}"))
+}
+
+/// What a connection breaks of that is no doing of the other side.
+pub fn of_this_host(error: &io::Error) -> Option<Miss> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOBUFS | Errno::NOMEM) => Some(Miss::Host(format!(
+            "{} - this host has no memory left for sockets",
+            without_number(error)
+        ))),
+        _ => None,
+    }
 }
 
 /// An error's text without the "(os error 111)" that the standard library adds.

@@ -15,7 +15,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
-use super::connect::{Means, Miss, without_number};
+use super::connect::{Means, Miss, of_this_host, without_number};
 use super::http2;
 use super::plan::PageUse;
 use super::probe::Kind;
@@ -135,6 +135,8 @@ async fn make_sense(
     page: &mut Page,
 ) -> Result<Option<(Kind, String)>, Miss> {
     let cause = root(error);
+    let ours = |error: &io::Error| of_this_host(error).map_or(Ok(()), Err);
+    cause.downcast_ref().map_or(Ok(()), ours)?;
     let broken = cause.downcast_ref::<io::Error>().map(why_broken);
     if page.begun {
         let damage = match broken {
@@ -147,7 +149,9 @@ async fn make_sense(
     let mut broken = broken;
     if broken.is_none() && !wire.tape().ended && looks_like_http(&wire.tape().received) {
         wire.keep(page.limit);
-        broken = read_reply(wire).await.err().as_ref().map(why_broken);
+        let read = read_reply(wire).await;
+        read.as_ref().err().map_or(Ok(()), ours)?;
+        broken = read.err().as_ref().map(why_broken);
     }
     let tape = wire.tape();
     match (tape.size, broken) {

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Request, Response, Uri, Version};
 
-use super::connect::{Means, Miss};
+use super::connect::{Means, Miss, of_this_host};
 use super::evidence::{LIMIT, Told};
 use super::exchange::{Page, Received, why_broken};
 use super::probe::Kind;
@@ -48,6 +48,10 @@ pub async fn exchange(
     // What both sides say about the connection itself is neither request nor reply.
     trace.tape.last_write = asked.or(trace.tape.last_write);
     trace.tape.first_read = replied;
+    let broken = spoken.as_ref().err().and_then(h2::Error::get_io);
+    if let Some(miss) = broken.and_then(of_this_host) {
+        return Err(miss);
+    }
     let damage = spoken.err().map(|error| what(&error));
     if head.is_empty() {
         let (kind, why) = damage.unwrap_or((Kind::Closed, "no reply".to_owned()));
