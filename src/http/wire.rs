@@ -132,12 +132,17 @@ impl AsyncRead for Wire<'_> {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+        let result = loop {
+            let result = match &mut self.stream {
+                Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+                Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+                Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+                Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+                Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
+            };
+            if !is_interrupted(&result) {
+                break result;
+            }
         };
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
@@ -169,12 +174,17 @@ impl AsyncWrite for Wire<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+        let written = loop {
+            let result = match &mut self.stream {
+                Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+                Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+                Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+                Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+                Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+            };
+            if !is_interrupted(&result) {
+                break result?;
+            }
         };
         self.tape.last_write = Some(Instant::now());
         if let Some(record) = &mut self.tape.record {
@@ -202,6 +212,10 @@ impl AsyncWrite for Wire<'_> {
             Stream::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+fn is_interrupted<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::Interrupted)
 }
 
 /// A socket to connect with.

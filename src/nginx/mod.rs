@@ -10,6 +10,7 @@
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines, and what is counted in them |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
@@ -33,6 +34,7 @@ mod generation;
 mod histories;
 mod journal;
 mod line;
+mod links;
 mod memory;
 mod owner;
 mod packed;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
 
-/// The largest state that is read.
+/// The largest state that is read; a larger one is damaged, and not read to find that out.
 const LIMIT: u64 = 64 << 20;
 
 /// What was found at the start of a run.
@@ -98,9 +98,12 @@ impl StateFile {
         };
         must_be_ours(&file, &self.path, "--state-file")?;
         let mut bytes = Vec::new();
-        file.take(LIMIT)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read {shown}"))?;
+        let size = file.metadata().map(|metadata| metadata.len());
+        if size.is_ok_and(|size| size <= LIMIT) {
+            file.take(LIMIT)
+                .read_to_end(&mut bytes)
+                .with_context(|| format!("cannot read {shown}"))?;
+        }
         match self.unwrap(&bytes) {
             Ok(data) => Ok(Found::Data(data.to_owned())),
             Err(why) => Ok(Found::Unusable(self.set_aside(why))),

@@ -1,6 +1,7 @@
 //! Nothing that a server, a name server, a log or a disk does makes a check lie, hang, grow or print what is not its own.
 
 mod faults;
+mod files;
 mod names;
 mod servers;
 mod tls;
