@@ -1,5 +1,6 @@
 //! Nothing that a server, a name server, a log or a disk does makes a check lie, hang, grow or print what is not its own.
 
+mod ends;
 mod faults;
 mod files;
 mod names;
@@ -37,14 +38,14 @@ fn probe(port: &str, arguments: &str) -> Command {
             "-p",
             port,
             "-t",
-            "1",
+            "0.7",
             "--deadline",
             "6",
             "-vvv",
         ])
         .args(arguments.split_whitespace());
     if !arguments.contains("--attempts") {
-        command.args(["--attempts", "2"]);
+        command.args(["--attempts", "1"]);
     }
     command
 }

@@ -1,6 +1,7 @@
 //! A plugin run whose time and memory are known, as hostile as its surroundings may be.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,18 @@ use super::wrapped::wrapped;
 
 /// What one run may take at the most, in KiB: twice what a busy one takes.
 pub const MEMORY: u64 = 32 * 1024;
+
+/// Whether the long form of these tests is wanted (`scripts/faults`).
+pub fn in_full() -> bool {
+    std::env::var("PROXY_CHECKS_FAULTS").is_ok_and(|word| word == "all")
+}
+
+/// Prints what was counted or measured, past the harness' capture, in the long form.
+pub fn tell(figures: &str) {
+    if in_full() {
+        let _ = writeln!(std::io::stderr(), "\n  {figures}");
+    }
+}
 
 /// A run, and what it took.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::growing_log::GrowingLog;
-use crate::support::measured::assert_clean;
+use crate::support::measured::{assert_clean, in_full, tell};
 use crate::support::plugin::{Outcome, outcome, plugin};
 use crate::support::skip::skip;
 use crate::support::strace::{Disturbed, calls, disturbed, is_usable};
@@ -81,7 +81,7 @@ struct Fault {
 
 /// All faults of a run, or a sample of them: each call once, with one error after the other.
 fn faults(command: &Command, note: &Path) -> Vec<Fault> {
-    let all = std::env::var("PROXY_CHECKS_FAULTS").is_ok_and(|word| word == "all");
+    let all = in_full();
     let mut faults = Vec::new();
     for (call, (first, last)) in calls(command, note) {
         let known = ERRORS.iter().find(|(name, _)| *name == call);
@@ -133,11 +133,11 @@ fn campaign(name: &str, faults: &[Fault], judge: impl Fn(&Fault) -> bool + Sync)
     });
     let hit = hit.into_inner();
     let wrong = wrong.into_inner().expect("no panic here");
-    println!(
+    tell(&format!(
         "{name}: {} faults, {hit} of them happened, {} taken wrongly",
         faults.len(),
         wrong.len()
-    );
+    ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
         hit * 10 > faults.len() * 8,
@@ -159,8 +159,8 @@ fn assert_told(run: &Disturbed, right: &[i32]) {
     if !mute {
         assert_clean(&run.outcome, &case);
         if code == 3 {
-            let (_, cause) = text.split_once("UNKNOWN: ").unwrap_or_default();
-            assert!(cause.len() > 20, "{case}: no cause: {text}");
+            let (_, why) = text.split_once("UNKNOWN: ").unwrap_or_default();
+            assert!(why.len() > 20, "{case}: no cause: {text}");
         }
     }
     assert!(
@@ -315,7 +315,7 @@ fn assert_kept(folder: &tempfile::TempDir, after: &Outcome, case: &str) {
         std::fs::read_dir(folder.path().join("evidence")).expect("the last run has made it");
     for entry in names.flatten() {
         let name = entry.file_name().into_string().expect("a name of ours");
-        let har = entry.path().join("exchange.har");
+        let har = entry.path().join("failed.har");
         if let Ok(text) = std::fs::read_to_string(&har) {
             assert!(
                 serde_json::from_str::<serde_json::Value>(&text).is_ok(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::growing_log::GrowingLog;
-use crate::support::measured::{MEMORY, assert_clean, measured};
+use crate::support::measured::{MEMORY, assert_clean, in_full, measured, tell};
 use crate::support::plugin::{outcome, plugin};
 use crate::support::raw_server::{RawServer, read_request};
 
@@ -105,11 +105,11 @@ fn a_log_that_is_swapped_for_a_link_at_any_moment_leads_nowhere_else() {
     lchown(log.at("link"), NOBODY, NOBODY).expect("the tests run as root");
     fs::rename(log.path(), log.at("plain")).expect("a file");
     let over = AtomicBool::new(false);
-    let (here, link, plain) = (log.path(), log.at("link"), log.at("plain"));
+    let (here, evil, plain) = (log.path(), log.at("link"), log.at("plain"));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
-                for from in [&link, &plain] {
+                for from in [&evil, &plain] {
                     let next = here.with_extension("next");
                     let _ = fs::hard_link(from, &next);
                     let _ = fs::rename(&next, &here);
@@ -286,7 +286,8 @@ fn states_that_are_made_to_overflow_are_set_aside_or_harmless() {
             let case = format!("{number} at {}: {}", range.start, found.outcome.text);
             assert_clean(&found.outcome, &case);
             assert!(!found.outcome.text.contains("internal error"), "{case}");
-            assert_eq!(found.outcome.code, Some(2), "{case}");
+            // It is sealed, so that it may say what it wants of the past. What follows is counted all the same.
+            assert!(matches!(found.outcome.code, Some(0..=2)), "{case}");
             assert!(found.peak <= MEMORY, "{} KiB: {case}", found.peak);
             tried += 1;
         }
@@ -360,8 +361,7 @@ fn a_line_of_a_gibibyte_costs_no_memory_and_hides_no_other_line() {
         run.outcome.text
     );
     assert!(run.peak <= MEMORY, "{} KiB", run.peak);
-    let all = std::env::var("PROXY_CHECKS_FAULTS").is_ok_and(|word| word == "all");
-    let size = if all { 1 << 30 } else { 64 << 20 };
+    let size = if in_full() { 1 << 30 } else { 64 << 20 };
     let piece = vec![b'x'; 1 << 20];
     for _ in 0..size / piece.len() {
         log.append(&piece);
@@ -369,12 +369,12 @@ fn a_line_of_a_gibibyte_costs_no_memory_and_hides_no_other_line() {
     log.append("\n");
     log.binds(3, 60);
     let run = measured(&log.check());
-    println!(
+    tell(&format!(
         "a line of {} MiB: {:?}, {} KiB",
         size >> 20,
         run.elapsed,
         run.peak
-    );
+    ));
     assert_eq!(
         run.outcome.metric("count"),
         Some(7.0),
@@ -382,6 +382,6 @@ fn a_line_of_a_gibibyte_costs_no_memory_and_hides_no_other_line() {
         run.outcome.text
     );
     assert!(run.peak <= MEMORY, "{} KiB", run.peak);
-    let run = measured(&log.check().arg("--correlate").arg(log.path()).args(["-vv"]));
+    let run = measured(log.check().arg("--correlate").arg(log.path()).args(["-vv"]));
     assert!(run.peak <= MEMORY, "{} KiB", run.peak);
 }

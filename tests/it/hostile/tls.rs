@@ -54,7 +54,7 @@ fn says(name: &'static str, bytes: Vec<u8>, kinds: &'static [&'static str]) -> C
 fn a_handshake_that_goes_wrong_is_a_failure_of_tls_and_never_waited_for_beyond_its_limit() {
     let mut cases = vec![
         case("silence", "", &[2], &["timeout"], |stream, _| {
-            wait_until_gone(stream)
+            wait_until_gone(stream);
         }),
         case("a slow alert", "", &[2], &["timeout"], |mut stream, _| {
             for byte in b"\x16\x03\x03\x40\x00".iter().chain(&[0; 200]) {
@@ -244,7 +244,7 @@ fn a_session_that_breaks_is_no_good_reply() {
             },
         ),
         case("no farewell", "", &[2], &["truncated"], move |stream, _| {
-            two(stream, half, false)
+            two(stream, half, false);
         }),
         case(
             "garbage behind a good record",
