@@ -67,6 +67,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
         })),
         "phases": phases,
+        "cpu_wait": {"excused": summary.excused, "max": number(summary.waited.as_secs_f64())},
         "paths": paths,
         "comparison": comparison.iter().flat_map(|found| &found.steps).map(|step| json!({
             "worse": step.worse.iter().map(|at| &plan.paths[*at].name).collect::<Vec<_>>(),

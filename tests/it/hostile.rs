@@ -3,6 +3,7 @@
 mod ends;
 mod faults;
 mod files;
+mod load;
 mod names;
 mod servers;
 mod tls;
