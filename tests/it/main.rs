@@ -11,6 +11,7 @@ mod contract;
 mod http;
 mod icinga;
 mod incident;
+mod manuals;
 mod munin;
 mod nagios;
 mod nginx;
