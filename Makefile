@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench needs deb rpm static package-test
+.PHONY: help demo test check bench needs deb rpm static package-test docs coverage same-bytes
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y CHANGELOG.md)
 version := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q}' Cargo.toml)
 
@@ -23,6 +23,11 @@ check: ## quick: format, clippy, the tests beside the code
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+
+docs: ## writes into the pages what --help says and what the commands that they show print now (needs root)
+	@scripts/needs --install demo
+	cargo build --locked --bins
+	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it docs::
 
 bench: ## how fast, beside what one would use instead (some minutes)
 	@for script in benches/*.sh; do "$$script" || exit; done

@@ -8,6 +8,8 @@ mod support;
 mod by_ssh;
 mod containers;
 mod contract;
+mod docs;
+mod empty_root;
 mod http;
 mod icinga;
 mod incident;

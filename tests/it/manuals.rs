@@ -7,7 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::plugin::{example, outcome, plugin, project};
+use crate::support::help::{Entry, entries};
+use crate::support::plugin::{example, project};
 use crate::support::skip::skip;
 
 /// The names of all binaries, from Cargo.toml.
@@ -23,35 +24,6 @@ fn written() -> TempDir {
     let status = example("manuals").arg(folder.path()).status();
     assert!(status.is_ok_and(|status| status.success()));
     folder
-}
-
-/// What `--help` says, as options with their help on one line.
-fn help(name: &str) -> Vec<(BTreeSet<String>, String)> {
-    let text = outcome(plugin(name).arg("--help")).text;
-    let mut options: Vec<(BTreeSet<String>, String)> = Vec::new();
-    for line in text.lines() {
-        let trimmed = line.trim_start();
-        let depth = line.len() - trimmed.len();
-        if trimmed.starts_with('-') && (depth == 2 || depth == 6) {
-            let names = trimmed
-                .split(['<', '['])
-                .next()
-                .unwrap_or_default()
-                .split([',', ' '])
-                .map(|name| name.trim_end_matches(['.', '=']))
-                .filter(|name| name.starts_with('-'));
-            options.push((names.map(str::to_owned).collect(), String::new()));
-        } else if depth == 10
-            && !trimmed.starts_with(['[', '-'])
-            && !trimmed.starts_with("Possible")
-            && let Some((_, text)) = options.last_mut()
-        {
-            text.push_str(trimmed);
-            text.push(' ');
-        }
-    }
-    assert!(options.len() > 15, "{name}: {options:?}");
-    options
 }
 
 /// A page's source as running text.
@@ -83,18 +55,17 @@ fn a_manual_page_says_of_every_option_what_help_says() {
         let page = fs::read_to_string(folder.path().join("man").join(format!("{name}.1")))
             .unwrap_or_else(|error| panic!("{name} has no manual page: {error}"));
         let text = running_text(&page);
-        for (names, words) in help(&name) {
-            let head = names.iter().map(String::as_str).collect::<Vec<_>>();
-            for option in &head {
+        for entry in entries(&name) {
+            for option in entry.names() {
                 assert!(
-                    text.split([' ', ',', '=', '[']).any(|word| word == *option),
+                    text.split([' ', ',', '=', '[']).any(|word| word == option),
                     "{name}: {option} is not in the manual"
                 );
             }
-            let words = squeezed(&words);
+            let words = squeezed(&entry.text);
             // The help wraps between words, so that this is all of it but for defaults and values.
             let start = words.split(" [").next().unwrap_or_default();
-            assert!(text.contains(start), "{name} {head:?}: {start:?}\n{text}");
+            assert!(text.contains(start), "{name} {entry:?}: {start:?}\n{text}");
         }
         let mut sections = page.lines().filter_map(|line| line.strip_prefix(".SH "));
         assert_eq!(sections.next(), Some("NAME"));
@@ -111,10 +82,11 @@ fn a_manual_page_says_of_every_option_what_help_says() {
 fn completions_know_the_options_of_help_and_no_others() {
     let folder = written();
     for name in binaries() {
-        let long: BTreeSet<String> = help(&name)
-            .into_iter()
-            .flat_map(|(names, _)| names)
+        let entries = entries(&name);
+        let names = entries.iter().flat_map(Entry::names);
+        let long: BTreeSet<String> = names
             .filter(|option| option.starts_with("--"))
+            .map(str::to_owned)
             .collect();
         let bash = fs::read_to_string(folder.path().join("bash").join(&name)).expect("for bash");
         let opts = bash
@@ -160,9 +132,11 @@ fn bash_completes_an_option_from_its_first_letters() {
         let output = Command::new("bash").args(["-c", &script]).output();
         let output = output.expect("bash");
         let text = String::from_utf8_lossy(&output.stdout);
-        if help(&name)
+        let entries = entries(&name);
+        if entries
             .iter()
-            .any(|(names, _)| names.contains("--forever"))
+            .flat_map(Entry::names)
+            .any(|option| option == "--forever")
         {
             assert_eq!(text.lines().next(), Some("--forever"), "{text}");
         }
