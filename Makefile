@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench needs
+.PHONY: help demo test check bench needs sbom
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,3 +27,6 @@ bench: ## how fast, beside what one would use instead (some minutes)
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test
+
+sbom: ## the bill of materials, CycloneDX, in target/sbom.cdx.json
+	@mkdir -p target && scripts/sbom target/sbom.cdx.json && echo target/sbom.cdx.json
