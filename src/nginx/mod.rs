@@ -28,6 +28,8 @@ mod details;
 mod fields;
 mod follow;
 mod forged;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod generation;
 #[cfg(test)]
 mod histories;
