@@ -51,9 +51,29 @@ fn plan_of(words: &[&str]) -> Plan {
 /// A plan that looks at all of a reply.
 static CURIOUS: LazyLock<Plan> = LazyLock::new(|| {
     plan_of(&[
-        "-H", "www.test", "-u", "/a/b?c", "-s", "ok", "-r", "a+b", "-d", "X: y", "-m", "10:9000",
-        "-M", "1d", "--json-path", "$.a[0]=1", "-f", "follow", "--enable-automatic-decompression",
-        "-w", "5", "-c", "9",
+        "-H",
+        "www.test",
+        "-u",
+        "/a/b?c",
+        "-s",
+        "ok",
+        "-r",
+        "a+b",
+        "-d",
+        "X: y",
+        "-m",
+        "10:9000",
+        "-M",
+        "1d",
+        "--json-path",
+        "$.a[0]=1",
+        "-f",
+        "follow",
+        "--enable-automatic-decompression",
+        "-w",
+        "5",
+        "-c",
+        "9",
     ])
 });
 
@@ -97,7 +117,10 @@ pub fn reply(data: &[u8]) {
         page,
         until: Some(Instant::now() + Duration::from_secs(10)),
     };
-    let request = plan.request.build(&target, Some("0123456789abcdef")).expect("a request");
+    let request = plan
+        .request
+        .build(&target, Some("0123456789abcdef"))
+        .expect("a request");
     let is_head = *request.method() == Method::HEAD;
     let received = RUNTIME.with_borrow(|runtime| {
         runtime.block_on(async {
@@ -119,7 +142,8 @@ pub fn reply(data: &[u8]) {
         .checks
         .judge_status(&received.reply, &target, plan.on_redirect)
         .map(|mut judgement| {
-            plan.checks.judge_content(&mut judgement, &received, trace.tape.size, &target);
+            plan.checks
+                .judge_content(&mut judgement, &received, trace.tape.size, &target);
             judgement
         });
     let judgement = judgement.unwrap_or_else(|last| last);
@@ -160,12 +184,17 @@ fn assert_whole(received: &Received, size: u64) {
     if damage.is_some() || has_none || transfer || !length.iter().all(u8::is_ascii_digit) {
         return;
     }
-    let told = std::str::from_utf8(length).ok().and_then(|text| text.parse::<u64>().ok());
+    let told = std::str::from_utf8(length)
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
     // What is no number of 64 bits announces nothing.
     let Some(told) = told else { return };
     assert!(
-        told <= size && (reply.page_cut || reply.page.len() as u64 >= told || KEPT == reply.page.len()
-            || received.reply.page.is_empty()),
+        told <= size
+            && (reply.page_cut
+                || reply.page.len() as u64 >= told
+                || KEPT == reply.page.len()
+                || received.reply.page.is_empty()),
         "{told} bytes were announced, {size} came"
     );
 }
@@ -189,7 +218,10 @@ pub fn parts(data: &[u8]) {
         for value in reply.all(name) {
             assert!(!value.contains(&b'\n'));
         }
-        assert_eq!(reply.header(name).is_some(), reply.all(name).next().is_some());
+        assert_eq!(
+            reply.header(name).is_some(),
+            reply.all(name).next().is_some()
+        );
     }
     if let Some(id) = reply.request_id() {
         assert!(id.is_ascii() && (8..=64).contains(&id.len()));
@@ -220,7 +252,15 @@ pub fn parts(data: &[u8]) {
 /// Packed pages: never more than is kept, however they are packed.
 pub fn unpacked(data: &[u8]) {
     let mut feed = Feed(data);
-    let kinds = ["gzip", "deflate", "br", "zstd", "gzip, gzip", "zstd, br", "deflate,gzip,zstd,br"];
+    let kinds = [
+        "gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "gzip, gzip",
+        "zstd, br",
+        "deflate,gzip,zstd,br",
+    ];
     let kind = kinds[usize::from(feed.byte()) % kinds.len()];
     let limit = usize::from(feed.byte()) * 100;
     let mut reply = Reply {
@@ -241,7 +281,12 @@ pub fn redirect(data: &[u8]) {
     let Some((&choice, location)) = data.split_first() else {
         return;
     };
-    let actions = [OnRedirect::Follow, OnRedirect::Sticky, OnRedirect::Stickyport, OnRedirect::Curl];
+    let actions = [
+        OnRedirect::Follow,
+        OnRedirect::Sticky,
+        OnRedirect::Stickyport,
+        OnRedirect::Curl,
+    ];
     let action = actions[usize::from(choice & 3)];
     // As it comes out of a line.
     let line = location.split(|b| *b == b'\n').next().unwrap_or_default();
@@ -261,7 +306,9 @@ pub fn redirect(data: &[u8]) {
     if action == OnRedirect::Stickyport {
         assert_eq!(next.port, from.port);
     }
-    let again = next.redirected(&next.url(), OnRedirect::Follow).expect("its own address");
+    let again = next
+        .redirected(&next.url(), OnRedirect::Follow)
+        .expect("its own address");
     assert_eq!(again.url(), next.url().trim_ascii_end());
     if let Ok(request) = CURIOUS.request.build(&next, None) {
         let text = format!("{:?} {:?}", request.uri(), request.headers().get("host"));
@@ -275,7 +322,13 @@ pub fn cookies(data: &[u8]) {
     let now = 1_700_000_000;
     let mut feed = Feed(data);
     let choice = feed.byte();
-    let hosts = ["www.shop.test", "localhost", "192.0.2.1", "test", "a.b.shop.test"];
+    let hosts = [
+        "www.shop.test",
+        "localhost",
+        "192.0.2.1",
+        "test",
+        "a.b.shop.test",
+    ];
     let site = Site {
         host: hosts[usize::from(choice) % hosts.len()],
         path: ["/", "/a/b", "/a"][usize::from(choice >> 4) % 3],
@@ -293,7 +346,10 @@ pub fn cookies(data: &[u8]) {
     for cookie in fresh.cookies() {
         let host = site.host;
         let below = host.strip_suffix(&*cookie.domain);
-        assert!(below.is_some_and(|rest| rest.is_empty() || rest.ends_with('.')), "{cookie:?}");
+        assert!(
+            below.is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            "{cookie:?}"
+        );
         assert!(site.https || host == "localhost" || !cookie.secure);
     }
     let line = jar.line(site, now);
@@ -341,7 +397,8 @@ pub fn certificate(data: &[u8]) {
 /// What a proxy answers to CONNECT.
 pub fn proxy_reply(data: &[u8]) {
     let mut stream = data;
-    let answer = RUNTIME.with_borrow(|runtime| runtime.block_on(tunnel::answer_by_bytes(&mut stream)));
+    let answer =
+        RUNTIME.with_borrow(|runtime| runtime.block_on(tunnel::answer_by_bytes(&mut stream)));
     if let Ok(head) = answer {
         assert!(data.starts_with(&head));
         if tunnel::judge(head).is_ok() {
@@ -377,8 +434,14 @@ pub fn options(data: &[u8]) {
     let Some((&choice, words)) = data.split_first() else {
         return;
     };
-    let words = words.split(|b| *b == 0).map(|word| OsString::from_vec(word.to_vec()));
-    let argv: Vec<_> = [OsString::from("check")].into_iter().chain(words).take(40).collect();
+    let words = words
+        .split(|b| *b == 0)
+        .map(|word| OsString::from_vec(word.to_vec()));
+    let argv: Vec<_> = [OsString::from("check")]
+        .into_iter()
+        .chain(words)
+        .take(40)
+        .collect();
     let refused = match choice % 3 {
         0 => {
             let rewritten = argv::rewrite(argv.clone());

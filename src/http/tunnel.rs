@@ -170,7 +170,9 @@ async fn answer(stream: &mut Noted<'_, TcpStream>) -> Result<Vec<u8>, Refusal> {
 
 /// The same where bytes cannot be looked at before they are taken. They are decrypted by then, and cheap to have one by
 /// one.
-pub(super) async fn answer_by_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn answer_by_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Vec<u8>, Refusal> {
     let mut answer = Vec::new();
     let mut byte = [0];
     while answer.len() <= ANSWER_LIMIT {

@@ -23,12 +23,12 @@ pub fn ranges(data: &[u8]) {
                 "{text} is not {again} at {value}"
             );
         }
-        assert_eq!(again.to_string(), range.to_string());
+        assert_eq!(Range::from_str(&again.to_string()), Ok(again));
         let _ = range.scaled(100.0).to_string();
     }
     if let Ok(limit) = Limit::from_str(text) {
         let again = Limit::from_str(&limit.to_string()).expect("what a limit prints is a limit");
-        assert_eq!(again.to_string(), limit.to_string());
+        assert_eq!(Limit::from_str(&again.to_string()), Ok(again));
         let _ = limit.alerts(1.0, 0.0);
         let _ = limit.as_count(300.0).to_string();
     }
@@ -37,7 +37,9 @@ pub fn ranges(data: &[u8]) {
         assert_eq!(Ok(duration), plain);
         assert!(!duration.is_zero());
         // Nothing that is added to the present time may overflow.
-        let _ = std::time::Instant::now().checked_add(duration).expect("a time to come");
+        let _ = std::time::Instant::now()
+            .checked_add(duration)
+            .expect("a time to come");
     }
     let _ = parse_state(text);
     for error in [Range::from_str(text).err(), Limit::from_str(text).err()] {
@@ -61,7 +63,9 @@ pub fn report(data: &[u8]) {
         let range = |feed: &mut Feed<'_>| std::str::from_utf8(feed.some()).ok()?.parse().ok();
         metric = metric.limits(range(&mut feed), range(&mut feed));
         if feed.byte() & 1 == 1 {
-            metric = metric.min(f64::from_bits(feed.number())).max(f64::from_bits(feed.number()));
+            metric = metric
+                .min(f64::from_bits(feed.number()))
+                .max(f64::from_bits(feed.number()));
         }
         report.metrics.push(metric);
     }
@@ -77,7 +81,11 @@ pub fn report(data: &[u8]) {
     report.details = serde_json::json!({ "outside": String::from_utf8_lossy(feed.0) });
 
     let printed = report.text("NAME", verbosity);
-    let known: Vec<_> = report.metrics.iter().filter(|metric| metric.is_known()).collect();
+    let known: Vec<_> = report
+        .metrics
+        .iter()
+        .filter(|metric| metric.is_known())
+        .collect();
     let (first, below) = printed.split_once('\n').expect("a line feed at the end");
     let (words, perfdata) = first.split_once('|').unwrap_or((first, ""));
     assert!(words.starts_with(&format!("NAME {state}:")), "{words}");
@@ -100,10 +108,16 @@ pub fn report(data: &[u8]) {
     let (_, all) = daemons::nagios(&printed);
     assert_eq!(all, perfdata.trim());
 
-    let names = Names { name: "NAME", binary: "check_name" };
+    let names = Names {
+        name: "NAME",
+        binary: "check_name",
+    };
     let document = report.json(names, None);
     let value: serde_json::Value = serde_json::from_str(&document).expect("one document");
-    assert_eq!(value["perfdata"].as_array().map(Vec::len), Some(known.len()));
+    assert_eq!(
+        value["perfdata"].as_array().map(Vec::len),
+        Some(known.len())
+    );
     assert!(document.ends_with('\n') && document.lines().count() == 1);
     for text in [
         super::openmetrics::render(&report, names, Some("a series")),

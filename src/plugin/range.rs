@@ -281,7 +281,12 @@ mod tests {
         let limit: Limit = "5%".parse().unwrap();
         assert!(!limit.alerts(5.0, 100.0) && limit.alerts(6.0, 100.0) && !limit.alerts(0.0, 0.0));
         assert_eq!(limit.as_count(200.0).to_string(), "10");
-        for (spec, printed) in [("5%", "5%"), ("50%:", "50%:"), ("@~:5%", "@~:5%"), ("2:5%", "2:5%")] {
+        for (spec, printed) in [
+            ("5%", "5%"),
+            ("50%:", "50%:"),
+            ("@~:5%", "@~:5%"),
+            ("2:5%", "2:5%"),
+        ] {
             assert_eq!(spec.parse::<Limit>().unwrap().to_string(), printed);
         }
         assert_eq!(

@@ -51,7 +51,10 @@ pub fn files(data: &[u8]) {
         return;
     };
     if let Some(ports) = parse_ports(text) {
-        assert_eq!(ports.iter().count(), usize::try_from(ports.len()).expect("65536 at most"));
+        assert_eq!(
+            ports.iter().count(),
+            usize::try_from(ports.len()).expect("65536 at most")
+        );
     }
     if let Ok(range) = PortRange::from_str(text) {
         assert_eq!(PortRange::from_str(&range.to_string()), Ok(range));
