@@ -1,97 +1,137 @@
-//! Faults: the n-th call of some kind fails, once, as strace makes it.
+//! Watches what a program asks the kernel for, with strace.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::plugin::{Outcome, outcome};
-use super::wrapped::wrapped;
+use super::plugin::{Outcome, check_output};
 
-/// Whether strace may do here what it is asked for.
-pub fn is_usable() -> bool {
-    let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=getppid",
-        "true",
-    ]);
-    command.output().is_ok_and(|output| output.status.success())
+/// The calls that reach beyond the process: programs, files, sockets, other processes, namespaces.
+const WATCHED: &str = "execve,execveat,fork,vfork,clone,clone3,open,openat,openat2,creat,unlink,unlinkat,rename,renameat,\
+renameat2,link,linkat,symlink,symlinkat,mkdir,mkdirat,rmdir,mknod,mknodat,chmod,fchmodat,chown,fchownat,truncate,mount,\
+umount2,setns,unshare,chroot,ptrace,kill,tkill,tgkill,socket,connect,bind,listen,sendto,sendmsg,sendmmsg,bpf,init_module";
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// Which.
+    pub name: String,
+    /// Its arguments, as strace writes them: file descriptors with what they are.
+    pub arguments: String,
 }
 
-/// The calls of a run, by name: the numbers of the first and of the last one that the plugin itself makes, behind those
-/// of the dynamic linker.
-pub fn calls(command: &Command, note: &Path) -> BTreeMap<String, (usize, usize)> {
-    let arguments = ["-f", "-qq", "-o"].map(std::ffi::OsStr::new);
-    let arguments = arguments.into_iter().chain([note.as_os_str()]);
-    outcome(&mut wrapped("strace", arguments, command));
-    let text = fs::read(note).expect("strace writes its note");
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let main = text.split(' ').next().unwrap_or_default().to_owned();
-    let (mut begun, mut calls) = (false, BTreeMap::<String, (usize, usize)>::new());
+impl Call {
+    /// The file that it names: the first string, below the folder that an open one before it is.
+    pub fn path(&self) -> Option<PathBuf> {
+        let (before, rest) = self.arguments.split_once('"')?;
+        let (path, _) = rest.split_once('"')?;
+        let folder = before
+            .rsplit_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'));
+        let folder = folder.map_or(Path::new("/"), |(folder, _)| Path::new(folder));
+        Some(folder.join(path))
+    }
+
+    /// Whether it opens a file to change it.
+    pub fn writes(&self) -> bool {
+        ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"]
+            .iter()
+            .any(|flag| self.arguments.contains(flag))
+    }
+
+    /// The address that it goes to: `127.0.0.1:80`, `[::1]:80` or the path of a socket.
+    pub fn address(&self) -> Option<String> {
+        let between = |start: &str, end: &str| {
+            let (_, rest) = self.arguments.split_once(start)?;
+            rest.split_once(end).map(|(value, _)| value.to_owned())
+        };
+        if let Some(path) = between("sun_path=\"", "\"") {
+            return Some(path);
+        }
+        let port = between("_port=htons(", ")")?;
+        let v4 = between("sin_addr=inet_addr(\"", "\"").map(|host| format!("{host}:{port}"));
+        let v6 = || between("inet_pton(AF_INET6, \"", "\"").map(|host| format!("[{host}]:{port}"));
+        v4.or_else(v6)
+    }
+}
+
+/// Whether processes can be watched here; why not.
+pub fn possible() -> Result<(), String> {
+    let tried = Command::new("strace")
+        .args(["-qq", "-e", "trace=none", "true"])
+        .stdin(Stdio::null())
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!(
+            "strace: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Err(format!("strace: {error}")),
+    }
+}
+
+/// Runs a command to its end. Returns what it said, and its calls and those of all its threads and children; of a child
+/// that became one of the `helpers` no call after that.
+pub fn watch(command: &Command, helpers: &[&str]) -> (Outcome, Vec<Call>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("calls");
+    let mut strace = Command::new("strace");
+    strace
+        .args([
+            "-f",
+            "-qq",
+            "-y",
+            "-s",
+            "4096",
+            "-e",
+            &format!("trace={WATCHED}"),
+            "-o",
+        ])
+        .arg(&log)
+        // Cargo's, which would have libraries looked for in its own folders.
+        .args(["-E", "LD_LIBRARY_PATH"]);
+    for (name, value) in command.get_envs() {
+        let mut setting = name.to_owned();
+        if let Some(value) = value {
+            setting.push("=");
+            setting.push(value);
+        }
+        strace.arg("-E").arg(setting);
+    }
+    strace
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    let output = strace.output().expect("strace starts");
+    let outcome = check_output(&output, command);
+    let text = std::fs::read_to_string(&log).expect("strace has written");
+    let mut others = HashSet::new();
+    let mut calls = Vec::new();
     for line in text.lines() {
-        let Some((thread, call)) = line.split_once(' ') else {
+        let Some((process, rest)) = line.split_once(' ') else {
             continue;
         };
-        let call = call.trim_start();
-        if thread != main || call.starts_with(['<', '+', '-']) {
+        // Signals, and the ends of calls that began on a line of their own.
+        let rest = rest.trim_start();
+        let Some((name, arguments)) = rest
+            .split_once('(')
+            .filter(|_| !rest.starts_with(['<', '-', '+']))
+        else {
+            continue;
+        };
+        if others.contains(process) {
             continue;
         }
-        // The first thing that Rust does is to look whether the three usual files are open.
-        begun |= call.starts_with("poll([{fd=0");
-        let name = call.split('(').next().unwrap_or_default().to_owned();
-        let (first, last) = calls.entry(name).or_insert((1, 0));
-        *last += 1;
-        if !begun {
-            *first = *last + 1;
+        let call = Call {
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        let path = call.path().unwrap_or_default();
+        if name.starts_with("execve") && helpers.iter().any(|helper| path == Path::new(helper)) {
+            others.insert(process.to_owned());
         }
+        calls.push(call);
     }
-    calls.retain(|_, (first, last)| first <= last);
-    calls
-}
-
-/// A run one of whose calls failed.
-#[derive(Debug)]
-pub struct Disturbed {
-    /// What it printed, and how it ended.
-    pub outcome: Outcome,
-    /// The calls that failed, as strace tells them; none where the run did not get there.
-    pub failed: Vec<String>,
-}
-
-/// Runs a command whose `number`-th call of this name fails with this error: in each thread that makes so many.
-pub fn disturbed(
-    command: &Command,
-    note: &Path,
-    call: &str,
-    error: &str,
-    number: usize,
-) -> Disturbed {
-    let trace = format!("trace={call}");
-    let inject = format!("inject={call}:error={error}:when={number}");
-    let note_text = note.to_str().expect("a path of ours");
-    let arguments = [
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-o",
-        note_text,
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ];
-    let outcome = outcome(&mut wrapped("strace", arguments, command));
-    let text = fs::read(note).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let failed = text.lines().filter(|line| line.contains("(INJECTED)"));
-    Disturbed {
-        outcome,
-        failed: failed.map(str::to_owned).collect(),
-    }
+    (outcome, calls)
 }

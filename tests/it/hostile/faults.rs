@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::growing_log::GrowingLog;
+use crate::support::injection::{Disturbed, calls, disturbed, is_usable};
 use crate::support::measured::{assert_clean, in_full, tell};
 use crate::support::plugin::{Outcome, outcome, plugin};
 use crate::support::skip::skip;
-use crate::support::strace::{Disturbed, calls, disturbed, is_usable};
 
 /// What may go wrong, by call. Left out: memory (glibc's allocator ends the process, as any program's), and what cannot
 /// fail in a way that a program could notice (close, signals).

@@ -173,7 +173,7 @@ fn size_of(pid: u32) -> (u64, usize) {
 #[test]
 fn a_day_of_forever_neither_grows_nor_leaks() {
     // A day of one round every half minute has 2880.
-    let rounds = if in_full() { 2880 } else { 100 };
+    let rounds = if in_full() { 2880 } else { 60 };
     let server = FaultServer::start(|seen| {
         let status = if seen.number % 7 == 0 {
             "500 Oops"
