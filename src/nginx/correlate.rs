@@ -2,7 +2,6 @@
 //! tell that two things coincide, never that one causes the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,6 +11,7 @@ use jiff::fmt::strtime;
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::clock::Clock;
+use super::links;
 use super::plan::Window;
 use super::reader::Reader;
 use super::scan::Ended;
@@ -81,7 +81,7 @@ pub fn correlate(
 ) -> anyhow::Result<Correlation> {
     let path = &other.path;
     let shown = || format!("--correlate: cannot read {}", path.display());
-    let file = File::open(path).with_context(shown)?;
+    let file = links::open(path).with_context(shown)?;
     let metadata = file.metadata().with_context(shown)?;
     if !metadata.is_file() {
         bail!("--correlate: {} is no regular file", path.display());

@@ -14,6 +14,7 @@
 //! | `sieve`, `count` | which lines are looked at, and what is counted in them |
 //! | `look` | all logs of a run, each from where the last run stopped |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
@@ -45,6 +46,7 @@ mod halves;
 mod histories;
 mod journal;
 mod line;
+mod links;
 mod look;
 mod memory;
 mod message;

@@ -10,6 +10,7 @@ mod containers;
 mod contract;
 mod docs;
 mod empty_root;
+mod hostile;
 mod http;
 mod icinga;
 mod incident;
