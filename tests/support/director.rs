@@ -239,9 +239,17 @@ fn start_database(netns: &Netns, folder: &Path) -> Child {
     let data = folder.join("db");
     fs::create_dir(&data).expect("a folder");
     run(Command::new("chown").arg("mysql:").arg(&data));
+    // The folder for temporary files is not everybody's.
+    let temporary = format!("--tmpdir={}", data.display());
     let data = format!("--datadir={}", data.display());
     run(Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--force", &data, "--user=mysql"])
+        .args([
+            "--no-defaults",
+            "--force",
+            &data,
+            &temporary,
+            "--user=mysql",
+        ])
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"]));
     let log = File::create(folder.join("database.log")).expect("a file for its output");
     netns
@@ -252,6 +260,7 @@ fn start_database(netns: &Netns, folder: &Path) -> Child {
             "mariadbd",
             "--no-defaults",
             &data,
+            &temporary,
             "--user=mysql",
         ])
         .arg(format!("--socket={}", folder.join("db/sock").display()))

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::parts::Parts;
 use super::record::Recording;
-use crate::http::secrets::base64;
 use crate::http::trace::{Stage, Trace};
 
 /// What the archive is made of.
@@ -111,7 +111,7 @@ impl Timings {
         let ms =
             |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
         let resolved = hop.resolved.unwrap_or(hop.started);
-        let ready = hop.secured.or(hop.connected);
+        let ready = hop.ready();
         let tape = &hop.tape;
         let sent = tape.last_write.filter(|_| hop.stage == Stage::Talking);
         Self {
@@ -123,8 +123,8 @@ impl Timings {
             // The handshake is a part of it, by the format.
             connect: match (ready, hop.stage) {
                 (_, Stage::Connecting | Stage::Tunnelling | Stage::Securing) => ms(resolved, end),
-                (Some(ready), _) => ms(resolved, ready),
-                (None, _) => -1.0,
+                (Some(ready), _) if hop.reused.is_none() => ms(resolved, ready),
+                _ => -1.0,
             },
             ssl: match (hop.connected, hop.secured, hop.stage) {
                 (Some(connected), Some(secured), _) => ms(connected, secured),
@@ -265,7 +265,7 @@ fn content(parts: &Parts, headers: &[(String, String)]) -> Value {
             json!(text)
         } else {
             content.insert("encoding".to_owned(), json!("base64"));
-            json!(base64(page))
+            json!(BASE64_STANDARD.encode(page))
         };
         content.insert("text".to_owned(), text);
     }
