@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench needs deb rpm static package-test docs coverage same-bytes picture
+.PHONY: help demo test check bench needs sbom deb rpm static package-test docs coverage same-bytes picture
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y CHANGELOG.md)
 version := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q}' Cargo.toml)
 
@@ -29,12 +29,6 @@ docs: ## writes into the pages what --help says and what the commands that they 
 	cargo build --locked --bins
 	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it docs::
 
-picture: ## draws docs/pictures/demo.svg from what the demo prints (a minute)
-	@scripts/needs --install demo
-	cargo build --locked --bins --examples
-	@scripts/as-root target/debug/examples/demo target/debug > target/demo.txt
-	scripts/picture < target/demo.txt > docs/pictures/demo.svg
-
 bench: ## how fast, beside what one would use instead (some minutes)
 	@for script in benches/*.sh; do "$$script" || exit; done
 
@@ -59,3 +53,6 @@ static: ## the binaries without any library, with manual pages and all, checksum
 rpm: static ## the same as .rpm for any distribution, in target/generate-rpm
 	@scripts/needs --install rpm
 	cargo generate-rpm --target $$(rustc -vV | sed -n 's/^host: //p') --source-date $(SOURCE_DATE_EPOCH)
+
+sbom: ## the bill of materials, CycloneDX, in target/sbom.cdx.json
+	@mkdir -p target && scripts/sbom target/sbom.cdx.json && echo target/sbom.cdx.json

@@ -15,6 +15,9 @@
 //! | [`ports`] | `check_port_exhaustion`: how many connections the kernel still grants |
 //! | [`nginx`] | `check_nginx_upstream_bind`: why nginx could not reach its upstreams, minute by minute |
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod nginx;
 pub mod plugin;

@@ -16,6 +16,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
+use super::checks::status_of;
 use super::connect::{Means, Miss, without_number};
 use super::http2;
 use super::plan::PageUse;
@@ -220,7 +221,8 @@ async fn read_reply(wire: &mut Wire<'_>) -> io::Result<()> {
         match reply::split(&tape.received) {
             Some((start, end, page)) => {
                 let length = reply::content_length(&tape.received[start..end]);
-                if length.is_some_and(|length| tape.size >= page as u64 + length) {
+                let end = length.map(|length| length.saturating_add(page as u64));
+                if end.is_some_and(|end| tape.size >= end) {
                     return Ok(());
                 }
             }
@@ -309,10 +311,20 @@ impl Page {
         if self.broken && !self.absent && !self.unread {
             return Some((Kind::Truncated, CLOSED.to_owned()));
         }
-        let (start, end, page) = reply::split(&tape.received)?;
+        // A header block that the connection's end has cut has announced its page all the same.
+        let all = tape.received.len();
+        let (start, end, page) = reply::split(&tape.received).unwrap_or((0, all, all));
         let head = &tape.received[start..end];
         let length = reply::content_length(head).filter(|_| !reply::is_chunked(head))?;
-        (!self.absent && !self.unread && tape.size < page as u64 + length)
+        let reply = Reply {
+            head: head.to_vec(),
+            ..Reply::default()
+        };
+        let status = status_of(&reply.status_line());
+        if status.is_some_and(|status| matches!(status, 100..=199 | 204 | 304)) {
+            return None;
+        }
+        (!self.absent && !self.unread && tape.size < length.saturating_add(page as u64))
             .then(|| (Kind::Truncated, CLOSED.to_owned()))
     }
 

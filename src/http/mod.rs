@@ -41,6 +41,8 @@ pub mod exempt;
 pub mod expect;
 mod extra_opts;
 pub mod find;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;

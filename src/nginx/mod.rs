@@ -37,6 +37,8 @@ mod fields;
 mod follow;
 mod foreign;
 mod forged;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod generation;
 mod halves;
 #[cfg(test)]
