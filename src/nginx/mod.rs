@@ -19,20 +19,20 @@
 
 mod args;
 mod bisect;
-mod cause;
-mod clock;
+pub(crate) mod cause;
+pub(crate) mod clock;
 mod compressed;
 mod correlate;
 mod cursor;
 mod details;
 mod fields;
 mod follow;
-mod forged;
+pub(crate) mod forged;
 mod generation;
 #[cfg(test)]
 mod histories;
 mod journal;
-mod line;
+pub(crate) mod line;
 mod memory;
 mod owner;
 mod packed;
@@ -52,6 +52,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub use args::Args;
+pub(crate) use args::parse_zone;
+pub(crate) use plan::point;
 
 use self::clock::{Clock, Reckoner};
 use self::cursor::Cursor;
