@@ -471,7 +471,7 @@ mod tests {
         grid.add(1_800_000_000 + 86_401, Group::Ports, b"a", 40.0, None);
         assert_eq!(grid.step(), 60);
         grid.add(
-            1_800_000_000 + 30 * 86_400,
+            1_800_000_000 + 60 * 86_400,
             Group::Status,
             b"500",
             1.0,

@@ -30,15 +30,19 @@ mod errors;
 mod facts;
 mod format;
 mod grid;
+mod html;
 mod journal;
 mod monitoring;
 mod next;
 mod output;
 mod plan;
+mod png;
 mod read;
+mod scene;
 mod series;
 mod shares;
 mod sort;
+mod svg;
 mod text;
 mod words;
 
@@ -143,6 +147,8 @@ fn render(document: &Document, form: Form) -> anyhow::Result<Vec<u8>> {
             json.push(b'\n');
             json
         }
-        Form::Html | Form::Svg | Form::Png => bail!("later"),
+        Form::Html => html::html(document)?.into_bytes(),
+        Form::Svg => svg::svg(&scene::scene(document)).into_bytes(),
+        Form::Png => png::png(&scene::scene(document))?,
     })
 }
