@@ -1,18 +1,14 @@
 //! Names, passwords and tokens. Whatever runs on this host can read a command line, and Icinga keeps it with every
 //! result: so that each of them can come from a file or from the environment instead. None of them is ever printed.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::args::Args;
-
-/// The most that is read of a file; header values are shorter.
-const LIMIT: u64 = 64 * 1024;
+use crate::plugin::secret;
 
 /// `USER:PASSWORD` for the server.
 const AUTHORIZATION_VARIABLE: &str = "CHECK_HTTP_RETRY_AUTHORIZATION";
@@ -62,9 +58,15 @@ pub fn headers(args: &Args) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
             .split_once('=')
             .and_then(|(name, file)| Some((name.trim().parse().ok()?, file)))
             .with_context(|| format!("{origin}: give NAME=FILE"))?;
-        headers.push((name, value(&origin, &read(&origin, Path::new(file))?)?));
+        headers.push((
+            name,
+            value(&origin, &secret::from_file(&origin, Path::new(file))?)?,
+        ));
     }
-    for line in variable(HEADERS_VARIABLE)?.unwrap_or_default().lines() {
+    for line in secret::from_environment(HEADERS_VARIABLE)?
+        .unwrap_or_default()
+        .lines()
+    {
         if !line.trim().is_empty() {
             let (name, text) = line
                 .split_once(':')
@@ -88,15 +90,15 @@ fn authorization(args: &Args) -> anyhow::Result<Option<HeaderValue>> {
     }
     if let Some(path) = &args.secrets.authorization_file {
         let origin = "--authorization-file";
-        return basic(origin, &read(origin, path)?).map(Some);
+        return basic(origin, &secret::from_file(origin, path)?).map(Some);
     }
     if let Some(path) = &args.secrets.bearer_token_file {
         let origin = "--bearer-token-file";
-        return bearer(origin, &read(origin, path)?).map(Some);
+        return bearer(origin, &secret::from_file(origin, path)?).map(Some);
     }
     match (
-        variable(AUTHORIZATION_VARIABLE)?,
-        variable(BEARER_VARIABLE)?,
+        secret::from_environment(AUTHORIZATION_VARIABLE)?,
+        secret::from_environment(BEARER_VARIABLE)?,
     ) {
         (Some(_), Some(_)) => bail!(
             "{AUTHORIZATION_VARIABLE} and {BEARER_VARIABLE} are both in the environment: give one of them"
@@ -113,14 +115,14 @@ pub fn proxy_pair(args: &Args) -> anyhow::Result<Option<String>> {
         return Ok(Some(pair.clone()));
     }
     match &args.secrets.proxy_authorization_file {
-        Some(path) => read("--proxy-authorization-file", path).map(Some),
-        None => variable(PROXY_VARIABLE),
+        Some(path) => secret::from_file("--proxy-authorization-file", path).map(Some),
+        None => secret::from_environment(PROXY_VARIABLE),
     }
 }
 
 /// Basic authentication, by RFC 7617.
 pub fn basic(origin: &str, pair: &str) -> anyhow::Result<HeaderValue> {
-    value(origin, &format!("Basic {}", base64(pair.as_bytes())))
+    value(origin, &format!("Basic {}", BASE64_STANDARD.encode(pair)))
 }
 
 fn bearer(origin: &str, token: &str) -> anyhow::Result<HeaderValue> {
@@ -135,71 +137,9 @@ fn value(origin: &str, text: &str) -> anyhow::Result<HeaderValue> {
     Ok(value)
 }
 
-/// A file without the white space around what it holds.
-fn read(origin: &str, path: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let place = || format!("{origin}: cannot read {}", path.display());
-    File::open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_string(&mut text))
-        .with_context(place)?;
-    ensure!(
-        text.len() as u64 <= LIMIT,
-        "{origin}: {} is longer than any header may be",
-        path.display()
-    );
-    let text = text.trim();
-    ensure!(!text.is_empty(), "{origin}: {} is empty", path.display());
-    Ok(text.to_owned())
-}
-
-/// A variable of the environment. Icinga sets one to nothing where a macro is not defined: that is none.
-fn variable(name: &str) -> anyhow::Result<Option<String>> {
-    std::env::var_os(name)
-        .filter(|text| !text.is_empty())
-        .map(OsString::into_string)
-        .transpose()
-        .ok()
-        .with_context(|| format!("{name}: what is there is no UTF-8"))
-}
-
-/// RFC 4648, with padding.
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group
-            .iter()
-            .chain([0; 2].iter())
-            .take(3)
-            .fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
-        for at in 0..4 {
-            if at <= group.len() {
-                out.push(char::from(DIGITS[number >> (18 - 6 * at) & 63]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (text, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("user:pass", "dXNlcjpwYXNz"),
-        ] {
-            assert_eq!(base64(text.as_bytes()), encoded);
-        }
-    }
 
     #[test]
     fn an_error_does_not_tell_the_secret() {

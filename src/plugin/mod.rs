@@ -17,6 +17,7 @@
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
 //! | [`window`] | what a loop has tried in the last hour and the last day |
+//! | [`secret`] | passwords from a file or the environment |
 //! | [`state_file`] | what a plugin remembers between two runs |
 //! | [`journal`] | what runs append to a file as they measure |
 //! | [`submit`] | `--submit`: results to Icinga's API |
@@ -32,6 +33,7 @@ pub mod range;
 pub mod repeat;
 pub mod report;
 pub mod run;
+pub mod secret;
 pub mod state_file;
 pub mod submit;
 pub mod window;

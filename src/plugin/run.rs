@@ -19,8 +19,8 @@ use super::submit::Submitter;
 use super::{Report, output};
 
 /// How long after SIGTERM or SIGINT a check may take to notice. Icinga sends SIGKILL a tenth of the check's
-/// time-out later, so after 6 s at its default of one minute.
-const GRACE: Duration = Duration::from_secs(1);
+/// time-out later, so after 6 s at its default of one minute; half of that is left for a machine that has no CPU to spare.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why a run ended before it was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::child;
+use super::icinga_web::{self, MODULES};
 use super::netns::Netns;
 
-/// Where Debian has the modules of Icinga Web.
-const MODULES: &str = "/usr/share/icingaweb2/modules";
 /// The longest that the database may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -89,32 +88,21 @@ impl Director {
              grant all on director.* to director@'127.0.0.1', director@localhost;",
         ));
         let web = self.folder.path().join("web");
-        fs::create_dir_all(web.join("enabledModules")).expect("a folder");
-        fs::create_dir_all(web.join("modules/director")).expect("a folder");
-        for module in ["ipl", "reactbundle", "incubator", "director"] {
-            let from = Path::new(MODULES).join(module);
-            if from.exists() {
-                std::os::unix::fs::symlink(from, web.join("enabledModules").join(module))
-                    .expect("a link");
-            }
-        }
-        for (name, text) in [
-            (
-                "config.ini",
-                "[global]\nconfig_backend = \"ini\"\n[logging]\nlog = \"none\"\n",
-            ),
-            (
-                "resources.ini",
-                "[director]\ntype = \"db\"\ndb = \"mysql\"\nhost = \"127.0.0.1\"\nport = \"3306\"\ndbname = \"director\"\n\
-                 username = \"director\"\npassword = \"director\"\ncharset = \"utf8\"\n",
-            ),
-            (
-                "modules/director/config.ini",
-                "[db]\nresource = \"director\"\n",
-            ),
-        ] {
-            fs::write(web.join(name), text).expect("a file");
-        }
+        icinga_web::configure(
+            &web,
+            &["ipl", "reactbundle", "incubator", "director"],
+            &[
+                (
+                    "resources.ini",
+                    "[director]\ntype = \"db\"\ndb = \"mysql\"\nhost = \"127.0.0.1\"\nport = \"3306\"\ndbname = \"director\"\n\
+                     username = \"director\"\npassword = \"director\"\ncharset = \"utf8\"\n",
+                ),
+                (
+                    "modules/director/config.ini",
+                    "[db]\nresource = \"director\"\n",
+                ),
+            ],
+        );
         self.cli(&["migration", "run"], "");
         // As after a kick-start on a single master.
         self.sql(
@@ -251,9 +239,17 @@ fn start_database(netns: &Netns, folder: &Path) -> Child {
     let data = folder.join("db");
     fs::create_dir(&data).expect("a folder");
     run(Command::new("chown").arg("mysql:").arg(&data));
+    // The folder for temporary files is not everybody's.
+    let temporary = format!("--tmpdir={}", data.display());
     let data = format!("--datadir={}", data.display());
     run(Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--force", &data, "--user=mysql"])
+        .args([
+            "--no-defaults",
+            "--force",
+            &data,
+            &temporary,
+            "--user=mysql",
+        ])
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"]));
     let log = File::create(folder.join("database.log")).expect("a file for its output");
     netns
@@ -264,6 +260,7 @@ fn start_database(netns: &Netns, folder: &Path) -> Child {
             "mariadbd",
             "--no-defaults",
             &data,
+            &temporary,
             "--user=mysql",
         ])
         .arg(format!("--socket={}", folder.join("db/sock").display()))

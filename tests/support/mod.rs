@@ -11,6 +11,7 @@ pub mod docker;
 pub mod fault_server;
 pub mod growing_log;
 pub mod icinga;
+pub mod icinga_web;
 pub mod identity;
 pub mod incident;
 pub mod nagios;

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::parts::Parts;
 use super::record::Recording;
-use crate::http::secrets::base64;
 use crate::http::trace::{Stage, Trace};
 
 /// What the archive is made of.
@@ -265,7 +265,7 @@ fn content(parts: &Parts, headers: &[(String, String)]) -> Value {
             json!(text)
         } else {
             content.insert("encoding".to_owned(), json!("base64"));
-            json!(base64(page))
+            json!(BASE64_STANDARD.encode(page))
         };
         content.insert("text".to_owned(), text);
     }

@@ -1,9 +1,6 @@
 //! What the options of `--submit` come to: read, parsed and consistent before anything is measured.
 
-use std::ffi::OsString;
 use std::fmt::{self, Debug, Formatter};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::args::SubmitArgs;
-use crate::plugin::state_file;
+use crate::plugin::{secret, state_file};
 
 /// The ApiUser's password, where no file has it.
 const PASSWORD_VARIABLE: &str = "PROXY_CHECKS_SUBMIT_PASSWORD";
-
-/// The most that is read of a password file.
-const PASSWORD_LIMIT: u64 = 4096;
 
 /// How many results wait at the most, where `--submit-queue-limit` does not say.
 const QUEUE_LIMIT: u32 = 10_000;
@@ -151,34 +145,12 @@ fn user(args: &SubmitArgs) -> anyhow::Result<Option<(String, String)>> {
         return Ok(None);
     };
     let password = match &args.submit_password_file {
-        Some(path) => read_secret(path)?,
-        None => variable(PASSWORD_VARIABLE)?.with_context(|| {
+        Some(path) => secret::from_file("--submit-password-file", path)?,
+        None => secret::from_environment(PASSWORD_VARIABLE)?.with_context(|| {
             format!("--submit-user {name}: give --submit-password-file, or the password in {PASSWORD_VARIABLE} in the environment")
         })?,
     };
     Ok(Some((name.clone(), password)))
-}
-
-/// The first line of a file.
-fn read_secret(path: &Path) -> anyhow::Result<String> {
-    let origin = || format!("--submit-password-file {}", path.display());
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(PASSWORD_LIMIT).read_to_string(&mut text))
-        .with_context(|| format!("{}: cannot be read", origin()))?;
-    let text = text.trim();
-    ensure!(!text.is_empty(), "{}: is empty", origin());
-    Ok(text.to_owned())
-}
-
-/// A variable of the environment. One that is set to nothing is none.
-fn variable(name: &str) -> anyhow::Result<Option<String>> {
-    std::env::var_os(name)
-        .filter(|text| !text.is_empty())
-        .map(OsString::into_string)
-        .transpose()
-        .ok()
-        .with_context(|| format!("{name}: what is there is no UTF-8"))
 }
 
 /// Trusts the named authority and no other one.

@@ -117,7 +117,7 @@ fn a_secret_that_cannot_be_had_is_unknown_and_is_not_shown() {
         (["--bearer-token-file", &empty], "is empty"),
         (
             ["--proxy-authorization-file", &large],
-            "longer than any header",
+            "longer than any password",
         ),
         (
             ["--header-file", &file(&control)],

@@ -222,7 +222,7 @@ fn what_is_missing_or_wrong_on_the_command_line_is_one_unknown_line() {
         ),
         (
             &[url, service, user, &["--submit-password-file", nowhere]],
-            "cannot be read: No such file",
+            "/nowhere: No such file",
         ),
         (
             &[url, service, user, &["--submit-password-file", &empty]],
