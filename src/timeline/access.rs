@@ -73,15 +73,14 @@ impl<'a> Access<'a> {
     /// Takes the form that reads most of the first lines.
     fn choose(&mut self, facts: &mut Facts<'_>, source: &mut Source) {
         let waiting = std::mem::take(&mut self.waiting);
+        // The one that reads most lines, and of several the one that finds most in them.
         let read = |format: &&Format| {
-            let good = |line: &&Vec<u8>| {
-                format
-                    .read(line)
-                    .is_some_and(|entry| status(&entry).is_some() && self.is_time(&entry))
-            };
-            waiting.iter().filter(good).count()
+            let entries = waiting.iter().filter_map(|line| format.read(line));
+            let good = entries.filter(|entry| status(entry).is_some() && self.is_time(entry));
+            good.fold((0, 0), |(lines, fields), entry| {
+                (lines + 1, fields + entry.count())
+            })
         };
-        // Of several that read as many the first: it is the more telling one.
         let best = self.formats.iter().rev().max_by_key(read);
         let Some(best) = best else { return };
         self.format = Some(best);

@@ -60,7 +60,12 @@ impl<'a> Entry<'a> {
         self.0[field as usize].filter(|value| !value.is_empty() && *value != b"-")
     }
 
-    /// Method and target of the request.
+    /// How many fields it has.
+    pub fn count(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+
+    /// The target of the request.
     pub fn target(&self) -> Option<&'a [u8]> {
         if let Some(target) = self.get(Field::Target) {
             return Some(target);

@@ -64,10 +64,15 @@ impl Series {
             // What a count that comes by chance stays below 99.9 times in 100.
             _ => usual + 3.0 * usual.sqrt(),
         };
-        let raised = values
-            .iter()
-            .map(|value| value.is_some_and(|value| value > limit))
-            .collect();
+        let above = |limit: f64| -> Vec<bool> {
+            let is_above = |value: &Option<f64>| value.is_some_and(|value| value > limit);
+            values.iter().map(is_above).collect()
+        };
+        let mut raised = above(limit);
+        // What fails all the time stands out all the time.
+        if lane.group != Group::Requests && !lane.group.is_measured() && !raised.contains(&true) {
+            raised = above(0.0);
+        }
         Self { values, raised }
     }
 
