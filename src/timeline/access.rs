@@ -51,14 +51,13 @@ impl<'a> Access<'a> {
 
     /// Takes a line in.
     pub fn line(&mut self, line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
-        match self.format {
-            Some(format) => self.take(format, line, facts, source),
-            None => {
-                self.waiting.push(line.to_vec());
-                if self.waiting.len() == LOOK {
-                    self.choose(facts, source);
-                }
-            }
+        if let Some(format) = self.format {
+            self.take(format, line, facts, source);
+            return;
+        }
+        self.waiting.push(line.to_vec());
+        if self.waiting.len() == LOOK {
+            self.choose(facts, source);
         }
     }
 
@@ -152,7 +151,7 @@ impl<'a> Access<'a> {
         facts
             .shares
             .add(at, failed, of(Dimension::Path), service, path);
-        self.backends(at, service, status, entry, facts);
+        backends(at, service, status, entry, facts);
         if !failed && status != 499 {
             return;
         }
@@ -176,55 +175,48 @@ impl<'a> Access<'a> {
         let sort = (status == 504).then_some(Sort::SlowUpstream);
         facts.blame(at, Origin::AccessLog, sort, entry.get(Field::Upstream));
     }
+}
 
-    /// Each try at a backend by itself: nginx may have gone on to the next one.
-    fn backends(
-        &self,
-        at: i64,
-        service: &[u8],
-        status: u16,
-        entry: &Entry<'_>,
-        facts: &mut Facts<'_>,
-    ) {
-        let slowest = entry
-            .get(Field::UpstreamTime)
-            .into_iter()
-            .flat_map(list)
-            .chain(entry.get(Field::RequestTime))
-            .filter_map(seconds)
-            .fold(None, |most: Option<f64>, one| {
-                Some(most.map_or(one, |most| most.max(one)))
-            });
-        let Some(upstreams) = entry.get(Field::Upstream) else {
-            if let Some(slowest) = slowest {
-                facts.grid.add(at, Group::Time, service, slowest, None);
-            }
-            return;
+/// Each try at a backend by itself: nginx may have gone on to the next one.
+fn backends(at: i64, service: &[u8], status: u16, entry: &Entry<'_>, facts: &mut Facts<'_>) {
+    let slowest = entry
+        .get(Field::UpstreamTime)
+        .into_iter()
+        .flat_map(list)
+        .chain(entry.get(Field::RequestTime))
+        .filter_map(seconds)
+        .fold(None, |most: Option<f64>, one| {
+            Some(most.map_or(one, |most| most.max(one)))
+        });
+    let Some(upstreams) = entry.get(Field::Upstream) else {
+        if let Some(slowest) = slowest {
+            facts.grid.add(at, Group::Time, service, slowest, None);
+        }
+        return;
+    };
+    let mut statuses = entry.get(Field::UpstreamStatus).into_iter().flat_map(list);
+    let mut times = entry.get(Field::UpstreamTime).into_iter().flat_map(list);
+    let mut left = list(upstreams).take(32).peekable();
+    while let Some(upstream) = left.next() {
+        // Without statuses of their own: all tries but the last one have failed.
+        let failed = match statuses.next().map(number) {
+            Some(Some(status)) => status >= 500,
+            Some(None) => true,
+            None => left.peek().is_some() || status >= 500,
         };
-        let mut statuses = entry.get(Field::UpstreamStatus).into_iter().flat_map(list);
-        let mut times = entry.get(Field::UpstreamTime).into_iter().flat_map(list);
-        let mut left = list(upstreams).take(32).peekable();
-        while let Some(upstream) = left.next() {
-            // Without statuses of their own: all tries but the last one have failed.
-            let failed = match statuses.next().map(number) {
-                Some(Some(status)) => status >= 500,
-                Some(None) => true,
-                None => left.peek().is_some() || status >= 500,
-            };
-            facts.shares.add(
-                at,
-                failed,
-                (Origin::AccessLog, Dimension::Backend),
-                service,
-                upstream,
-            );
-            if failed {
-                facts.also(at, Group::Backend, upstream);
-            }
-            let alone = times.next().and_then(seconds);
-            if let Some(time) = alone.or(slowest) {
-                facts.grid.add(at, Group::Time, upstream, time, None);
-            }
+        facts.shares.add(
+            at,
+            failed,
+            (Origin::AccessLog, Dimension::Backend),
+            service,
+            upstream,
+        );
+        if failed {
+            facts.also(at, Group::Backend, upstream);
+        }
+        let alone = times.next().and_then(seconds);
+        if let Some(time) = alone.or(slowest) {
+            facts.grid.add(at, Group::Time, upstream, time, None);
         }
     }
 }

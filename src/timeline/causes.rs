@@ -67,9 +67,9 @@ pub fn candidates(case: &Case<'_>) -> Vec<Candidate> {
     found.push(judged.unknown());
     let sum: f64 = found.iter().map(|candidate| candidate.score).sum();
     if sum > 0.0 {
-        found
-            .iter_mut()
-            .for_each(|candidate| candidate.score /= sum);
+        for candidate in &mut found {
+            candidate.score /= sum;
+        }
     }
     found.retain(|candidate| candidate.score > 0.0 || candidate.sort == Some(Sort::ClientPorts));
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -193,11 +193,11 @@ impl<'a> Judged<'a> {
         match sort {
             Sort::ClientPorts => self.by_gauge(Group::Ports, "", "client ports", &mut candidate),
             Sort::FileDescriptors => {
-                self.by_gauge(Group::Limit, "file", "file descriptors", &mut candidate)
+                self.by_gauge(Group::Limit, "file", "file descriptors", &mut candidate);
             }
             Sort::SlowUpstream => self.by_answers(&mut candidate),
             Sort::DeadBackend | Sort::Certificate | Sort::UpstreamCloses => {
-                self.by_backend(sort, &mut candidate)
+                self.by_backend(sort, &mut candidate);
             }
             Sort::Dns => self.by_strangers(&mut candidate),
             Sort::WorkerConnections | Sort::Configuration => {}

@@ -95,7 +95,7 @@ fn directives(text: &str) -> Vec<Vec<String>> {
                         end if end == c => break,
                         // nginx takes off the backslash of these alone.
                         '\\' if chars.peek().is_some_and(|next| "\"'\\".contains(*next)) => {
-                            quoted.extend(chars.next())
+                            quoted.extend(chars.next());
                         }
                         other => quoted.push(other),
                     }

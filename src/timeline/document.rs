@@ -120,7 +120,8 @@ pub struct Peak {
 /// A candidate cause.
 #[derive(Debug, Serialize)]
 pub struct Cause {
-    pub cause: &'static str,
+    #[serde(rename = "cause")]
+    pub name: &'static str,
     pub meaning: &'static str,
     pub score: f64,
     #[serde(rename = "for")]
@@ -197,7 +198,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
     let causes: Vec<Cause> = causes::candidates(&case)
         .into_iter()
         .map(|candidate| Cause {
-            cause: candidate.name(),
+            name: candidate.name(),
             meaning: candidate.meaning(),
             score: round(candidate.score, 1e4),
             speaks_for: candidate.speaks_for,
@@ -484,7 +485,7 @@ fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
     let cause = cause.map_or("no candidate".to_owned(), |cause| {
         format!(
             "best candidate: {} ({:.0} %)",
-            cause.cause,
+            cause.name,
             cause.score * 100.0
         )
     });

@@ -274,8 +274,8 @@ fn causes(document: &Document, page: &mut String) {
             page,
             &format!(
                 "<div class=\"cause{best}\" data-cause=\"{}\"><p><strong>{}</strong> {share:.0} % <span class=\"bar\" style=\"width:{:.1}rem\"></span> <span class=\"soft\">{}</span></p>\n<ul>\n",
-                cause.cause,
-                cause.cause,
+                cause.name,
+                cause.name,
                 cause.score * 10.0,
                 escape(cause.meaning)
             ),

@@ -11,7 +11,8 @@ use super::sort::{Origin, Sort};
 /// What of a record is of interest here; `docs/journal.md` has all.
 #[derive(Debug, Deserialize)]
 struct Record {
-    record: String,
+    #[serde(rename = "record")]
+    sort: String,
     at: String,
     service: Option<String>,
     host: Option<String>,
@@ -32,7 +33,8 @@ struct Record {
 struct Limit {
     name: String,
     used: Option<f64>,
-    limit: Option<f64>,
+    #[serde(rename = "limit")]
+    most: Option<f64>,
 }
 
 /// How many neighbours of one record are taken.
@@ -53,7 +55,7 @@ pub fn line(line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
     }
     source.use_line(at);
     facts.grid.reach(at);
-    match record.record.as_str() {
+    match record.sort.as_str() {
         "probe" => probe(at, &record, line, facts),
         "ports" => ports(at, &record, facts),
         // Records may be added.
@@ -96,14 +98,14 @@ fn probe(at: i64, record: &Record, line: &[u8], facts: &mut Facts<'_>) {
         );
     }
     if let Some(kind) = &record.kind {
-        let lane = format!("{name} {kind}");
-        facts.failure(at, Group::Probe, lane.as_bytes(), line);
+        let what = format!("{name} {kind}");
+        facts.failure(at, Group::Probe, what.as_bytes(), line);
         let subject = record.remote.as_ref().or(record.host.as_ref());
         facts.blame(
             at,
             Origin::Probes,
             Sort::of_kind(kind),
-            subject.map(|text| text.as_bytes()),
+            subject.map(String::as_bytes),
         );
     }
 }
@@ -131,7 +133,7 @@ fn ports(at: i64, record: &Record, facts: &mut Facts<'_>) {
         }
     }
     for limit in record.limits.iter().take(LIMITS) {
-        if let (Some(used), Some(most)) = (limit.used, limit.limit)
+        if let (Some(used), Some(most)) = (limit.used, limit.most)
             && most > 0.0
             && used >= 0.0
         {

@@ -46,6 +46,7 @@ mod svg;
 mod text;
 mod words;
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -129,7 +130,8 @@ fn report(args: &Args) -> anyhow::Result<String> {
     for (path, form) in &plan.outputs {
         output::write(path, &render(&document, *form)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        written.push_str(&format!("written: {}\n", path.display()));
+        // Writing to a String cannot fail.
+        let _ = writeln!(written, "written: {}", path.display());
     }
     match plan.form {
         Some(form) => Ok(String::from_utf8_lossy(&render(&document, form)?).into_owned()),

@@ -12,7 +12,7 @@ pub fn commands(sort: Sort, subject: Option<&[u8]>, facts: &Facts<'_>) -> Vec<St
     });
     let address = address.trim_start_matches('[').trim_end_matches(']');
     let log = error_log(facts);
-    let texts = match sort {
+    match sort {
         Sort::ClientPorts => vec![
             "check_port_exhaustion --mode both --explain      # on the proxy".to_owned(),
             format!("check_nginx_upstream_bind -f {log} --last 1h -vv"),
@@ -31,8 +31,7 @@ pub fn commands(sort: Sort, subject: Option<&[u8]>, facts: &Facts<'_>) -> Vec<St
             "check_http_retry -H NAME --all-addresses --attempts 20".to_owned(),
         ],
         Sort::Configuration => vec!["nginx -T | grep -E 'proxy_bind|proxy_pass|server |listen'".to_owned()],
-    };
-    texts
+    }
 }
 
 /// What to look for where nothing says why.

@@ -75,7 +75,7 @@ pub fn scene(document: &Document) -> Scene {
     if let Some(cause) = document.causes.first().filter(|cause| cause.score > 0.0)
         && let Some(text) = cause.speaks_for.first()
     {
-        drawing.text(EDGE, &format!("{}: {text}", cause.cause), SOFT);
+        drawing.text(EDGE, &format!("{}: {text}", cause.name), SOFT);
         drawing.y += 20;
     }
     let top = drawing.y + 8;

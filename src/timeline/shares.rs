@@ -108,7 +108,7 @@ pub struct Entry<'a> {
 #[derive(Debug, Default)]
 pub struct Shares {
     /// By origin, dimension, the length of the service's name, service and value.
-    shares: HashMap<Box<[u8]>, Share>,
+    entries: HashMap<Box<[u8]>, Share>,
     key: Vec<u8>,
     /// How many found no place.
     pub lost: u64,
@@ -137,12 +137,12 @@ impl Shares {
         ]);
         self.key.extend_from_slice(service);
         self.key.extend_from_slice(value);
-        if let Some(share) = self.shares.get_mut(&self.key[..]) {
+        if let Some(share) = self.entries.get_mut(&self.key[..]) {
             share.add(at, failed);
-        } else if self.shares.len() < MOST {
+        } else if self.entries.len() < MOST {
             let mut share = Share::default();
             share.add(at, failed);
-            self.shares.insert(Box::from(&self.key[..]), share);
+            self.entries.insert(Box::from(&self.key[..]), share);
         } else {
             self.lost += 1;
         }
@@ -150,7 +150,7 @@ impl Shares {
 
     /// All entries of one dimension.
     pub fn of(&self, origin: Origin, dimension: Dimension) -> Vec<Entry<'_>> {
-        let entries = self.shares.iter().filter_map(|(key, share)| {
+        let entries = self.entries.iter().filter_map(|(key, share)| {
             let [from, of, length, names @ ..] = &key[..] else {
                 return None;
             };

@@ -1,5 +1,7 @@
 //! The report for a terminal: 80 columns, sparklines; and as CSV.
 
+use std::fmt::Write;
+
 use super::document::{Document, Row, width};
 use super::words::{p_value, percent, times};
 use crate::plugin::clean::cut;
@@ -177,7 +179,7 @@ fn causes(document: &Document, out: &mut Lines) {
             &format!(
                 "{}. {} {:.0} % - {}",
                 number + 1,
-                cause.cause,
+                cause.name,
                 cause.score * 100.0,
                 cause.meaning
             ),
@@ -364,7 +366,8 @@ pub fn csv(document: &Document) -> String {
         for (index, value) in row.values.iter().enumerate() {
             if let Some(value) = value.filter(|value| *value > 0.0 || !row.failure) {
                 let time = &document.window.labels[index];
-                out.push_str(&format!(
+                // Writing to a String cannot fail.
+                let _ = out.write_fmt(format_args!(
                     "{time},{},{},{},{value}\n",
                     row.group,
                     field(&row.name),

@@ -53,7 +53,7 @@ const BAD: [u32; 5] = [10, 11, 25, 40, 41];
 /// Logs of an hour: three failures in each bad minute, a request every ten seconds, a check every minute, the ports.
 fn example(folder: &Path) {
     let (mut errors, mut access, mut icinga, mut ports) =
-        (String::new(), String::new(), String::new(), String::new());
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let begin = "2026-11-23T05:00:00Z".parse::<jiff::Timestamp>().unwrap();
     for second in (0..3600).step_by(10) {
         let is_bad = BAD.contains(&(second / 60));
@@ -61,11 +61,11 @@ fn example(folder: &Path) {
         let (time, status) = (clock(second), if fails { 500 } else { 200 });
         let (service, proxy) =
             [("a.example", "10.0.0.1"), ("b.example", "10.0.0.2")][usize::from(second % 20 == 0)];
-        access.push_str(&format!(
+        access.push(format!(
             "192.0.2.1 - - [23/Nov/2026:{time} +0000] \"GET /api/v1/x?secret HTTP/1.1\" {status} 9 \"-\" \"curl\" {service} {proxy}:80\n"
         ));
         if fails {
-            errors.push_str(&format!(
+            errors.push(format!(
                 "2026/11/23 {time} [crit] 7#7: *{second} bind(0.0.0.0) failed (98: Address already in use) while connecting to upstream, client: 192.0.2.1, server: {service}, request: \"GET /api/v1/x HTTP/1.1\", upstream: \"http://{proxy}:80/\", host: \"{service}\"\n"
             ));
         }
@@ -76,11 +76,11 @@ fn example(folder: &Path) {
             } else {
                 ("OK", "HTTP/1.1 200")
             };
-            icinga.push_str(&format!(
+            icinga.push(format!(
                 "[{at}] SERVICE ALERT: web1;http;{state};SOFT;1;HTTP {state}: {text}\n"
             ));
             let share = if is_bad { 100 } else { 40 };
-            ports.push_str(&format!(
+            ports.push(format!(
                 "{{\"record\":\"ports\",\"at\":\"2026-11-23T{time}.123+00:00\",\"service\":null,\"namespace\":\"net:[4026531840]\",\"budget\":\"bind\",\"used\":{share},\"limit\":100,\"share\":{share},\"limits\":[]}}\n"
             ));
         }
@@ -91,7 +91,7 @@ fn example(folder: &Path) {
         ("icinga.log", icinga),
         ("ports.jsonl", ports),
     ] {
-        fs::write(folder.join(name), text).unwrap();
+        fs::write(folder.join(name), text.concat()).unwrap();
     }
 }
 
@@ -187,7 +187,7 @@ fn the_window_is_found_in_rotated_and_compressed_logs() {
         let middle = text[..text.len() / 2].rfind('\n').unwrap() + 1;
         let file = fs::File::create(at(&format!("{name}.1.gz"))).unwrap();
         let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        std::io::Write::write_all(&mut packed, text[..middle].as_bytes()).unwrap();
+        std::io::Write::write_all(&mut packed, &text.as_bytes()[..middle]).unwrap();
         packed.finish().unwrap();
         fs::write(at(name), &text[middle..]).unwrap();
     }
@@ -253,7 +253,7 @@ fn forms_of_access_logs_are_found_in_a_configuration() {
 fn the_proxy_that_failing_services_share_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for (proxy, services) in [("p0", &["c", "d"][..]), ("p1", &["a", "b"])] {
-        let mut text = String::new();
+        let mut text = Vec::new();
         for second in 0..600 {
             for service in services {
                 let status = if proxy == "p1" && second % 60 < 3 {
@@ -261,13 +261,13 @@ fn the_proxy_that_failing_services_share_is_named() {
                 } else {
                     200
                 };
-                text.push_str(&format!(
+                text.push(format!(
                     "x [23/Nov/2026:{} +0000] \"GET / HTTP/1.1\" {status} {service}\n",
                     clock(second)
                 ));
             }
         }
-        fs::write(folder.path().join(proxy), text).unwrap();
+        fs::write(folder.path().join(proxy), text.concat()).unwrap();
     }
     let mut command = timeline();
     command.current_dir(folder.path()).args([

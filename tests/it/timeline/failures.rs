@@ -18,9 +18,10 @@ fn a_dead_backend_of_three_is_named() {
     let mut backends: Vec<_> = (2..5)
         .map(|number| lab.nginx(backend(number), &format!("listen {};", backend(number))))
         .collect();
-    let servers: String = (2..5)
+    let servers: Vec<_> = (2..5)
         .map(|number| format!("server {} max_fails=0;", backend(number)))
         .collect();
+    let servers = servers.concat();
     let _proxy = lab.proxy(
         "worker_processes 1;",
         &format!("upstream web {{ {servers} }}"),

@@ -112,9 +112,9 @@ fn nothing_from_a_log_runs_in_the_page() {
     let mut text = fs::read_to_string(folder.path().join("access.log")).unwrap();
     for attack in attacks {
         // In the path, in the agent, and as the name of the service.
-        text.push_str(&format!(
+        text.extend([format!(
             "192.0.2.1 - - [23/Nov/2026:05:59:59 +0000] \"GET /{attack} HTTP/1.1\" 500 9 \"-\" \"{attack}\" {attack} 10.0.0.1:80\n"
-        ));
+        )]);
     }
     fs::write(folder.path().join("access.log"), text).unwrap();
     let alert =
