@@ -24,8 +24,8 @@
 
 mod args;
 mod bisect;
-mod cause;
-mod clock;
+pub(crate) mod cause;
+pub(crate) mod clock;
 mod compressed;
 mod correlate;
 mod count;
@@ -36,7 +36,7 @@ mod explain;
 mod fields;
 mod follow;
 mod foreign;
-mod forged;
+pub(crate) mod forged;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
@@ -44,7 +44,7 @@ mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;
-mod line;
+pub(crate) mod line;
 mod look;
 mod memory;
 mod message;
@@ -63,6 +63,8 @@ mod wrapping;
 mod zone;
 
 pub use args::Args;
+pub(crate) use args::parse_zone;
+pub(crate) use plan::point;
 
 use self::clock::Clock;
 use self::dialect::Dialect;

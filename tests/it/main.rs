@@ -22,3 +22,4 @@ mod perfdata;
 mod ports;
 mod privileges;
 mod submit;
+mod timeline;
