@@ -1,12 +1,12 @@
 //! nginx' error log: each line's cause as `check_nginx_upstream_bind` reads it.
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memrchr};
 
 use super::facts::{Facts, Source};
 use super::grid::Group;
-use super::sort::{Origin, Sort};
+use super::sort::{self, Sort};
 use crate::nginx::clock::{Clock, Reckoner};
-use crate::nginx::forged::Watch;
+use crate::nginx::forged::{Origin, Watch};
 use crate::nginx::line::{self, LONGEST, Level, Line, STAMP};
 
 /// So much is looked at as one: a forged line is told by what stands around it.
@@ -35,58 +35,63 @@ impl<'a> Errors<'a> {
         self.bytes.extend_from_slice(line);
         self.bytes.push(b'\n');
         if self.bytes.len() >= BATCH {
-            self.finish(facts, source);
+            self.look(true, facts, source);
         }
     }
 
-    /// Looks at what has gathered.
+    /// Looks at what is left: no more lines follow.
     pub fn finish(&mut self, facts: &mut Facts<'_>, source: &mut Source) {
-        let mut watch = Watch::new(&self.bytes, self.fresh);
+        self.look(false, facts, source);
+    }
+
+    /// Looks at what has gathered, up to a line that takes what follows to judge.
+    fn look(&mut self, goes_on: bool, facts: &mut Facts<'_>, source: &mut Source) {
+        let mut watch = Watch::new(&self.bytes, goes_on);
         let mut start = self.fresh;
         for feed in memchr_iter(b'\n', &self.bytes[self.fresh..]) {
             let end = self.fresh + feed;
+            // What stands before NUL bytes has lost its end in them.
+            start += memrchr(0, &self.bytes[start..end]).map_or(0, |nul| nul + 1);
             let told = &self.bytes[start..end];
-            match line::level(told) {
+            let read = match line::level(told) {
                 None => {
-                    // What a path or a FastCGI server broke into several lines is of that form all the same.
-                    if !line::has_header(told) {
-                        source.unparsed += 1;
-                    }
+                    source.unparsed += 1;
+                    start = end + 1;
+                    continue;
                 }
-                Some(level) => {
-                    let read = match level {
-                        Level::Low => Line::NoClient,
-                        _ => line::read(told),
-                    };
-                    if let Line::Event(event) = &read {
-                        if watch.is_forged(&self.bytes, start, end) {
-                            source.suspect += 1;
-                        } else if let Some(at) = self.times.read(event.stamp) {
-                            add(at, event, told, facts, source);
-                        } else {
-                            source.unparsed += 1;
-                        }
-                    } else if let Some(at) = self.times.read(&told[..STAMP])
-                        && facts.plan.holds(at)
-                    {
-                        source.use_line(at);
-                        facts.grid.reach(at);
-                    }
-                    let whole = match read {
-                        Line::Event(event) => !event.fields.is_empty(),
-                        Line::Other => true,
-                        Line::NoClient => false,
-                    };
-                    if !whole {
-                        watch.pass(&self.bytes, start, end);
-                    }
+                Some(Level::Low) => Line::Other,
+                Some(_) => line::read(told),
+            };
+            let Line::Event(event) = read else {
+                if read == Line::Whole {
+                    watch.is_whole(start, end);
                 }
+                if let Some(at) = self.times.read(&told[..STAMP])
+                    && facts.plan.holds(at)
+                {
+                    source.use_line(at);
+                    facts.grid.reach(at);
+                }
+                start = end + 1;
+                continue;
+            };
+            let fields = end - event.fields.len();
+            match watch.origin(start, end, fields) {
+                Origin::Open => break,
+                Origin::Request => source.suspect += 1,
+                Origin::Nginx => match self.times.read(event.stamp) {
+                    Some(at) => add(at, &event, told, facts, source),
+                    None => source.unparsed += 1,
+                },
+            }
+            if fields < end {
+                watch.is_whole(start, end);
             }
             start = end + 1;
         }
-        let keep = self.bytes.len().saturating_sub(LONGEST);
-        self.bytes.drain(..keep);
-        self.fresh = self.bytes.len();
+        let reach = Watch::reach(&self.bytes, start);
+        self.bytes.drain(..reach);
+        self.fresh = start - reach;
     }
 }
 
@@ -96,17 +101,17 @@ fn add(at: i64, event: &line::Event<'_>, told: &[u8], facts: &mut Facts<'_>, sou
     }
     source.use_line(at);
     facts.failure(at, Group::Error, event.cause.name().as_bytes(), told);
-    let upstream = event.upstream();
+    let parties = event.parties();
     facts.blame(
         at,
-        Origin::ErrorLog,
+        sort::Origin::ErrorLog,
         Sort::of_cause(event.cause, told),
-        upstream,
+        parties.upstream,
     );
     for (group, name) in [
-        (Group::ToldBackend, upstream),
-        (Group::ToldService, event.server()),
-        (Group::ToldPath, event.uri()),
+        (Group::ToldBackend, parties.upstream),
+        (Group::ToldService, parties.server),
+        (Group::ToldPath, parties.uri),
     ] {
         if let Some(name) = name {
             facts.also(at, group, name);
