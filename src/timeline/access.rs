@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Source};
 use super::format::{Entry, Field, Format, list, path_prefix};
-use super::grid::Group;
+use super::group::Group;
 use super::plan::Input;
 use super::shares::Dimension;
 use super::sort::{Origin, Sort};

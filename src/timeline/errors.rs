@@ -3,7 +3,7 @@
 use memchr::{memchr_iter, memrchr};
 
 use super::facts::{Facts, Source};
-use super::grid::Group;
+use super::group::Group;
 use super::sort::{self, Sort};
 use crate::nginx::clock::{Clock, Reckoner};
 use crate::nginx::forged::{Origin, Watch};

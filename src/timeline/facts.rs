@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::grid::{Grid, Group};
+use super::grid::Grid;
+use super::group::Group;
 use super::plan::Plan;
 use super::shares::Shares;
 use super::sort::{Origin, Sort};

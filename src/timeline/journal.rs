@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::facts::{Facts, Source};
-use super::grid::Group;
+use super::group::Group;
 use super::shares::Dimension;
 use super::sort::{Origin, Sort};
 

@@ -11,10 +11,10 @@
 //! | `conf`, `format` | nginx' `log_format`: found in a configuration, and taken apart |
 //! | `read` | each source through the library's search |
 //! | `errors`, `access`, `monitoring`, `journal` | the lines of one kind of source |
-//! | `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
+//! | `group`, `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
-//! | `sort`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
-//! | `coincide` | which lanes stand out together, against chance |
+//! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
+//! | `coincide`, `pairs` | which lanes stand out together, against chance |
 //! | `document` | the report that all forms show |
 //! | `text`, `html`, `scene`, `svg`, `png` | the forms |
 //! | `output` | files written whole |
@@ -30,11 +30,13 @@ mod errors;
 mod facts;
 mod format;
 mod grid;
+mod group;
 mod html;
 mod journal;
 mod monitoring;
 mod next;
 mod output;
+mod pairs;
 mod plan;
 mod png;
 mod read;
@@ -42,6 +44,7 @@ mod scene;
 mod series;
 mod shares;
 mod sort;
+mod strangers;
 mod svg;
 mod text;
 mod words;

@@ -4,7 +4,7 @@
 use memchr::{memchr, memmem};
 
 use super::facts::{Facts, Source};
-use super::grid::Group;
+use super::group::Group;
 use super::shares::Dimension;
 use super::sort::{Origin, Sort};
 use crate::nginx::clock::Clock;

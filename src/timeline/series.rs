@@ -1,6 +1,7 @@
 //! Lanes as rows of equal length, and the bins in which they stand out.
 
-use super::grid::{Group, Lane};
+use super::grid::Lane;
+use super::group::Group;
 
 /// From so many percent of a limit on it counts as nearly used up.
 const NEAR: f64 = 80.0;
