@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench needs sbom
+.PHONY: help demo test check bench needs sbom deny fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ bench: ## how fast, beside what one would use instead (some minutes)
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test
+
+deny: ## licences, bans and sources of the crates that are built in
+	cargo deny --all-features check --hide-inclusion-graph licenses bans sources
+
+fuzz: ## each target for a minute; scripts/fuzz says more
+	@scripts/fuzz 60
 
 sbom: ## the bill of materials, CycloneDX, in target/sbom.cdx.json
 	@mkdir -p target && scripts/sbom target/sbom.cdx.json && echo target/sbom.cdx.json

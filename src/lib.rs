@@ -15,6 +15,9 @@
 //! | [`ports`] | `check_port_exhaustion`: how many connections the kernel still grants |
 //! | [`nginx`] | `check_nginx_upstream_bind`: why nginx could not reach its upstreams, minute by minute |
 
+// Where it is allowed: docs/threat-model.md.
+#![deny(unsafe_code)]
+
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -20,7 +20,7 @@ use super::certificate::{self, DaysLeft};
 use super::checks::status_of;
 use super::connect::Means;
 use super::cookies::{Jar, Site};
-use super::evidence::{Mask, parse_packet};
+use super::evidence::{Mask, frames, parse_packet};
 use super::exchange::{Received, exchange};
 use super::plan::{PageUse, Plan};
 use super::reply::{self, HEAD_LIMIT, Reply};
@@ -407,8 +407,13 @@ pub fn proxy_reply(data: &[u8]) {
     }
 }
 
-/// Packets, from their IP header on.
+/// Packets, from their IP header on, and blocks of the kernel's ring with packets in them.
 pub fn packets(data: &[u8]) {
+    frames(data, &mut |frame| {
+        let range = data.as_ptr_range();
+        assert!(frame.bytes.is_empty() || range.contains(&frame.bytes.as_ptr()));
+        let _ = parse_packet(frame.bytes);
+    });
     if let Some((source, destination, tcp)) = parse_packet(data) {
         assert_eq!(source.is_ipv4(), destination.is_ipv4());
         assert!(tcp.data <= tcp.end && tcp.end <= data.len(), "{tcp:?}");

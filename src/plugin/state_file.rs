@@ -101,10 +101,14 @@ impl StateFile {
         file.take(LIMIT)
             .read_to_end(&mut bytes)
             .with_context(|| format!("cannot read {shown}"))?;
-        match content(&bytes, self.plugin, self.version) {
+        match self.unwrap(&bytes) {
             Ok(data) => Ok(Found::Data(data.to_owned())),
             Err(why) => Ok(Found::Unusable(self.set_aside(why))),
         }
+    }
+
+    fn unwrap<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, &'static str> {
+        content(bytes, self.plugin, self.version)
     }
 
     /// Moves a file that cannot be used out of the way, where this run may. Returns a line that says so.

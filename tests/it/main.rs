@@ -19,3 +19,4 @@ mod perfdata;
 mod ports;
 mod privileges;
 mod submit;
+mod supply;

@@ -24,7 +24,7 @@ pub mod proxy;
 pub mod seccomp;
 pub mod skip;
 pub mod sockets;
-pub mod strace;
 pub mod tcp_table;
 pub mod tshark;
 pub mod udp;
+pub mod watched;
