@@ -29,7 +29,7 @@ needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test
 
 deny: ## licences, bans and sources of the crates that are built in
-	cargo deny --all-features check --hide-inclusion-graph licenses bans sources
+	cargo deny --all-features check --hide-inclusion-graph --allow duplicate licenses bans sources
 
 fuzz: ## each target for a minute; scripts/fuzz says more
 	@scripts/fuzz 60
