@@ -4,6 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
 use hyper::header::PROXY_AUTHORIZATION;
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -11,12 +14,13 @@ use tokio_rustls::TlsConnector;
 
 use super::args::OnRedirect;
 use super::certificate::{self, Link};
-use super::checks::Judgement;
+use super::checks::{Judgement, status_of};
 use super::connect::{Means, Miss, open};
 use super::cookie_file::Cookies;
 use super::evidence::{Recorder, Recording};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
+use super::pool::{Carrier, Pool, Use};
 use super::probe::{Kind, Phases, Probe};
 use super::proxy::ProxyKind;
 use super::reply;
@@ -40,6 +44,8 @@ pub struct Prober {
     run_number: u64,
     /// What keeps evidence.
     recorder: Option<Recorder>,
+    /// Where connections rest between two requests.
+    pool: Option<Pool>,
     /// Built at the start for https, or when a redirect leads there.
     tls: OnceLock<Result<TlsConnector, String>>,
     /// The same for proxies that are spoken to over TLS.
@@ -65,11 +71,18 @@ struct Course {
     chain: Vec<Link>,
     /// The `X-Request-Id` of the last reply.
     reply_id: Option<String>,
+    /// What it made of connections.
+    connections: Use,
 }
 
 impl Prober {
     /// For one run.
-    pub fn new(plan: Plan, run_number: u64, recorder: Option<Recorder>) -> anyhow::Result<Self> {
+    pub fn new(
+        plan: Plan,
+        run_number: u64,
+        recorder: Option<Recorder>,
+        pool: Option<Pool>,
+    ) -> anyhow::Result<Self> {
         let tls = OnceLock::new();
         // Here its errors (a missing -J file, say) come as what they are: before any probe.
         if plan.paths.iter().any(|path| path.target.https) {
@@ -79,6 +92,7 @@ impl Prober {
             plan,
             run_number,
             recorder,
+            pool,
             tls,
             proxy_tls: OnceLock::new(),
         })
@@ -110,6 +124,7 @@ impl Prober {
             certificate: None,
             chain: Vec::new(),
             reply_id: None,
+            connections: Use::default(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
         let ended = match self.plan.timeout {
@@ -126,6 +141,7 @@ impl Prober {
                 Judgement::final_word(self.plan.timeout_result, Kind::ConnectTimeout, words)
             }
             Err(Miss::Server(kind, words)) => Judgement::final_word(State::Critical, kind, words),
+            Err(Miss::NoMatch(words)) => Judgement::final_word(State::Unknown, Kind::Tls, words),
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
         self.plan.checks.judge_time(&mut judgement, elapsed);
@@ -158,6 +174,8 @@ impl Prober {
             size: course.trace.tape.size,
             local: course.trace.local,
             remote: course.trace.remote,
+            reused: course.trace.reused.is_some(),
+            connections: course.connections,
             head,
             request_id,
             reply_id: course.reply_id,
@@ -192,45 +210,43 @@ impl Prober {
         let mut redirects = 0;
         let mut by_get = false;
         let jar = plan.cookies.as_ref().map(Cookies::begin);
+        let mut anew = false;
         loop {
             let means = self.means(&target, course.until)?;
             if let Some(record) = &mut course.trace.tape.record {
                 record.url = target.url();
             }
-            let stream = open(means, &mut course.trace).await?;
+            let way = (&*plan.paths[path].name, &target);
+            let carrier = self.carrier(means, way, anew, course).await?;
             if target.https && plan.shows_chain() && course.chain.is_empty() {
-                course.chain = certificate::chain(stream.certificates(), Timestamp::now());
+                course.chain = certificate::chain(carrier.certificates(), Timestamp::now());
             }
             if let Some(trust) = plan.tls.trust.as_ref().filter(|_| target.https) {
-                trust.judge(stream.certificates(), &target)?;
+                trust.judge(carrier.certificates(), &target)?;
             }
             if let (Some(limits), None) = (plan.certificate, &course.certificate) {
-                let own = stream.certificates().first();
+                let own = carrier.certificates().first();
                 let judged = certificate::judge(own.map(AsRef::as_ref), limits, Timestamp::now());
                 if !plan.ask {
                     return Ok(judged);
                 }
                 course.certificate = Some(judged);
             }
-            // The first target was tried when the plan was made: only one that a redirect named can fail here.
-            let forwards = means.proxy.filter(|proxy| !proxy.tunnels(&target));
-            let asked = forwards.map(|proxy| proxy.forwarded(&target));
-            let mut request = plan
-                .request
-                .build(asked.as_ref().unwrap_or(&target), request_id)
-                .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
-            // In a tunnel it would be the server that reads it.
-            let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
-            if let Some(value) = authorization {
-                let headers = request.headers_mut();
-                headers.insert(PROXY_AUTHORIZATION, value.clone());
-            }
-            if by_get {
-                request::make_get(&mut request);
-            }
-            plan.protocol.shape(&mut request, &target);
+            let mut request = self.request(means, request_id, by_get)?;
             let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
-            let mut received = exchange(means, stream, request, &mut course.trace).await?;
+            let repeatable = !anew && request.method().is_idempotent();
+            let received = exchange(means, carrier, request, &mut course.trace).await;
+            anew = repeatable && has_ended(&course.trace, &received);
+            if anew {
+                course.connections.resent += 1;
+                self.next_trace(course);
+                continue;
+            }
+            let mut received = received.map_err(|miss| not_repeated(miss, &course.trace))?;
+            if let (Some(pool), Some(rest)) = (&self.pool, received.rest.take()) {
+                let ends = (course.trace.local, course.trace.remote);
+                pool.put(plan, way, rest, ends);
+            }
             course.reply_id = received.reply.request_id();
             if let (Some(jar), Some(server)) = (&jar, &server) {
                 jar.take(&received.reply, server, &target);
@@ -277,10 +293,67 @@ impl Prober {
                 }
             };
             course.phases.add(&course.trace.phases());
-            let over = std::mem::replace(&mut course.trace, self.trace());
-            if let Some(recording) = &mut course.recording {
-                recording.add(over);
+            self.next_trace(course);
+        }
+    }
+
+    /// The request to a target.
+    fn request(
+        &self,
+        means: Means<'_>,
+        id: Option<&str>,
+        by_get: bool,
+    ) -> Result<Request<Full<Bytes>>, Miss> {
+        let plan = &self.plan;
+        let target = means.target;
+        // The first target was tried when the plan was made: only one that a redirect named can fail here.
+        let forwards = means.proxy.filter(|proxy| !proxy.tunnels(target));
+        let asked = forwards.map(|proxy| proxy.forwarded(target));
+        let mut request = plan
+            .request
+            .build(asked.as_ref().unwrap_or(target), id)
+            .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+        // In a tunnel it would be the server that reads it.
+        let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
+        if let Some(value) = authorization {
+            let headers = request.headers_mut();
+            headers.insert(PROXY_AUTHORIZATION, value.clone());
+        }
+        if by_get {
+            request::make_get(&mut request);
+        }
+        plan.protocol.shape(&mut request, target);
+        Ok(request)
+    }
+
+    /// A connection to send a request on: one that rests, unless it has to be a new one.
+    async fn carrier(
+        &self,
+        means: Means<'_>,
+        (path, target): (&str, &Target),
+        anew: bool,
+        course: &mut Course,
+    ) -> Result<Carrier, Miss> {
+        if let Some(pool) = self.pool.as_ref().filter(|_| !anew) {
+            let (idle, closed) = pool.take(path, target).await;
+            course.connections.closed += u64::from(closed);
+            if let Some(idle) = idle {
+                course.connections.reused += 1;
+                let encrypted = idle.carrier.is_encrypted();
+                course.trace.reuses(idle.local, idle.remote, encrypted);
+                return Ok(idle.carrier);
             }
+        }
+        let stream = open(means, &mut course.trace).await?;
+        course.connections.opened += 1;
+        Ok(Carrier::Stream(stream))
+    }
+
+    /// Puts the exchange aside, for another one to begin.
+    fn next_trace(&self, course: &mut Course) {
+        let over = std::mem::replace(&mut course.trace, self.trace());
+        if let Some(recording) = &mut course.recording {
+            recording.add(over);
         }
     }
 
@@ -298,6 +371,7 @@ impl Prober {
             } else {
                 None
             },
+            settings: tls,
             proxy_tls: if proxy.is_some_and(|proxy| proxy.kind == ProxyKind::Https) {
                 Some(built(&self.proxy_tls, || tls::to_proxy(tls))?)
             } else {
@@ -305,6 +379,7 @@ impl Prober {
             },
             trust: tls.trust.as_ref(),
             page: self.plan.page,
+            keep: self.pool.is_some(),
             until,
         })
     }
@@ -362,6 +437,29 @@ impl Prober {
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");
         Judgement::final_word(self.plan.timeout_result, kind, words)
+    }
+}
+
+/// Whether the server had done with a connection that was there before this exchange, so that it says nothing about the
+/// request: it may be sent once more (RFC 9112, 9.3.1; RFC 9110, 15.5.9).
+fn has_ended(trace: &Trace, received: &Result<Received, Miss>) -> bool {
+    trace.reused.is_some()
+        && match received {
+            Err(_) => trace.gone,
+            Ok(received) => {
+                received.rest.is_none() && status_of(&received.reply.status_line()) == Some(408)
+            }
+        }
+}
+
+/// Says why a request was not sent once more, though nothing but its connection may have been at an end.
+fn not_repeated(miss: Miss, trace: &Trace) -> Miss {
+    match miss {
+        Miss::Server(kind, words) if trace.gone && trace.reused.is_some() => {
+            let why = "on a reused connection, and not for sending twice";
+            Miss::Server(kind, format!("{words} ({why})"))
+        }
+        other => other,
     }
 }
 

@@ -1,12 +1,12 @@
 //! The loop: probes one after the other or side by side, until there are enough of them or the run has to end.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::UnixStream;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
@@ -16,6 +16,7 @@ use super::evidence::Keeper;
 use super::pace::Pace;
 use super::paths::{self, Ways};
 use super::plan::Plan;
+use super::pool::Pool;
 use super::record::Recorder;
 use super::summary::{Summary, Tally};
 use super::turns::run_number;
@@ -28,6 +29,9 @@ const RESOLVERS: usize = 64;
 /// as the limit of each new probe would be: behind this one they cost nothing.
 const PULSE: Duration = Duration::from_secs(1);
 
+/// What the rounds of a loop hand on with `--keepalive`: connections at rest, and the executor that they belong to.
+static CARRIED: Mutex<Option<(Runtime, Pool)>> = Mutex::new(None);
+
 /// Sends the probes of a plan and sums them up; writes down each as it ends, where there is something to write to.
 /// Returns the plan, too: the probes have borrowed it.
 pub fn run(
@@ -35,13 +39,10 @@ pub fn run(
     run: &Run,
     recorder: Option<&mut Recorder>,
 ) -> anyhow::Result<(Arc<Prober>, Summary)> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        // One more to write evidence.
-        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
-        .build()
-        .context("cannot start the executor")?;
+    let (runtime, pool) = match carried() {
+        Some((runtime, pool)) => (runtime, Some(pool)),
+        None => (executor(&plan)?, plan.pace.keepalive.then(Pool::default)),
+    };
     if plan.ways == Ways::Addresses {
         runtime.block_on(async {
             let signal = signal_of(run).context("cannot wait for signals")?;
@@ -51,11 +52,33 @@ pub fn run(
     }
     let number = run_number();
     let keeper = Keeper::begin(&plan, number);
-    let prober = Arc::new(Prober::new(plan, number, keeper.recorder())?);
+    let prober = Arc::new(Prober::new(plan, number, keeper.recorder(), pool.clone())?);
     let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
-    // A resolver that still waits for its answer is left behind, not waited for.
-    runtime.shutdown_background();
+    match pool {
+        Some(pool) => {
+            *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = Some((runtime, pool));
+        }
+        // A resolver that still waits for its answer is left behind, not waited for.
+        None => runtime.shutdown_background(),
+    }
     Ok((prober, summary?))
+}
+
+fn carried() -> Option<(Runtime, Pool)> {
+    CARRIED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+}
+
+fn executor(plan: &Plan) -> anyhow::Result<Runtime> {
+    runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // One more to write evidence.
+        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
+        .build()
+        .context("cannot start the executor")
 }
 
 async fn burst(

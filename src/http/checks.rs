@@ -342,6 +342,7 @@ mod tests {
                 http2: false,
             },
             damage: None,
+            rest: None,
         };
         let judgement = checks.judge_status(&received.reply, &target(), action);
         judgement.map_or_else(

@@ -11,11 +11,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::plan::{Family, PageUse};
+use super::plan::{Family, PageUse, Tls};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
 use super::source::Source;
 use super::target::Target;
+use super::tls;
 use super::trace::{Stage, Trace};
 use super::tunnel::{self, Near};
 use super::verify::{self, Trust};
@@ -36,12 +37,16 @@ pub struct Means<'a> {
     pub source: &'a Source,
     /// For https.
     pub tls: Option<&'a TlsConnector>,
+    /// What it is built of.
+    pub settings: &'a Tls,
     /// For a proxy that is spoken to over TLS.
     pub proxy_tls: Option<&'a TlsConnector>,
     /// Whom such a proxy has to be vouched for by.
     pub trust: Option<&'a Trust>,
     /// What becomes of the page.
     pub page: PageUse,
+    /// Whether the connection is wanted for further requests.
+    pub keep: bool,
     /// When the probe counts as timed out.
     pub until: Option<Instant>,
 }
@@ -51,6 +56,8 @@ pub struct Means<'a> {
 pub enum Miss {
     /// A fact about the server, in `check_http`'s words.
     Server(Kind, String),
+    /// The server wants something that this program does not have: who is to blame cannot be told.
+    NoMatch(String),
     /// This host could not even try: no free port, no file descriptor, no memory.
     Host(String),
 }
@@ -120,7 +127,7 @@ async fn connect_through(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> 
         .await
         .map_err(|miss| match miss {
             Miss::Server(kind, words) => Miss::Server(kind, format!("{}: {words}", proxy.name())),
-            host @ Miss::Host(_) => host,
+            other => other,
         })?;
     if proxy.tunnels(target) {
         trace.stage = Stage::Tunnelling;
@@ -146,7 +153,7 @@ async fn reach(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Nea
     let session = connector
         .connect(server_name(&itself, trace.remote), stream)
         .await
-        .map_err(|error| no_session(&error))?;
+        .map_err(|error| no_session(&error, None))?;
     if let Some(trust) = means.trust {
         let shown = session.get_ref().1.peer_certificates();
         trust.judge(shown.unwrap_or_default(), &itself)?;
@@ -326,7 +333,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
             trace.secured = Some(Instant::now());
             Ok(Box::new(stream))
         }
-        Err(error) => Err(no_session(&error)),
+        Err(error) => Err(no_session(&error, Some(means.settings))),
     }
 }
 
@@ -338,9 +345,12 @@ fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'stati
     })
 }
 
-fn no_session(error: &io::Error) -> Miss {
+fn no_session(error: &io::Error, settings: Option<&Tls>) -> Miss {
     if let Some(miss) = verify::beyond_us(error) {
         return miss;
+    }
+    if let Some(why) = settings.and_then(|tls| tls::no_match(error, tls)) {
+        return Miss::NoMatch(format!("Cannot make SSL connection. {why}"));
     }
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plan::Plan;
+use super::pool::Use;
 use super::probe::{Kind, Phases, Probe};
 use super::report::WORDS_LIMIT;
 use super::summary::Summary;
@@ -67,6 +68,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
         })),
         "phases": phases,
+        "connections": plan.pace.keepalive.then(|| connections(summary)),
         "paths": paths,
         "comparison": comparison.iter().flat_map(|found| &found.steps).map(|step| json!({
             "worse": step.worse.iter().map(|at| &plan.paths[*at].name).collect::<Vec<_>>(),
@@ -82,6 +84,24 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "issuer": clean_cut(&link.issuer, 100),
             "days_left": link.days,
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// What `--keepalive` made of connections.
+fn connections(summary: &Summary) -> Value {
+    let Use {
+        opened,
+        reused,
+        closed,
+        resent,
+    } = summary.connections;
+    json!({
+        "opened": opened,
+        "requests_on_reused": reused,
+        "closed_in_between": closed,
+        "sent_again": resent,
+        "attempts_on_reused": summary.reused.attempts,
+        "failed_on_reused": summary.reused.failed,
     })
 }
 
@@ -101,6 +121,7 @@ fn failure(plan: &Plan, summary: &Summary, probe: &Probe) -> Value {
         "local": probe.local.map(|address| address.to_string()),
         "remote": probe.remote.map(|address| address.to_string()),
         "request_id": probe.request_id,
+        "reused": plan.pace.keepalive.then_some(probe.reused),
         "seconds": number(probe.elapsed.as_secs_f64()),
         "evidence": summary.evidence.of(probe.number).map(|path| path.to_string_lossy()),
     })

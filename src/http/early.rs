@@ -112,6 +112,7 @@ mod tests {
             duration,
             interval: Duration::from_millis(interval),
             concurrency: 1,
+            keepalive: false,
         };
         let seconds = Duration::from_secs;
         for (pace, attempts, elapsed, expected) in [

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -19,6 +20,7 @@ use super::checks::status_of;
 use super::connect::{Means, Miss, without_number};
 use super::http2;
 use super::plan::PageUse;
+use super::pool::Carrier;
 use super::probe::Kind;
 use super::reply::{self, HEAD_LIMIT, Reply};
 use super::trace::{Stage, Trace};
@@ -42,19 +44,22 @@ pub struct Received {
     pub reply: Reply,
     /// How it was cut off.
     pub damage: Option<(Kind, String)>,
+    /// What can carry a further request, where that is wanted.
+    pub rest: Option<Carrier>,
 }
 
 /// Sends a request and reads its reply.
 pub async fn exchange(
     means: Means<'_>,
-    stream: Stream,
+    carrier: Carrier,
     request: Request<Full<Bytes>>,
     trace: &mut Trace,
 ) -> Result<Received, Miss> {
-    if stream.is_http2() {
-        return http2::exchange(means, stream, request, trace).await;
-    }
     trace.stage = Stage::Talking;
+    let mut stream = match carrier {
+        Carrier::Stream(stream) if !stream.is_http2() => stream,
+        two => return http2::exchange(means, two, request, trace).await,
+    };
     trace.tape.limit = match means.page {
         PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
         PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
@@ -63,11 +68,15 @@ pub async fn exchange(
         // The end of a long one must not wait for the receipt of its beginning.
         let _ = stream.set_nodelay(true);
     }
-    let mut wire = Wire::new(stream, &mut trace.tape);
+    if let Some(record) = &mut trace.tape.record {
+        record.begin_http();
+    }
+    let mut wire = Wire::new(&mut stream, &mut trace.tape);
     let mut page = Page::new(means.page, *request.method() == Method::HEAD);
     let spoken = speak(&mut wire, request, &mut page).await;
+    let stays = means.keep && matches!(spoken, Ok(true)) && !wire.tape().ended;
     let received = match spoken {
-        Ok(()) => Ok(None),
+        Ok(_) => Ok(None),
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
     trace.done = Some(Instant::now());
@@ -75,22 +84,28 @@ pub async fn exchange(
     let time = means
         .until
         .is_none_or(|until| Instant::now() + FAREWELL < until);
-    if time && matches!(received, Ok(None)) && !wire.tape().ended && means.page != PageUse::Unread {
+    let whole = matches!(received, Ok(None)) && means.page != PageUse::Unread;
+    if time && whole && !stays && !wire.tape().ended {
         let _ = tokio::time::timeout(FAREWELL, read_to_end(&mut wire)).await;
+    }
+    if let Err(Miss::Server(kind, _)) = &received {
+        trace.gone = trace.tape.size == 0 && matches!(kind, Kind::Reset | Kind::Closed);
     }
     let damage = received?;
     Ok(Received {
         reply: page.with_head(&trace.tape),
         damage,
+        rest: stays.then_some(Carrier::Stream(stream)),
     })
 }
 
-/// Sends the request and reads the reply to its end, with hyper.
+/// Sends the request and reads the reply to its end, with hyper. Returns whether a further request may follow on this
+/// connection, by what both sides said and by how the reply came.
 async fn speak(
     wire: &mut Wire<'_>,
     request: Request<Full<Bytes>>,
     page: &mut Page,
-) -> Result<(), hyper::Error> {
+) -> Result<bool, hyper::Error> {
     let (mut sender, mut connection) = http1::Builder::new()
         .title_case_headers(true)
         .allow_spaces_after_header_name_in_responses(true)
@@ -113,7 +128,7 @@ async fn speak(
     .await?;
     page.begun = true;
     if page.unread {
-        return Ok(());
+        return Ok(false);
     }
     let mut body = response.into_body();
     while let Some(frame) = poll_fn(|cx| {
@@ -128,7 +143,14 @@ async fn speak(
         // Chunks of one byte come by the hundred thousand from a single read: let the clock be heard in between.
         tokio::task::coop::consume_budget().await;
     }
-    Ok(())
+    drop(body);
+    // hyper, too, has to notice that the reply is over.
+    poll_fn(|cx| {
+        drive(cx);
+        Poll::Ready(())
+    })
+    .await;
+    Ok(open && sender.is_ready())
 }
 
 /// What there is to a reply that hyper gave up on. An error is that there is none.

@@ -9,6 +9,7 @@
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`proxy`], [`exempt`], [`tunnel`], [`socks`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
+//! | [`pool`], `reused` | connections that rest between two requests, and what the report says of them |
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
@@ -50,6 +51,7 @@ pub mod path_summary;
 pub mod paths;
 pub mod pattern;
 pub mod plan;
+pub mod pool;
 pub mod probe;
 pub mod protocol;
 pub mod proxy;
@@ -57,6 +59,7 @@ pub mod record;
 pub mod reply;
 pub mod report;
 pub mod request;
+mod reused;
 pub mod secrets;
 mod shown;
 pub mod socks;

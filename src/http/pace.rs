@@ -35,6 +35,11 @@ pub struct PaceArgs {
     /// Probes in flight at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub concurrency: u32,
+
+    /// Send requests over connections that are there already, as browsers and proxies do: what happens to new ones alone, a
+    /// refusal, a full queue or a failing handshake, is not seen then
+    #[arg(long)]
+    pub keepalive: bool,
 }
 
 /// A run's pace.
@@ -48,6 +53,8 @@ pub struct Pace {
     pub interval: Duration,
     /// Probes in flight at the same time.
     pub concurrency: usize,
+    /// Whether connections are reused.
+    pub keepalive: bool,
 }
 
 impl From<&PaceArgs> for Pace {
@@ -61,6 +68,7 @@ impl From<&PaceArgs> for Pace {
             duration: args.duration,
             interval: args.interval.or(args.rate).unwrap_or(Duration::ZERO),
             concurrency: args.concurrency as usize,
+            keepalive: args.keepalive,
         }
     }
 }

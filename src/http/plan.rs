@@ -25,6 +25,7 @@ use super::request::Template;
 use super::secrets;
 use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
+use super::tls::Met;
 use super::verify::Trust;
 use crate::plugin::{Arguments, Limit, Limits, State};
 
@@ -118,6 +119,8 @@ pub struct Tls {
     pub trust: Option<Trust>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+    /// Whether that has ever been enough.
+    pub met: Met,
 }
 
 /// What is shown beside the result.
@@ -169,6 +172,11 @@ impl TryFrom<&Args> for Plan {
             args.extra_opts.is_none(),
             "--extra-opts cannot be abbreviated"
         );
+        anyhow::ensure!(
+            !args.pace.keepalive || args.certificate.is_none() || args.continue_after_certificate,
+            "--keepalive: -C alone sends no request, each probe needs a handshake of its own; \
+             --continue-after-certificate sends one"
+        );
         let request = Template::try_from(args)?;
         let proxies = Proxies::from_args(args)?;
         let target = target(args)?;
@@ -209,6 +217,7 @@ impl TryFrom<&Args> for Plan {
                 identity: args.client_cert.clone().zip(args.private_key.clone()),
                 trust: Trust::load(&args.verify)?,
                 http2: args.protocol.offers_http2(),
+                met: Met::default(),
             },
             request_id: !args.no_request_id && !request.has_request_id(),
             request,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::certificate::Link;
 use super::evidence::Recording;
+use super::pool::Use;
 use crate::plugin::State;
 
 /// One probe: a request with all its redirects, and what came of it.
@@ -39,6 +40,10 @@ pub struct Probe {
     pub local: Option<SocketAddr>,
     /// The server's end.
     pub remote: Option<SocketAddr>,
+    /// Whether the last request went over a connection of an earlier one.
+    pub reused: bool,
+    /// What it made of connections.
+    pub connections: Use,
     /// The `X-Request-Id` it sent.
     pub request_id: Option<String>,
     /// The `X-Request-Id` of the reply, where it is one that a log could hold.
@@ -61,6 +66,11 @@ impl Probe {
     pub fn is_timed(&self) -> bool {
         let waited = matches!(self.kind, Some(Kind::Timeout | Kind::ConnectTimeout));
         self.replied || self.status.is_some() || self.size > 0 || waited
+    }
+
+    /// Whether the server wanted what this program does not have, as far as was known then.
+    pub fn is_no_match(&self) -> bool {
+        (self.kind, self.state) == (Some(Kind::Tls), State::Unknown)
     }
 
     /// What stands on the first line for it: with size and time where a reply came, as in `check_http`.

@@ -48,6 +48,8 @@ struct Entry<'a> {
     remote: Option<String>,
     request_id: Option<&'a str>,
     reply_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<bool>,
     seconds: Value,
     bytes: Option<u64>,
     #[serde(serialize_with = "reached")]
@@ -71,6 +73,7 @@ impl Recorder {
             remote: probe.remote.map(|address| address.to_string()),
             request_id: probe.request_id.as_deref(),
             reply_id: probe.reply_id.as_deref(),
+            reused: plan.pace.keepalive.then_some(probe.reused),
             seconds: number(probe.elapsed.as_secs_f64()),
             bytes: Some(probe.size),
             phases: probe.phases,
@@ -117,6 +120,7 @@ impl<'a> Entry<'a> {
             remote: None,
             request_id: None,
             reply_id: None,
+            reused: None,
             seconds: Value::Null,
             bytes: None,
             phases: Phases::default(),

@@ -11,7 +11,7 @@ use super::probe::{Kind, Phases, Probe};
 use super::shown::{chain, compared, evidence, shown_things};
 use super::summary::Summary;
 use super::verdict::{self, Verdict};
-use super::{by_path, path_numbers};
+use super::{by_path, path_numbers, reused};
 use crate::plugin::clean::clean_cut;
 use crate::plugin::metric::{percent, plain};
 use crate::plugin::report::local_time;
@@ -100,6 +100,7 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
             ),
         };
     }
+    line += &reused::headline(plan, summary);
     if let Some(end) = summary.end {
         let _ = write!(line, ", ended early by {}", end.words());
     }
@@ -197,6 +198,7 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
         let metric = seconds(format!("{name}_p95"), phase.map(|[_, p95, _]| p95));
         metrics.push(metric.limits(limits.warning, limits.critical));
     }
+    metrics.extend(reused::metrics(plan, summary));
     metrics.extend(path_numbers::metrics(plan, summary));
     metrics
 }
@@ -348,6 +350,7 @@ fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
             ),
         );
     }
+    reused::lines(report, plan, summary);
     path_numbers::lines(report, plan, summary);
     if let Some(l) = &summary.latency {
         report.line(
@@ -427,6 +430,9 @@ pub(super) fn failure_line(probe: &Probe) -> String {
     }
     if let Some(id) = &probe.request_id {
         let _ = write!(line, " request id {id}");
+    }
+    if probe.reused {
+        line.push_str(" on a reused connection");
     }
     let _ = write!(line, " {} ms", millis(probe.elapsed.as_secs_f64()));
     if !phases.is_empty() {

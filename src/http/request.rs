@@ -27,6 +27,8 @@ pub struct Template {
     method: Method,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    /// What it says of the connection.
+    connection: &'static str,
 }
 
 impl Template {
@@ -60,7 +62,7 @@ impl Template {
             }
         };
         default(USER_AGENT, HeaderValue::from_static(AGENT));
-        default(CONNECTION, HeaderValue::from_static("close"));
+        default(CONNECTION, HeaderValue::from_static(self.connection));
         if let Some(host) = target.host_header() {
             let value = host
                 .parse()
@@ -133,6 +135,11 @@ impl TryFrom<&Args> for Template {
             method,
             headers,
             body: args.post.clone().unwrap_or_default().into(),
+            connection: if args.pace.keepalive {
+                "keep-alive"
+            } else {
+                "close"
+            },
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a report shows of one exchange: URL, page, certificates, the beginning of a reply. No I/O.
 
+use super::by_path;
 use super::evidence::comparison;
 use super::plan::Plan;
 use super::report::failure_line;
@@ -32,7 +33,7 @@ pub(super) fn evidence(report: &mut Report, plan: &Plan, summary: &Summary) {
     let Some(probe) = &summary.worst else {
         return;
     };
-    report.line(0, failure_line(probe));
+    report.line(0, by_path::with_path(plan, probe, failure_line(probe)));
     let mut received = probe.received.clone();
     if let Some(mask) = &plan.evidence.mask {
         mask.apply(&mut received);

@@ -7,6 +7,7 @@ use super::compare::{Comparison, compare};
 use super::evidence::Outcome;
 use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
+use super::pool::Use;
 use super::probe::{Kind, Phases, Probe};
 use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
@@ -17,6 +18,9 @@ const KEPT: usize = 50;
 
 /// How many of each path are kept at each end, whatever the others fill.
 const KEPT_OF_EACH: usize = 5;
+
+/// Which of [`Phases::NAMES`] is the handshake.
+const TLS: usize = 2;
 
 /// What a run found.
 #[derive(Debug)]
@@ -65,6 +69,19 @@ pub struct Summary {
     pub cut_off: u64,
     /// What became of the evidence.
     pub evidence: Outcome,
+    /// What was made of connections.
+    pub connections: Use,
+    /// The probes whose last request went over a connection of an earlier one.
+    pub reused: Part,
+}
+
+/// Some of the probes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Part {
+    /// How many.
+    pub attempts: u64,
+    /// How many of them failed.
+    pub failed: u64,
 }
 
 /// Percentiles in seconds.
@@ -140,6 +157,8 @@ impl Tally {
                 end: None,
                 cut_off: 0,
                 evidence: Outcome::default(),
+                connections: Use::default(),
+                reused: Part::default(),
             },
             latency: Sample::default(),
             phases: Default::default(),
@@ -163,6 +182,9 @@ impl Tally {
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
         summary.ticks.count(Instant::now(), failed);
+        summary.connections.add(probe.connections);
+        summary.reused.attempts += u64::from(probe.reused);
+        summary.reused.failed += u64::from(probe.reused && failed);
         if let Some(status) = probe.status {
             *summary.statuses.entry(status).or_default() += 1;
         }
@@ -224,6 +246,13 @@ impl Tally {
             || self.last.1.map_or("nothing yet", Kind::name).to_owned(),
             |status| status.to_string(),
         );
+        let shaken = self.phases[TLS].percentiles([50.0]).is_some();
+        if let Some(worst) = &mut self.summary.worst {
+            // Others have made a session: then it is not for want of anything here that this one did not.
+            if shaken && worst.is_no_match() {
+                worst.state = State::Critical;
+            }
+        }
         let percentiles = self
             .latency
             .percentiles([0.0, 50.0, 90.0, 95.0, 99.0, 100.0]);

@@ -18,6 +18,10 @@ pub struct Trace {
     pub connected: Option<Instant>,
     /// When the handshake was over.
     pub secured: Option<Instant>,
+    /// When it was given a connection of an earlier exchange instead.
+    pub reused: Option<Instant>,
+    /// Whether that connection was at its end before anything of the reply had come.
+    pub gone: bool,
     /// When the last byte was there; the farewell does not count.
     pub done: Option<Instant>,
     /// What it is doing.
@@ -53,6 +57,8 @@ impl Trace {
             resolved: None,
             connected: None,
             secured: None,
+            reused: None,
+            gone: false,
             done: None,
             stage: Stage::Resolving,
             local: None,
@@ -64,11 +70,31 @@ impl Trace {
         }
     }
 
+    /// Goes over a connection that is there already, between these ends.
+    pub fn reuses(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: Option<SocketAddr>,
+        encrypted: bool,
+    ) {
+        self.reused = Some(Instant::now());
+        self.local = local;
+        self.remote = remote;
+        if let Some(record) = &mut self.tape.record {
+            record.goes_on(local.zip(remote), encrypted);
+        }
+    }
+
+    /// When a request could be sent.
+    pub fn ready(&self) -> Option<Instant> {
+        self.secured.or(self.connected).or(self.reused)
+    }
+
     /// Where the time went.
     pub fn phases(&self) -> Phases {
         let between =
             |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
-        let ready = self.secured.or(self.connected);
+        let ready = self.ready();
         Phases {
             dns: between(Some(self.started), self.resolved),
             connect: between(self.resolved.or(Some(self.started)), self.connected),

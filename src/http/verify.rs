@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::connect::Miss;
 use super::probe::Kind;
 use super::target::Target;
+use super::tls::Met;
 
 /// Where systems keep the authorities that they trust, in one file: Debian, Fedora, SUSE, Alpine and OpenBSD.
 const BUNDLES: [&str; 4] = [
@@ -87,8 +88,8 @@ impl Trust {
     }
 
     /// What the handshake itself has to prove.
-    pub fn possession(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::new(Possession(Arc::clone(&self.verifier)))
+    pub fn possession(&self, met: Met) -> Arc<dyn ServerCertVerifier> {
+        Arc::new(Possession(Arc::clone(&self.verifier), met))
     }
 
     /// Judges the certificates that a server showed, its own first.
@@ -146,7 +147,7 @@ pub fn beyond_us(error: &io::Error) -> Option<Miss> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     match why(error, "") {
         host @ Miss::Host(_) => Some(host),
-        Miss::Server(..) => None,
+        Miss::Server(..) | Miss::NoMatch(_) => None,
     }
 }
 
@@ -185,7 +186,7 @@ fn why(error: &Error, name: &str) -> Miss {
 /// Has a server prove in the handshake that the certificate's key is its own. The certificate itself is judged right
 /// behind the handshake: so what was shown is known even where it is not good.
 #[derive(Debug)]
-struct Possession(Arc<WebPkiServerVerifier>);
+struct Possession(Arc<WebPkiServerVerifier>, Met);
 
 impl ServerCertVerifier for Possession {
     fn verify_server_cert(
@@ -196,6 +197,7 @@ impl ServerCertVerifier for Possession {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        self.1.note();
         Ok(ServerCertVerified::assertion())
     }
 

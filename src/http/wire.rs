@@ -1,5 +1,6 @@
 //! The stream under an exchange. It keeps what came in, as it came, and when; what reads from it need not.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -17,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::evidence::Record;
 use super::trace::Trace;
 
-/// What went over a stream. Bytes are those of HTTP: behind the decryption.
+/// What went over a stream during one exchange. Bytes are those of HTTP: behind the decryption.
 #[derive(Debug, Default)]
 pub struct Tape {
     /// The first bytes received, up to `limit`.
@@ -39,7 +40,7 @@ pub struct Tape {
 /// A stream with its tape.
 #[derive(Debug)]
 pub struct Wire<'a> {
-    stream: Stream,
+    stream: &'a mut Stream,
     tape: &'a mut Tape,
 }
 
@@ -80,25 +81,82 @@ impl Stream {
         };
         session.peer_certificates().unwrap_or_default()
     }
+
+    /// Whether nothing has come since the last reply: no end, and nothing that nobody asked for. To look takes what there
+    /// is, so that one that is not quiet is of no further use.
+    pub async fn is_quiet(&mut self) -> bool {
+        // The executor knows of what has come since when it has looked, which it does between two turns.
+        tokio::task::yield_now().await;
+        let mut byte = [0];
+        poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Poll::Ready(Pin::new(&mut *self).poll_read(cx, &mut buffer).is_pending())
+        })
+        .await
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TlsUnix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TlsTls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::TlsUnix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::TlsTls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsTls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 impl<'a> Wire<'a> {
     /// Puts a tape under a stream.
-    pub fn new(stream: Stream, tape: &'a mut Tape) -> Self {
-        if let Some(record) = &mut tape.record {
-            record.begin_http();
-        }
+    pub fn new(stream: &'a mut Stream, tape: &'a mut Tape) -> Self {
         Self { stream, tape }
     }
 
     /// What went over it so far.
     pub fn tape(&self) -> &Tape {
         self.tape
-    }
-
-    /// What is kept of it as evidence.
-    pub fn record(&mut self) -> Option<&mut Record> {
-        self.tape.record.as_deref_mut()
     }
 }
 
@@ -109,14 +167,7 @@ impl AsyncRead for Wire<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)),
-        };
-        match result {
+        match ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer)) {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
             // is told by its length.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
@@ -145,13 +196,7 @@ impl AsyncWrite for Wire<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::TlsUnix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-            Stream::TlsTls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
-        };
+        let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
         self.tape.last_write = Some(Instant::now());
         if let Some(record) = &mut self.tape.record {
             record.sent.take(&bytes[..written]);
@@ -160,23 +205,11 @@ impl AsyncWrite for Wire<'_> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::TlsUnix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::TlsTls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::TlsUnix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::TlsTls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
 use super::cause::Cause;
+use super::dialect::Dialect;
 use super::verdict::Also;
 use crate::plugin::options::parse_positive_duration;
 use crate::plugin::{Arguments, Common, Range};
@@ -36,6 +37,10 @@ pub struct Args {
     #[arg(long, value_name = "UNIT")]
     pub journal_unit: Option<String>,
 
+    /// Whose words the logs are written in: auto finds out by looking
+    #[arg(long, value_name = "PROXY", value_enum, default_value_t = Wording::Auto)]
+    pub dialect: Wording,
+
     /// The causes that count for the state
     #[arg(
         long,
@@ -45,6 +50,10 @@ pub struct Args {
         value_parser = str::parse::<Cause>
     )]
     pub cause: Vec<Cause>,
+
+    /// Count these and the causes of --also alone, nothing beside them: a huge log is read in two thirds of the time
+    #[arg(long)]
+    pub only: bool,
 
     /// The window: so much of the log's own time, up to now
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_positive_duration)]
@@ -125,6 +134,10 @@ pub struct Args {
     )]
     pub by: Vec<By>,
 
+    /// Say what to change, by what was counted and, where this runs beside the proxy, by its ports as they are now
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+
     #[command(flatten)]
     common: Common,
 }
@@ -142,6 +155,34 @@ pub enum By {
     Uri,
     /// The log's own minutes.
     Minute,
+}
+
+/// Whose words a log is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wording {
+    /// Found out by looking.
+    Auto,
+    /// An error log of nginx.
+    Nginx,
+    /// HAProxy's log.
+    Haproxy,
+    /// An error log of Apache with mod_proxy.
+    Apache,
+    /// An access log of Envoy, best with %RESPONSE_CODE_DETAILS%.
+    Envoy,
+}
+
+impl Wording {
+    /// The dialect that was given.
+    pub fn known(self) -> Option<Dialect> {
+        match self {
+            Self::Auto => None,
+            Self::Nginx => Some(Dialect::Nginx),
+            Self::Haproxy => Some(Dialect::Haproxy),
+            Self::Apache => Some(Dialect::Apache),
+            Self::Envoy => Some(Dialect::Envoy),
+        }
+    }
 }
 
 /// A zone by its name, or by its offset.

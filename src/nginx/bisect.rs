@@ -7,9 +7,8 @@ use memchr::memchr;
 
 use super::clock::{Clock, Reckoner};
 use super::cursor::read_at;
-use super::line::{STAMP, has_header};
+use super::dialect::{Dialect, Form};
 use super::source::behind_hole;
-use super::wrapping::Wrapping;
 
 /// What is read at a place to find a line there.
 const PIECE: u64 = 16 * 1024;
@@ -23,17 +22,29 @@ const CLOSE: u64 = 64 * 1024;
 /// Workers cache the time: lines may stand behind later ones by this many seconds.
 const DISORDER: i64 = 60;
 
+/// From when on a log is to be read, and how its times are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Since<'a> {
+    /// In seconds since 1970.
+    pub second: i64,
+    /// The log's time.
+    pub clock: &'a Clock,
+    /// Whose words it is written in, where that was given.
+    pub dialect: Option<Dialect>,
+}
+
 /// A place from which on every line of this second or later is read. Lines stand in the order of time but for a
 /// little disorder; where a clock was put back further, the place is early, never late, unless the lines behind
 /// the jump are all there is.
-pub fn start_of(file: &File, size: u64, second: i64, clock: &Clock) -> io::Result<u64> {
-    let wrapping = Wrapping::of(&read_at(file, 0, PIECE)?);
-    let time = |line: &[u8]| {
-        let told = wrapping.unwrap(line);
-        // Of the two readings of an ambiguous time either will do: the search stays clear of them.
-        let stamp = || Reckoner::new(clock, None).read(&told[..STAMP]);
-        has_header(&told).then(stamp).flatten()
-    };
+pub fn start_of(file: &File, size: u64, since: Since<'_>) -> io::Result<u64> {
+    let Since {
+        second,
+        clock,
+        dialect,
+    } = since;
+    let form = Form::of(&read_at(file, 0, PIECE)?, dialect);
+    // Of the two readings of an ambiguous time either will do: the search stays clear of them.
+    let time = |line: &[u8]| Reckoner::new(clock, None).at(form.time(line)?);
     start_by(file, size, second, clock, &time)
 }
 
@@ -110,6 +121,14 @@ mod tests {
         )
     }
 
+    fn since(second: i64, clock: &Clock) -> Since<'_> {
+        Since {
+            second,
+            clock,
+            dialect: None,
+        }
+    }
+
     #[test]
     fn nothing_of_the_window_lies_before_its_start_and_little_that_is_older_behind_it() {
         let clock = Clock::new(
@@ -129,7 +148,7 @@ mod tests {
             begin + 49_999,
             begin + 60_000,
         ] {
-            let place = start_of(&file, text.len() as u64, second, &clock).unwrap();
+            let place = start_of(&file, text.len() as u64, since(second, &clock)).unwrap();
             let first = begin + i64::try_from(place / length).unwrap();
             assert_eq!(place % length, 0);
             assert!(first <= second.max(begin), "{second}");
@@ -158,7 +177,7 @@ mod tests {
             }
             end = file.stream_position().unwrap();
         }
-        let place = start_of(&file, end, begin + 7500, &clock).unwrap();
+        let place = start_of(&file, end, since(begin + 7500, &clock)).unwrap();
         assert!(
             (6 << 30..=7 << 30).contains(&(place & !0xf_ffff)),
             "{place:x}"

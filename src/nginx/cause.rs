@@ -92,6 +92,25 @@ impl Cause {
         }
     }
 
+    /// Texts of which each line with this cause holds one. `None` where it has too many words for that.
+    pub fn needles(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::BindInUse | Self::ListenConflict => Some(&[" failed (98:"]),
+            // UDP says 11.
+            Self::NoFreePort => Some(&[" failed (99:", " failed (11:"]),
+            Self::BindWrongAddress | Self::Ipv6Unavailable => Some(&[" failed (99:"]),
+            Self::NoFileDescriptors => Some(&[" failed (24:", "the new socket has number "]),
+            Self::WorkerConnections => Some(&[" worker_connections are not enough"]),
+            Self::Refused => Some(&[" failed (111:"]),
+            Self::Timeout => Some(&["upstream timed out (", " failed (110:"]),
+            Self::Reset => Some(&[" failed (104:"]),
+            Self::Unreachable => Some(&[" failed (101:", " failed (113:"]),
+            Self::NoLiveUpstreams => Some(&["no live upstreams"]),
+            Self::ClosedEarly => Some(&["upstream prematurely closed "]),
+            Self::Tls | Self::Resolver | Self::OtherUpstream => None,
+        }
+    }
+
     /// Its performance data label.
     pub fn label(self) -> String {
         self.name().replace('-', "_")

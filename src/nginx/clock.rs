@@ -1,14 +1,19 @@
 //! nginx writes its local time without a zone: to seconds since 1970 and back.
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::strtime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 
 use super::line::STAMP;
+use super::zone;
 pub use crate::plugin::report::local_zone;
 
 /// How far a line may lag behind the one before it: workers cache the time, each on its own.
 const DISORDER: i64 = 300;
+
+/// What is further ahead than this was written a year ago.
+const DAY: i64 = 86_400;
 
 /// The zone of a log, and what time it is.
 #[derive(Debug, Clone)]
@@ -24,6 +29,19 @@ impl Clock {
             zone,
             now: now.as_second(),
         }
+    }
+
+    /// The same moment in a zone with this offset from UTC in seconds, if there is one.
+    pub fn with_offset(mut self, offset: Option<i32>) -> Self {
+        if let Some(offset) = offset {
+            self.zone = zone::fixed(offset);
+        }
+        self
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// Seconds since 1970.
@@ -88,14 +106,84 @@ impl Clock {
     }
 
     /// The local date.
-    pub fn today(&self) -> jiff::civil::Date {
+    pub fn today(&self) -> Date {
         self.civil(self.now).date()
     }
 
+    /// A time of some year in the last one that it can be of.
+    fn in_a_year(&self, time: DateTime) -> Option<DateTime> {
+        let this = self.today().year();
+        (this - 8..=this).rev().find_map(|year| {
+            let time = time.with().year(year).build().ok()?;
+            (self.at(time)? <= self.now + DAY).then_some(time)
+        })
+    }
+
     /// The day before.
-    pub fn yesterday(&self) -> Option<jiff::civil::Date> {
+    pub fn yesterday(&self) -> Option<Date> {
         self.today().checked_sub(1.day()).ok()
     }
+}
+
+/// A time as a line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In seconds since 1970, whatever the zone.
+    Second(i64),
+    /// Local time.
+    Local(DateTime),
+    /// Local time of some year.
+    OfAYear(DateTime),
+}
+
+impl When {
+    /// nginx' own, at the start of a line.
+    pub fn of_stamp(line: &[u8]) -> Option<Self> {
+        let minute = civil(line)?;
+        let second = i8::try_from(two(line, 17)?).ok()?;
+        let time = minute.with().second(second).build();
+        time.ok().map(Self::Local)
+    }
+
+    /// `23/Nov/2026:05:00:00.279`, local; with ` +0100` behind it no longer.
+    pub fn of_request(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        if let Ok(time) = strtime::parse("%d/%b/%Y:%H:%M:%S %z", text) {
+            return time.to_timestamp().ok().map(Self::of_timestamp);
+        }
+        let civil = DateTime::strptime("%d/%b/%Y:%H:%M:%S", text.get(..20)?);
+        civil.ok().map(Self::Local)
+    }
+
+    /// As RFC 3339 writes it, at the start of a text.
+    pub fn of_rfc3339(word: &[u8]) -> Option<Self> {
+        let time: Timestamp = std::str::from_utf8(word).ok()?.parse().ok()?;
+        Some(Self::of_timestamp(time))
+    }
+
+    /// `Nov 23 05:00:00` at the start of a text.
+    pub fn of_rfc3164(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text.get(..15)?).ok()?;
+        let (name, rest) = text.split_at_checked(3)?;
+        let (day, time) = rest.split_at_checked(3)?;
+        let time = Time::strptime("%H:%M:%S", time.trim()).ok()?;
+        // A year that has a 29th of February.
+        let date = Date::new(2000, month(name)?, day.trim().parse().ok()?).ok()?;
+        Some(Self::OfAYear(DateTime::from_parts(date, time)))
+    }
+
+    fn of_timestamp(time: Timestamp) -> Self {
+        Self::Second(time.as_second())
+    }
+}
+
+/// The number of a month by its English name.
+pub fn month(name: &str) -> Option<i8> {
+    let names = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let place = names.iter().position(|known| *known == name)?;
+    i8::try_from(place + 1).ok()
 }
 
 /// Reads the times of one file in the order of its lines, which is what tells the two hours apart when the clocks
@@ -126,6 +214,22 @@ impl<'a> Reckoner<'a> {
         self.latest
     }
 
+    /// One for another part of the same file.
+    pub fn afresh(&self) -> Self {
+        Self::new(self.clock, None)
+    }
+
+    /// Takes over what was read in a later part.
+    pub fn catch_up(&mut self, latest: Option<i64>) {
+        self.latest = self.latest.max(latest);
+    }
+
+    /// Whether clocks are changed near the time of a stamp.
+    pub fn is_near_a_change(&self, stamp: &[u8]) -> bool {
+        let time = civil(stamp).and_then(|time| self.clock.at(time));
+        time.is_some_and(|second| self.clock.is_near_a_change(second))
+    }
+
     /// The time of a stamp, `None` where it is none.
     pub fn read(&mut self, stamp: &[u8]) -> Option<i64> {
         let minute: &[u8; 16] = stamp.first_chunk()?;
@@ -134,7 +238,21 @@ impl<'a> Reckoner<'a> {
             self.readings = self.clock.readings(civil(stamp)?)?;
             self.minute = *minute;
         }
-        let (first, second) = self.readings;
+        Some(self.choose(self.readings, seconds))
+    }
+
+    /// The second at which a time is, if it is one.
+    pub fn at(&mut self, when: When) -> Option<i64> {
+        let readings = match when {
+            When::Second(second) => (second, second),
+            When::Local(time) => self.clock.readings(time)?,
+            When::OfAYear(time) => self.clock.readings(self.clock.in_a_year(time)?)?,
+        };
+        Some(self.choose(readings, 0))
+    }
+
+    /// Which of two readings it is, going by what was read before.
+    fn choose(&mut self, (first, second): (i64, i64), seconds: i64) -> i64 {
         let again = second <= self.clock.now + DISORDER
             && self
                 .latest
@@ -144,7 +262,7 @@ impl<'a> Reckoner<'a> {
         if time <= self.clock.now + DISORDER {
             self.latest = self.latest.max(Some(time));
         }
-        Some(time)
+        time
     }
 }
 

@@ -14,6 +14,7 @@ use memchr::{memchr, memchr_iter, memmem};
 use super::clock::Clock;
 use super::plan::Window;
 use super::reader::Reader;
+use super::scan::Ended;
 use super::source::Source;
 use crate::stats;
 
@@ -76,7 +77,7 @@ pub fn correlate(
     ours: &BTreeMap<i64, u64>,
     window: Window,
     clock: &Clock,
-    ended: &dyn Fn() -> bool,
+    ended: Ended<'_>,
 ) -> anyhow::Result<Correlation> {
     let path = &other.path;
     let shown = || format!("--correlate: cannot read {}", path.display());

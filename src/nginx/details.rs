@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cause::Cause;
 use super::correlate::Correlation;
 use super::report::{Facts, LISTED, MINUTES};
 use super::tally::Kind;
@@ -30,8 +29,9 @@ impl Facts<'_> {
                 })
             })
             .collect();
-        let causes: Map<_, _> = Cause::ALL
-            .into_iter()
+        let wanted = plan.wanted();
+        let causes: Map<_, _> = wanted
+            .iter()
             .map(|cause| (cause.name().to_owned(), json!(summary.of(cause))))
             .collect();
         let skipped = summary.minutes.len().saturating_sub(MINUTES);

@@ -4,14 +4,13 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr3, memmem};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static SERVER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", server: "));
 static REQUEST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", request: \""));
 static HOST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", host: \""));
 static REFERRER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", referrer: \""));
-static SCHEME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"://"));
 static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", upstream: "));
 
 /// Where the message ends and the fields begin; the end of the line where there are none.
@@ -29,21 +28,60 @@ pub fn start(message: &[u8]) -> usize {
     message.len()
 }
 
-/// The client's address.
-pub fn client(fields: &[u8]) -> Option<&[u8]> {
-    plain(fields, &CLIENT)
+/// Whom a line concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parties<'a> {
+    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block.
+    pub upstream: Option<&'a [u8]>,
+    /// The server as the line has it.
+    pub server: Option<&'a [u8]>,
+    /// The client's address.
+    pub client: Option<&'a [u8]>,
+    /// The first two steps of the request's path, as `/api/v1`.
+    pub uri: Option<&'a [u8]>,
 }
 
-/// The server's name.
-pub fn server(fields: &[u8]) -> Option<&[u8]> {
-    plain(fields, &SERVER)
+/// Takes the fields apart.
+pub fn parties(fields: &[u8]) -> Parties<'_> {
+    in_usual_order(fields).unwrap_or_else(|| in_any_order(fields))
+}
+
+/// As nginx writes nearly all of them: client, server, request and upstream, one right behind the other.
+fn in_usual_order(fields: &[u8]) -> Option<Parties<'_>> {
+    let rest = fields.strip_prefix(b", client: ")?;
+    let (client, rest) = rest.split_at(memchr(b',', rest)?);
+    let rest = rest.strip_prefix(b", server: ")?;
+    let (server, quoted) = rest.split_at(memchr(b',', rest)?);
+    let request = quoted.strip_prefix(b", request: \"")?;
+    let rest = &request[memchr(b'"', request)? + 1..];
+    let value = rest.strip_prefix(b", upstream: ")?;
+    Some(Parties {
+        upstream: peer(value),
+        server: Some(server),
+        client: Some(client),
+        uri: uri_prefix(quoted),
+    })
+}
+
+fn in_any_order(fields: &[u8]) -> Parties<'_> {
+    let request = REQUEST.find(fields);
+    let (plain, quoted) = fields.split_at(request.unwrap_or(fields.len()));
+    Parties {
+        upstream: upstream(if request.is_some() { quoted } else { fields }),
+        server: value(plain, &SERVER),
+        client: value(plain, &CLIENT),
+        uri: request.and_then(|_| uri_prefix(quoted)),
+    }
 }
 
 /// The first two steps of the request's path; what follows tells too many apart.
-pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
-    let at = REQUEST.find(fields)? + REQUEST.needle().len();
-    let path = &fields[at..];
-    let path = &path[memchr(b' ', &path[..path.len().min(20)])? + 1..];
+fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
+    let path = &fields[REQUEST.needle().len()..];
+    path_prefix(&path[memchr(b' ', &path[..path.len().min(20)])? + 1..])
+}
+
+/// The first two steps of a path.
+pub fn path_prefix(path: &[u8]) -> Option<&[u8]> {
     if path.first() != Some(&b'/') {
         return None;
     }
@@ -56,9 +94,8 @@ pub fn uri_prefix(fields: &[u8]) -> Option<&[u8]> {
 }
 
 /// The value of a field that is not quoted.
-fn plain<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
-    let request = REQUEST.find(fields).unwrap_or(fields.len());
-    let at = name.find(&fields[..request])? + name.needle().len();
+fn value<'a>(fields: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
+    let at = name.find(fields)? + name.needle().len();
     let rest = &fields[at..];
     Some(&rest[..memchr(b',', rest).unwrap_or(rest.len())])
 }
@@ -85,8 +122,8 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
         },
         None => (&value[..memchr(b',', value).unwrap_or(value.len())], true),
     };
-    let text = match SCHEME.find(text) {
-        Some(at) if at <= 10 => &text[at + 3..],
+    let text = match memchr(b':', &text[..text.len().min(11)]) {
+        Some(at) if text[at..].starts_with(b"://") => &text[at + 3..],
         _ => text,
     };
     if let Some(path) = text.strip_prefix(b"unix:") {
@@ -99,9 +136,33 @@ fn peer(value: &[u8]) -> Option<&[u8]> {
             None => whole.then_some(text),
         };
     }
-    match text.iter().position(|b| b"/?#".contains(b)) {
+    match memchr3(b'/', b'?', b'#', text) {
         Some(end) => Some(&text[..end]),
         None => whole.then_some(text),
     }
     .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_usual_order_is_read_as_any_other(
+            client in "[0-9a-f.:]{1,9}", server in "[a-z.]{0,9}", path in "[a-z/?=]{0,20}",
+            upstream in "(http|fastcgi)://[a-z:0-9]{1,9}/[a-z]{0,9}", end in "(, host: \"[a-z\", :]{0,30})?",
+        ) {
+            let fields = format!(
+                ", client: {client}, server: {server}, request: \"GET /{path} HTTP/1.1\", upstream: \"{upstream}\"{end}"
+            );
+            let fields = fields.as_bytes();
+            assert_eq!(in_usual_order(fields), Some(in_any_order(fields)));
+            for cut in 0..fields.len() {
+                if let Some(parties) = in_usual_order(&fields[..cut]) {
+                    assert_eq!(parties, in_any_order(&fields[..cut]));
+                }
+            }
+        }
+    }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::bisect;
-use super::clock::Clock;
+use super::bisect::{self, Since};
 use super::compressed;
 use super::cursor::Cursor;
+use super::dialect::Dialect;
 use super::generation::{Generation, candidates, generations, open, open_quietly};
 
 /// How long to wait for a log that is just being rotated, and how often.
@@ -42,6 +42,12 @@ pub struct Place {
     pub recognised: bool,
     /// The levels of its lines, as bits of `line::Level`.
     pub levels: u8,
+    /// The offset of its local time from UTC in seconds, where it showed that it is not this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i32>,
+    /// Whose words it was found to be written in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
 }
 
 /// A file, or a part of one, that is to be read.
@@ -70,8 +76,8 @@ pub struct Parts {
     pub rotated: bool,
 }
 
-/// What has to be read of a log to know all that happened after `from`, given what was read before.
-pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Result<Parts> {
+/// What has to be read of a log to know all that happened since then, given what was read before.
+pub fn parts(path: &Path, place: &Place, since: Since<'_>) -> anyhow::Result<Parts> {
     let mut tries = 0;
     let file = loop {
         match open_quietly(path) {
@@ -96,8 +102,8 @@ pub fn parts(path: &Path, place: &Place, from: i64, clock: &Clock) -> anyhow::Re
         return compressed(path, file, place).with_context(shown);
     }
     match &place.current {
-        Some(cursor) => resume(path, file, place, cursor, from, clock).with_context(shown),
-        None => look_back(path, file, from, clock).with_context(shown),
+        Some(cursor) => resume(path, file, place, cursor, since).with_context(shown),
+        None => look_back(path, file, since).with_context(shown),
     }
 }
 
@@ -147,8 +153,7 @@ fn resume(
     file: File,
     place: &Place,
     cursor: &Cursor,
-    from: i64,
-    clock: &Clock,
+    since: Since<'_>,
 ) -> io::Result<Parts> {
     let fits = cursor.fits(&file)?;
     // Of an empty file nothing is known that could show that it was filled, copied and truncated meanwhile.
@@ -192,7 +197,7 @@ fn resume(
         } = candidate;
         // A file that was compressed keeps its time, not its inode.
         if is_compressed {
-            if modified >= from {
+            if modified >= since.second {
                 let begin = known.place_in_compressed(&compressed::head(&file)?);
                 parts.push(Part {
                     is_compressed,
@@ -207,8 +212,8 @@ fn resume(
         };
         let begin = match claim {
             Some(cursor) => (cursor.offset, cursor.skipping),
-            None if modified < from || known.is_copy(&file, size)? => continue,
-            None => (bisect::start_of(&file, size, from, clock)?, false),
+            None if modified < since.second || known.is_copy(&file, size)? => continue,
+            None => (bisect::start_of(&file, size, since)?, false),
         };
         parts.push(part(&path, file, begin, false));
     }
@@ -283,10 +288,10 @@ impl<'a> Known<'a> {
     }
 }
 
-fn look_back(path: &Path, file: File, from: i64, clock: &Clock) -> io::Result<Parts> {
+fn look_back(path: &Path, file: File, since: Since<'_>) -> io::Result<Parts> {
     let mut parts = Vec::new();
     let size = file.metadata()?.len();
-    let start = bisect::start_of(&file, size, from, clock)?;
+    let start = bisect::start_of(&file, size, since)?;
     if start == 0 {
         for generation in generations(path, &file)? {
             let Generation {
@@ -297,13 +302,13 @@ fn look_back(path: &Path, file: File, from: i64, clock: &Clock) -> io::Result<Pa
                 is_compressed,
                 ..
             } = generation;
-            if modified < from {
+            if modified < since.second {
                 continue;
             }
             let start = if is_compressed {
                 0
             } else {
-                bisect::start_of(&file, size, from, clock)?
+                bisect::start_of(&file, size, since)?
             };
             parts.push(Part {
                 is_compressed,

@@ -4,91 +4,192 @@
 //! middle, and what follows looks like a line of its own. A message is one write of at most [`LONGEST`] bytes, which
 //! bounds how far a forged line can be from the line that it grew out of, and its true tail has to come somewhere:
 //! `" failed (2: No such file or directory), client: …`, at the end of the forged line or on a line of its own.
+//!
+//! What cannot be told: a request that forges a whole message *and* another broken one behind it looks, byte for
+//! byte, like three messages.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memmem, memrchr};
 
-use super::line::{LONGEST, has_header, header};
+use super::line::{LONGEST, has_header, is_of_a_connection, message};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
 
-/// Looks for forged lines in one batch of lines, each of which has to pass in order.
+/// Who wrote a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// nginx.
+    Nginx,
+    /// A request, by a line feed in its path; or the line belongs to another message of several lines.
+    Request,
+    /// It takes the bytes that follow to tell.
+    Open,
+}
+
+/// Looks for forged lines in a text. Only the lines near those that are asked about are looked at.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch<'a> {
+    bytes: &'a [u8],
+    /// Whether more may follow.
+    goes_on: bool,
+    /// The lines before this place have been looked at.
+    passed: usize,
     /// All lines that begin before this place are part of one broken message.
     broken: usize,
+    /// Lines that begin before this one may be, by what follows.
+    open: usize,
 }
 
-impl Watch {
-    /// One for the lines from `fresh` on; what stands before is looked at now.
-    pub fn new(bytes: &[u8], fresh: usize) -> Self {
-        let mut watch = Self { broken: 0 };
-        let mut at = fresh.saturating_sub(LONGEST - 1);
-        // Lookback may begin in the middle of a line.
-        if at > 0 && bytes[at - 1] != b'\n' {
-            at = memchr(b'\n', &bytes[at..fresh]).map_or(fresh, |feed| at + feed + 1);
-        }
-        while at < fresh {
-            let end = memchr(b'\n', &bytes[at..fresh]).map_or(fresh, |feed| at + feed);
-            watch.pass(bytes, at, end);
-            at = end + 1;
-        }
-        watch
-    }
-
-    /// Takes in the line at `start..end`. Lines that surely have a client's address may be left out.
-    #[inline]
-    pub fn pass(&mut self, bytes: &[u8], start: usize, end: usize) {
-        if is_broken(&bytes[start..end]) {
-            self.broken = self.broken.max(start + extent(&bytes[start..]));
+impl<'a> Watch<'a> {
+    /// One for a text, behind which more may follow.
+    pub fn new(bytes: &'a [u8], goes_on: bool) -> Self {
+        Self {
+            bytes,
+            goes_on,
+            passed: 0,
+            broken: 0,
+            open: 0,
         }
     }
 
-    /// Whether the line at `start..end` was written by a request.
+    /// Who wrote the line at `start..end`, which has no client's address before `fields`. Lines have to be asked
+    /// about in order.
     #[inline]
-    pub fn is_forged(&self, bytes: &[u8], start: usize, end: usize) -> bool {
-        start < self.broken || has_second_tail(&bytes[start..end])
+    pub fn origin(&mut self, start: usize, end: usize, fields: usize) -> Origin {
+        self.pass_up_to(start);
+        if start < self.broken
+            || has_second_tail(&self.bytes[fields..end])
+            || has_tail_of_another(&self.bytes[start..fields])
+        {
+            Origin::Request
+        } else if start < self.open {
+            Origin::Open
+        } else {
+            Origin::Nginx
+        }
+    }
+
+    /// The line at `start..end` has a client's address: it need not be looked at again.
+    #[inline]
+    pub fn is_whole(&mut self, start: usize, end: usize) {
+        if self.passed == start {
+            self.passed = end + 1;
+        }
+    }
+
+    /// Where to look back from here: no message that began before reaches it.
+    pub fn reach(bytes: &[u8], at: usize) -> usize {
+        let from = at.saturating_sub(LONGEST - 1);
+        // That may be in the middle of a line.
+        if from > 0 && bytes[from - 1] != b'\n' {
+            memchr(b'\n', &bytes[from..at]).map_or(at, |feed| from + feed + 1)
+        } else {
+            from
+        }
+    }
+
+    fn pass_up_to(&mut self, start: usize) {
+        if self.passed + LONGEST <= start {
+            self.passed = Self::reach(self.bytes, start);
+        }
+        while self.passed < start {
+            let rest = &self.bytes[self.passed..start];
+            let end = memchr(b'\n', rest).map_or(start, |feed| self.passed + feed);
+            self.pass(self.passed, end);
+            // A line that begins behind NUL bytes has no line feed before it.
+            self.passed = start.min(end + 1);
+        }
+    }
+
+    fn pass(&mut self, start: usize, end: usize) {
+        if !is_broken(&self.bytes[start..end]) {
+            return;
+        }
+        let (extent, is_closed) = extent(&self.bytes[start..]);
+        self.broken = self.broken.max(start + extent);
+        if self.goes_on && !is_closed {
+            self.open = self.open.max(start + LONGEST);
+        }
     }
 }
 
-/// A line with a header and a client's connection that stops within quotes, its fields missing. (The first line of
-/// what a FastCGI server said on several lines looks the same, and what follows is no more to be trusted.)
+/// A line with a header and a client's connection that stops in the middle of a text that nginx printed raw, its
+/// fields missing. (The first line of what a FastCGI server said on several lines looks the same, and what follows is
+/// no more to be trusted.)
 fn is_broken(line: &[u8]) -> bool {
     // What most lines have comes first.
-    CLIENT.find(line).is_none()
-        && line.len() < LONGEST - 1
-        && memchr_iter(b'"', line).count() % 2 == 1
-        && has_header(line)
-        && header(line).is_some_and(|header| header.connection.is_some())
+    if CLIENT.find(line).is_some() || line.len() >= LONGEST - 1 {
+        return false;
+    }
+    // What a power failure left of a line before it is none of it.
+    let line = &line[memrchr(0, line).map_or(0, |nul| nul + 1)..];
+    memchr(b'"', line).is_some() && has_header(line) && is_of_a_connection(line)
 }
 
-/// How many bytes the broken message at the start of `bytes` takes.
-fn extent(bytes: &[u8]) -> usize {
+/// How many bytes the broken message at the start of `bytes` takes, and whether no more can follow of it. Each broken
+/// message has one tail of its own; what begins within another one and finds none belongs to that.
+fn extent(bytes: &[u8]) -> (usize, bool) {
     let reach = bytes.len().min(LONGEST);
     if bytes.get(LONGEST - 1) == Some(&b'\n') {
-        return LONGEST; // cut by nginx, with no tail to wait for
+        return (LONGEST, true); // cut by nginx, with no tail to wait for
     }
-    let mut extent = 0;
-    let mut from = 0;
-    for feed in memchr_iter(b'\n', &bytes[..reach]) {
-        let line = &bytes[from..feed];
-        if from > 0 && is_broken(line) {
-            break;
-        }
-        let tail = if has_header(line) {
-            has_second_tail(line)
-        } else {
-            FIELD.find(line).is_some()
+    let (mut extent, mut from, mut without_tail) = (0, 0, 0_u32);
+    while from < reach {
+        let end = match memchr(b'\n', &bytes[from..reach]) {
+            Some(feed) => from + feed,
+            None if bytes.len() >= LONGEST => break, // too long for this message
+            None => reach,                           // the half of a line that is there
         };
-        if tail {
-            extent = feed + 1;
+        let line = &bytes[from..end];
+        if is_broken(line) {
+            if from > 0 && without_tail == 0 {
+                // Whether nginx cut it where its buffer ends still has to show.
+                return (extent, bytes.len() >= LONGEST);
+            }
+            without_tail += 1;
+        } else if is_tail(line) {
+            without_tail = without_tail.saturating_sub(1);
+            extent = end + 1;
         }
-        from = feed + 1;
+        from = end + 1;
     }
-    extent
+    (extent.min(bytes.len()), bytes.len() >= LONGEST)
+}
+
+fn is_tail(line: &[u8]) -> bool {
+    let Some(field) = FIELD.find(line) else {
+        return false;
+    };
+    if !has_header(line) {
+        return true;
+    }
+    has_tail_of_another(&line[..field]) || has_second_tail(line)
+}
+
+/// Whether a text ends as messages with a path do: `" failed (2: No such file or directory)`.
+fn closes_a_path(text: &[u8]) -> bool {
+    text.ends_with(b")")
+        && memmem::rfind(text, b"\" ").is_some_and(|quote| {
+            let words = &text[quote + 2..];
+            [&b"failed ("[..], b"is not found (", b"is forbidden ("]
+                .iter()
+                .any(|tail| words.starts_with(tail))
+        })
+}
+
+/// Whether a line ends, before its fields, as messages with a path do, and names none itself.
+fn has_tail_of_another(line: &[u8]) -> bool {
+    closes_a_path(line)
+        && message(line).is_some_and(|message| {
+            let call = message.iter().position(|byte| *byte == b'(').unwrap_or(0);
+            let names_a_path = message.starts_with(b"\"")
+                || message[call..].starts_with(b"() \"")
+                || message.starts_with(b"directory index of \"");
+            !names_a_path
+        })
 }
 
 /// `" failed (2: No such file or directory), client: ` behind fields that have been there already.
@@ -99,15 +200,7 @@ fn has_second_tail(line: &[u8]) -> bool {
     };
     let mut from = first + length;
     while let Some(at) = FIELD.find(&line[from..]) {
-        let before = &line[first..from + at];
-        let closes_a_path = before.ends_with(b")")
-            && memmem::rfind(before, b"\" ").is_some_and(|quote| {
-                let words = &before[quote + 2..];
-                [&b"failed ("[..], b"is not found (", b"is forbidden ("]
-                    .iter()
-                    .any(|tail| words.starts_with(tail))
-            });
-        if closes_a_path {
+        if closes_a_path(&line[first..from + at]) {
             return true;
         }
         from += at + length;
@@ -124,14 +217,12 @@ mod tests {
     /// Which lines are forged.
     fn forged(lines: &[&str]) -> Vec<bool> {
         let text = lines.join("\n") + "\n";
-        let mut watch = Watch::new(text.as_bytes(), 0);
+        let mut watch = Watch::new(text.as_bytes(), false);
         let mut at = 0;
         let judge = |line: &&str| {
             let start = at;
             at += line.len() + 1;
-            let forged = watch.is_forged(text.as_bytes(), start, start + line.len());
-            watch.pass(text.as_bytes(), start, start + line.len());
-            forged
+            watch.origin(start, start + line.len(), start) == Origin::Request
         };
         lines.iter().map(judge).collect()
     }
@@ -155,6 +246,69 @@ mod tests {
             forged(&[open, &own_line, REAL, open, &own_line, REAL]),
             [false, true, false, false, true, false]
         );
+    }
+
+    #[test]
+    fn a_line_without_fields_of_its_own_is_forged_where_it_takes_those_of_another() {
+        let open = "2026/11/23 03:35:12 [error] 1370#1370: *116 open() \"/srv/html/x";
+        let tail = "\" failed (2: No such file or directory), client: 127.0.0.1, server: a, request: \"GET /x%0a HTTP/1.1\", host: \"a\"";
+        let (head, _) = REAL.split_once(", client: ").unwrap();
+        let forged_head = format!("{head}{tail}");
+        for lines in [
+            vec![open, &forged_head, REAL],
+            vec![open, REAL, &forged_head, REAL],
+        ] {
+            let text = lines.join("\n") + "\n";
+            let mut watch = Watch::new(text.as_bytes(), false);
+            let mut at = 0;
+            let mut judge = |line: &&str| {
+                let (start, fields) = (at, at + line.find(", client: ").unwrap_or(line.len()));
+                at += line.len() + 1;
+                watch.origin(start, start + line.len(), fields)
+            };
+            let origins: Vec<_> = lines.iter().map(|line| judge(line)).collect();
+            let (last, forged) = origins[1..].split_last().unwrap();
+            assert_eq!(*last, Origin::Nginx);
+            assert!(
+                forged.iter().all(|origin| *origin == Origin::Request),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn quotes_in_the_path_and_broken_lines_in_it_do_not_hide_a_forged_line() {
+        let open = "2026/11/23 03:35:12 [error] 1370#1370: *116 open() \"/srv/html/x";
+        let tail = "\" failed (2: No such file or directory), client: 127.0.0.1, server: a, request: \"GET /x%0a HTTP/1.1\", host: \"a\"";
+        let even = format!("{open}\"");
+        assert_eq!(
+            forged(&[REAL, &even, REAL, tail, REAL]),
+            [false, false, true, true, false]
+        );
+        assert_eq!(
+            forged(&[open, REAL, open, tail, REAL]),
+            [false, true, true, true, false]
+        );
+        // Some lines never have a client's address.
+        let timer = "2026/11/23 03:35:12 [error] 1370#1370: *116 [lua] a.lua:1: said \"x\", context: ngx.timer";
+        assert_eq!(forged(&[timer, REAL, REAL]), [false; 3]);
+    }
+
+    #[test]
+    fn what_is_yet_to_come_may_decide() {
+        let open = "2026/11/23 03:35:12 [error] 1370#1370: *116 open() \"/srv/html/x";
+        let text = format!("{open}\n{REAL}\n");
+        let origin = |text: &str, goes_on| {
+            let mut watch = Watch::new(text.as_bytes(), goes_on);
+            watch.origin(open.len() + 1, open.len() + 1 + REAL.len(), open.len() + 1)
+        };
+        assert_eq!(origin(&text, true), Origin::Open);
+        assert_eq!(origin(&text, false), Origin::Nginx);
+        let half =
+            format!("{text}\" failed (2: No such file or directory), client: 127.0.0.1, ser");
+        assert_eq!(origin(&half, false), Origin::Request);
+        let far = format!("{text}{}", format!("{REAL}\n").repeat(20));
+        assert_eq!(origin(&far, true), Origin::Nginx);
     }
 
     #[test]

@@ -13,9 +13,10 @@ use proptest::prelude::*;
 
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
+use super::is_worth_keeping;
+use super::look::look;
 use super::plan::{Plan, Window};
 use super::verdict::Thresholds;
-use super::{is_worth_keeping, look};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -76,7 +77,9 @@ impl World {
         let counted: CauseSet = [Cause::BindInUse].into_iter().collect();
         let plan = Plan {
             files: vec![folder.path().join("error.log")],
+            dialect: None,
             counted,
+            only: false,
             window: Window {
                 from: clock.now() - 600,
                 to: clock.now(),

@@ -139,7 +139,7 @@ impl<R: BufRead> Export<R> {
 
     /// The next entry's message, with a line feed at its end. `false` where there is none.
     fn next_entry(&mut self) -> io::Result<bool> {
-        let (mut cursor, mut message) = (None, None);
+        let (mut cursor, mut message, mut second) = (None, None, None);
         loop {
             let mut field = Vec::new();
             if !self.read_field(&mut field)? {
@@ -153,14 +153,22 @@ impl<R: BufRead> Export<R> {
                 cursor = String::from_utf8(text.to_vec()).ok();
             } else if let Some(text) = field.strip_prefix(b"MESSAGE=") {
                 message = Some(text.to_vec());
+            } else if let Some(text) = field.strip_prefix(b"__REALTIME_TIMESTAMP=") {
+                let micros = std::str::from_utf8(text)
+                    .ok()
+                    .and_then(|text| text.parse::<u64>().ok());
+                second = micros.map(|micros| micros / 1_000_000);
             }
         }
         if let (Ok(mut last), Some(cursor)) = (self.last.lock(), cursor) {
             *last = Some(cursor);
         }
-        self.line = message.unwrap_or_default();
+        // As a container's log has it, whose time is there for those lines that have none of their own.
+        self.line = format!("@{} stderr F ", second.unwrap_or_default()).into_bytes();
+        let from = self.line.len();
+        self.line.extend_from_slice(&message.unwrap_or_default());
         // One entry is one line: what else it holds must not begin another one.
-        for byte in self.line.iter_mut().filter(|byte| **byte == b'\n') {
+        for byte in self.line[from..].iter_mut().filter(|byte| **byte == b'\n') {
             *byte = b' ';
         }
         self.line.push(b'\n');
@@ -248,7 +256,8 @@ mod tests {
 
     #[test]
     fn messages_come_out_as_lines_and_the_last_whole_entry_is_remembered() {
-        let mut bytes = b"__CURSOR=s=1;i=2\nPRIORITY=3\nMESSAGE=one\n\n".to_vec();
+        let mut bytes =
+            b"__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=7999999\nPRIORITY=3\nMESSAGE=one\n\n".to_vec();
         bytes.extend_from_slice(b"__CURSOR=s=1;i=3\nMESSAGE\n");
         bytes.extend_from_slice(&9_u64.to_le_bytes());
         bytes.extend_from_slice(b"caf\xe9\n two\n_PID=7\n\n");
@@ -256,11 +265,16 @@ mod tests {
             format!("__CURSOR=c\nMESSAGE={}\n\n", "x".repeat(99_999)).as_bytes(),
         );
         let (text, last) = lines(&bytes);
-        let expected = format!("one\ncaf\u{fffd}  two\n{}\n", "x".repeat(FIELD - 8));
+        let long = "x".repeat(FIELD - 8);
+        let expected =
+            format!("@7 stderr F one\n@0 stderr F caf\u{fffd}  two\n@0 stderr F {long}\n");
         assert!(text == expected, "{}", &text[..40]);
         assert_eq!(last.as_deref(), Some("c"));
         let cut = b"__CURSOR=a\nMESSAGE=one\n\n__CURSOR=b\nMESSAGE=two\n";
-        assert_eq!(lines(cut), ("one\n".to_owned(), Some("a".to_owned())));
+        assert_eq!(
+            lines(cut),
+            ("@0 stderr F one\n".to_owned(), Some("a".to_owned()))
+        );
         assert_eq!(lines(b"-- No entries --\n"), (String::new(), None));
     }
 

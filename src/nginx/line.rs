@@ -4,22 +4,17 @@
 //! subrequest: "…", upstream: "…", host: "…", referrer: "…"` (ngx_log.c and ngx_http_request.c of nginx). Nothing in
 //! it is escaped, so that fields can only be trusted in their fixed order, and a message only by how it begins.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-use memchr::{memchr, memrchr, memrchr_iter};
+use memchr::{memchr, memrchr};
 
 use super::cause::Cause;
-use super::fields;
-
-// Building a searcher costs more than searching a line with it.
-static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" failed ("));
-static UNRESOLVED: LazyLock<Finder<'static>> =
-    LazyLock::new(|| Finder::new(b" could not be resolved ("));
-static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"upstream"));
+use super::fields::{self, Parties};
+use super::message::{self, Told};
 
 /// The bytes of `2026/11/23 05:00:00`.
 pub const STAMP: usize = 19;
+
+/// Where the level begins, behind its bracket.
+const LEVEL: usize = STAMP + 2;
 
 /// The longest line that nginx writes, with its line feed (`NGX_MAX_ERROR_STR`).
 pub const LONGEST: usize = 2048;
@@ -32,8 +27,8 @@ pub struct Event<'a> {
     pub stamp: &'a [u8],
     /// Why.
     pub cause: Cause,
-    /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
-    pub connection: Option<(u32, u64)>,
+    /// From the process on.
+    header: &'a [u8],
     /// All behind the message.
     pub fields: &'a [u8],
     /// The address that the message itself names.
@@ -41,25 +36,40 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// `host:port`, `[v6]:port`, `unix:/path` or the name of an upstream block: the field, or where a long request
-    /// pushed it out of the line, the address in the message.
-    pub fn upstream(&self) -> Option<&'a [u8]> {
-        fields::upstream(self.fields).or(self.address)
+    /// Whom it concerns. The upstream is that of the field, or where a long request pushed it out of the line, the
+    /// address in the message.
+    pub fn parties(&self) -> Parties<'a> {
+        let parties = fields::parties(self.fields);
+        Parties {
+            upstream: parties.upstream.or(self.address),
+            ..parties
+        }
     }
 
-    /// The server as the line has it.
-    pub fn server(&self) -> Option<&'a [u8]> {
-        fields::server(self.fields)
+    /// The worker and its number for the client's connection; absent in lines of the master and of the resolver.
+    pub fn connection(&self) -> Option<(u32, u64)> {
+        let at = memchr(b' ', self.header)?;
+        let (pid, rest) = number(&self.header[at + 1..])?;
+        let at = memchr(b' ', rest)?;
+        let (cid, _) = number(rest[at + 1..].strip_prefix(b"*")?)?;
+        Some((u32::try_from(pid).ok()?, cid))
     }
 
-    /// The first two steps of the request's path, as `/api/v1`.
-    pub fn uri(&self) -> Option<&'a [u8]> {
-        fields::uri_prefix(self.fields)
-    }
-
-    /// The client's address.
-    pub fn client(&self) -> Option<&'a [u8]> {
-        fields::client(self.fields)
+    /// One for a test.
+    #[cfg(test)]
+    pub fn other(
+        cause: Cause,
+        header: &'a [u8],
+        fields: &'a [u8],
+        address: Option<&'a [u8]>,
+    ) -> Self {
+        Self {
+            stamp: b"",
+            cause,
+            header,
+            fields,
+            address,
+        }
     }
 }
 
@@ -68,10 +78,10 @@ impl<'a> Event<'a> {
 pub enum Line<'a> {
     /// Why an upstream failed.
     Event(Event<'a>),
-    /// Something else, with all of its fields there.
+    /// Something else, and whom it concerns.
+    Whole,
+    /// Something else; it may have been torn by a line feed in a path.
     Other,
-    /// Something else, and no client's address in it: of the master, or torn by a line feed in a path.
-    NoClient,
 }
 
 /// How bad a line says it is, as far as it matters here.
@@ -105,7 +115,7 @@ pub fn level(line: &[u8]) -> Option<Level> {
 
 /// Whether a line begins with a whole header: time, level and process.
 pub fn has_header(line: &[u8]) -> bool {
-    level(line).is_some() && digits_are_there(line) && header(line).is_some()
+    level(line).is_some() && digits_are_there(line) && header(&line[LEVEL..]).is_some()
 }
 
 fn digits_are_there(line: &[u8]) -> bool {
@@ -118,38 +128,74 @@ fn digits_are_there(line: &[u8]) -> bool {
         })
 }
 
-/// What stands behind the header.
-pub struct Header<'a> {
-    /// The process, and the number of the client's connection.
-    pub connection: Option<(u32, u64)>,
-    /// All that follows.
-    pub message: &'a [u8],
+/// Whether a line that has a header is of a client's connection.
+pub fn is_of_a_connection(line: &[u8]) -> bool {
+    header(&line[LEVEL..]).is_some_and(|header| header.numbered)
 }
 
-/// Takes `2026/11/23 05:00:00 [crit] 9#9: *1 ` off.
-pub fn header(line: &[u8]) -> Option<Header<'_>> {
-    let rest = line.get(21..)?;
-    let rest = &rest[memchr(b']', &rest[..rest.len().min(8)])? + 1..];
-    let (pid, rest) = number(rest.strip_prefix(b" ")?)?;
-    let (_, rest) = number(rest.strip_prefix(b"#")?)?;
-    let rest = rest.strip_prefix(b": ")?;
-    let numbered = rest
-        .strip_prefix(b"*")
-        .and_then(number)
-        .and_then(|(cid, rest)| Some((cid, rest.strip_prefix(b" ")?)));
-    Some(match numbered {
-        Some((cid, message)) => Header {
-            connection: u32::try_from(pid).ok().map(|pid| (pid, cid)),
-            message,
-        },
-        None => Header {
-            connection: None,
-            message: rest,
-        },
+/// What stands behind the header of a line that has one.
+pub fn message(line: &[u8]) -> Option<&[u8]> {
+    level(line)?;
+    header(&line[LEVEL..]).map(|header| header.message)
+}
+
+/// `crit] 9#9: *1 ` taken off.
+struct Header<'a> {
+    /// All that follows.
+    message: &'a [u8],
+    /// Whether it is of a client's connection.
+    numbered: bool,
+}
+
+#[inline]
+fn header(rest: &[u8]) -> Option<Header<'_>> {
+    let at = 4 + rest.get(4..7)?.iter().position(|byte| *byte == b']')? + 2;
+    let end = behind_digits(rest, at);
+    if end == at || rest.get(end) != Some(&b'#') {
+        return None;
+    }
+    let at = end + 1;
+    let end = behind_digits(rest, at);
+    if end == at || !rest[end..].starts_with(b": ") {
+        return None;
+    }
+    let at = end + 2;
+    if rest.get(at) == Some(&b'*') {
+        let end = behind_digits(rest, at + 1);
+        if end > at + 1 && rest.get(end) == Some(&b' ') {
+            return Some(Header {
+                message: &rest[end + 1..],
+                numbered: true,
+            });
+        }
+    }
+    Some(Header {
+        message: &rest[at..],
+        numbered: false,
     })
 }
 
-fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+/// The place behind the digits that stand here. Numbers are short: mostly eight bytes at once tell.
+#[inline]
+fn behind_digits(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        // Digits are now 0 to 9; what is more, or was not ASCII, has its highest bit set after the addition.
+        let digits = u64::from_le_bytes(*eight) ^ 0x3030_3030_3030_3030;
+        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
+/// Digits at the start of a text, and what follows.
+pub fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let (mut length, mut value) = (0, 0);
     while let Some(byte) = text.get(length)
         && byte.is_ascii_digit()
@@ -162,22 +208,24 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Reads a line of level error or worse.
+#[inline]
 pub fn read(line: &[u8]) -> Line<'_> {
-    let Some(Header {
-        connection,
-        message,
-    }) = header(line)
-    else {
-        return Line::NoClient;
-    };
-    let (head, fields) = message.split_at(fields::start(message));
-    let other = if fields.is_empty() {
-        Line::NoClient
-    } else {
-        Line::Other
+    let header = &line[LEVEL..];
+    let Some(Header { message, .. }) = self::header(header) else {
+        return Line::Other;
     };
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
-    if message.starts_with(b"open() \"") && !wants_descriptors(head) {
+    let opens = message.starts_with(b"open() \"");
+    if !opens && !message::may_matter(message) {
+        return Line::Other;
+    }
+    let (head, fields) = message.split_at(fields::start(message));
+    let other = if fields.is_empty() {
+        Line::Other
+    } else {
+        Line::Whole
+    };
+    if opens && !wants_descriptors(head) {
         return other;
     }
     let told = Told::new(head, fields);
@@ -185,7 +233,7 @@ pub fn read(line: &[u8]) -> Line<'_> {
         Line::Event(Event {
             stamp: &line[..STAMP],
             cause,
-            connection,
+            header,
             fields,
             address: told.address,
         })
@@ -197,188 +245,10 @@ fn wants_descriptors(head: &[u8]) -> bool {
     memrchr(b'(', head).is_some_and(|at| head[at..].starts_with(b"(24: "))
 }
 
-/// A message taken apart.
-struct Told<'a> {
-    /// Up to the fields.
-    head: &'a [u8],
-    fields: &'a [u8],
-    /// The address in `connect() to ADDR failed`.
-    address: Option<&'a [u8]>,
-    /// The number in `failed (98: …`.
-    errno: Option<u64>,
-}
-
-impl<'a> Told<'a> {
-    fn new(head: &'a [u8], fields: &'a [u8]) -> Self {
-        let failed = FAILED.find(head);
-        let errno = failed.and_then(|at| {
-            let (errno, rest) = number(&head[at + b" failed (".len()..])?;
-            rest.starts_with(b":").then_some(errno)
-        });
-        let address = failed.and_then(|at| head[..at].strip_prefix(b"connect() to "));
-        Self {
-            head,
-            fields,
-            address,
-            errno,
-        }
-    }
-
-    fn cause(&self) -> Option<Cause> {
-        let head = self.head;
-        match head.first()? {
-            b'b' if head.starts_with(b"bind(") => self.bind(),
-            b'c' if head.starts_with(b"connect() ") => self.connect(),
-            b'u' if head.starts_with(b"upstream ") => Some(self.told_by_upstream()),
-            b'n' if head.starts_with(b"no live upstreams") => Some(Cause::NoLiveUpstreams),
-            b'n' if head.starts_with(b"no resolver defined to resolve ") => Some(Cause::Resolver),
-            b'n' if head.starts_with(b"no host in upstream ")
-                || head.starts_with(b"no port in upstream ") =>
-            {
-                Some(Cause::OtherUpstream)
-            }
-            b'i' if head.starts_with(b"invalid URL prefix in ") => Some(Cause::OtherUpstream),
-            b'p' if head.starts_with(b"peer closed connection in SSL handshake") => {
-                self.towards_upstream().then_some(Cause::Tls)
-            }
-            b'S' if head.starts_with(b"SSL_") => self.towards_upstream().then_some(Cause::Tls),
-            b't' if head.starts_with(b"the new socket has number ") => {
-                Some(Cause::NoFileDescriptors)
-            }
-            b'F' if head.starts_with(b"FastCGI sent in stderr") => None,
-            b'"' => None,
-            first if first.is_ascii_digit() && self.is_worker_connections() => {
-                Some(Cause::WorkerConnections)
-            }
-            _ if self.is_name_unresolved() => Some(Cause::Resolver),
-            _ => self.other_call(),
-        }
-    }
-
-    /// `bind(ADDR)` is that of `proxy_bind`; `bind() to ADDR` is that of a listener.
-    fn bind(&self) -> Option<Cause> {
-        let listener = self.head.starts_with(b"bind() ");
-        match (listener, self.errno?) {
-            (true, 98) => Some(Cause::ListenConflict),
-            (true, _) => None,
-            (false, 98) => Some(Cause::BindInUse),
-            (false, 99) => Some(Cause::BindWrongAddress),
-            (false, errno) => Some(by_number(errno)),
-        }
-    }
-
-    fn connect(&self) -> Option<Cause> {
-        let action = self.action().unwrap_or_default();
-        if action.starts_with(b" while resolving") {
-            return Some(Cause::Resolver);
-        }
-        // To a syslog server or an OCSP responder, which are no upstreams.
-        if action.starts_with(b" while logging to syslog")
-            || action.starts_with(b" while requesting certificate")
-        {
-            return None;
-        }
-        let errno = self.errno?;
-        let udp = self.fields.starts_with(b", udp client: ");
-        Some(match errno {
-            99 if self.is_ipv6() => Cause::Ipv6Unavailable,
-            99 => Cause::NoFreePort,
-            // A unix socket says 11 when its listener's backlog is full.
-            11 if udp => Cause::NoFreePort,
-            errno => by_number(errno),
-        })
-    }
-
-    fn told_by_upstream(&self) -> Cause {
-        let head = self.head;
-        if head.starts_with(b"upstream timed out (") {
-            Cause::Timeout
-        } else if head.starts_with(b"upstream prematurely closed ") {
-            Cause::ClosedEarly
-        } else if head.starts_with(b"upstream SSL ") {
-            Cause::Tls
-        } else {
-            Cause::OtherUpstream
-        }
-    }
-
-    /// `1024 worker_connections are not enough`, also when a connection has no number yet.
-    fn is_worker_connections(&self) -> bool {
-        number(self.head)
-            .is_some_and(|(_, rest)| rest.starts_with(b" worker_connections are not enough"))
-    }
-
-    /// `NAME could not be resolved (3: Host not found)`.
-    fn is_name_unresolved(&self) -> bool {
-        UNRESOLVED
-            .find(self.head)
-            .is_some_and(|at| memchr(b' ', &self.head[..at]).is_none())
-    }
-
-    /// `recv() failed (104: …) while reading response header from upstream` and its like: any call that failed.
-    fn other_call(&self) -> Option<Cause> {
-        let open = memchr(b'(', self.head)?;
-        let call = &self.head[..open];
-        let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-        if call.is_empty() || !call.iter().all(is_name) {
-            return None;
-        }
-        let errno = self.errno?;
-        if self.says(b" while resolving") {
-            return Some(Cause::Resolver);
-        }
-        if errno == 24 {
-            return Some(Cause::NoFileDescriptors);
-        }
-        // Opening a file fails by its own numbers; its path could say anything.
-        if matches!(call, b"open" | b"stat" | b"lstat" | b"opendir" | b"openat") {
-            return None;
-        }
-        (self.towards_upstream() || self.says(b" while in http auth state"))
-            .then(|| by_number(errno))
-    }
-
-    fn towards_upstream(&self) -> bool {
-        self.action()
-            .is_some_and(|action| UPSTREAM.find(action).is_some())
-    }
-
-    fn says(&self, words: &[u8]) -> bool {
-        self.action()
-            .is_some_and(|action| action.starts_with(words))
-    }
-
-    /// ` while …`, the last one of the message.
-    fn action(&self) -> Option<&'a [u8]> {
-        memrchr_iter(b'w', self.head)
-            .filter(|&at| at > 0 && self.head[at - 1..].starts_with(b" while "))
-            .map(|at| &self.head[at - 1..])
-            .next()
-    }
-
-    fn is_ipv6(&self) -> bool {
-        self.address
-            .or_else(|| fields::upstream(self.fields))
-            .is_some_and(|address| address.starts_with(b"["))
-    }
-}
-
-fn by_number(errno: u64) -> Cause {
-    match errno {
-        24 => Cause::NoFileDescriptors,
-        99 => Cause::NoFreePort,
-        101 | 113 => Cause::Unreachable,
-        104 => Cause::Reset,
-        110 => Cause::Timeout,
-        111 => Cause::Refused,
-        _ => Cause::OtherUpstream,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nginx::forged::Watch;
+    use crate::nginx::forged::{Origin, Watch};
 
     const CORPUS: &[u8] = include_bytes!("../../tests/fixtures/nginx_error.log");
     const EXPECTED: &str = include_str!("../../tests/fixtures/nginx_error.causes");
@@ -392,18 +262,17 @@ mod tests {
 
     /// What this program makes of each line: a cause, `suspect` or `-`.
     fn judged(text: &[u8]) -> Vec<String> {
-        let mut watch = Watch::new(text, 0);
+        let mut watch = Watch::new(text, false);
         let mut start = 0;
         memchr::memchr_iter(b'\n', text)
             .map(|end| {
                 let line = &text[start..end];
-                let forged = watch.is_forged(text, start, end);
-                watch.pass(text, start, end);
+                let origin = watch.origin(start, end, start);
                 let event = level(line)
                     .filter(|level| *level != Level::Low)
                     .and_then(|_| event(line));
                 let word = match event {
-                    Some(_) if forged => "suspect",
+                    Some(_) if origin == Origin::Request => "suspect",
                     Some(event) => event.cause.name(),
                     None => "-",
                 };
@@ -421,6 +290,23 @@ mod tests {
         for ((number, judged), expected) in judged.iter().enumerate().zip(EXPECTED.lines()) {
             let line = String::from_utf8_lossy(lines[number]);
             assert_eq!(judged, expected, "line {}: {line}", number + 1);
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_call_with_a_path_stands_behind_the_path() {
+        let cause = |message: &str| {
+            let line = format!(
+                "2026/11/23 03:35:12 [crit] 7#7: *1 {message}, client: 192.0.2.1, server: a"
+            );
+            event(line.as_bytes()).map(|event| event.cause)
+        };
+        for call in ["open", "stat", "mkdir"] {
+            let asked = format!("{call}() \"/srv/x failed (24: y\" failed (13: Permission denied)");
+            assert_eq!(cause(&asked), None);
+            let wants =
+                format!("{call}() \"/srv/x failed (104: y\" failed (24: Too many open files)");
+            assert_eq!(cause(&wants), Some(Cause::NoFileDescriptors));
         }
     }
 
@@ -523,10 +409,11 @@ mod tests {
         for (fields, upstream, server) in cases {
             let line = told(&format!("{REFUSED}{fields}"));
             let event = event(line.as_bytes()).unwrap();
-            assert_eq!(event.upstream(), upstream.map(str::as_bytes), "{line}");
-            assert_eq!(event.server(), server.map(str::as_bytes), "{line}");
-            assert_eq!(event.client(), Some(&b"192.0.2.7"[..]), "{line}");
-            assert_eq!(event.connection, Some((9, 7)));
+            let parties = event.parties();
+            assert_eq!(parties.upstream, upstream.map(str::as_bytes), "{line}");
+            assert_eq!(parties.server, server.map(str::as_bytes), "{line}");
+            assert_eq!(parties.client, Some(&b"192.0.2.7"[..]), "{line}");
+            assert_eq!(event.connection(), Some((9, 7)));
         }
         for (request, prefix) in [
             ("GET /api/v1/items/5?page=2 HTTP/1.1", Some("/api/v1")),
@@ -539,12 +426,16 @@ mod tests {
         ] {
             let line = told(&format!("{REFUSED}, server: a, request: \"{request}\""));
             let prefix = prefix.map(str::as_bytes);
-            assert_eq!(event(line.as_bytes()).unwrap().uri(), prefix, "{request}");
+            assert_eq!(
+                event(line.as_bytes()).unwrap().parties().uri,
+                prefix,
+                "{request}"
+            );
         }
         let line = told(&cut);
         let event = event(line.as_bytes()).unwrap();
         assert_eq!(
-            (event.upstream(), event.cause),
+            (event.parties().upstream, event.cause),
             (Some(&b"192.0.2.1:80"[..]), Cause::NoFreePort)
         );
     }
@@ -568,16 +459,22 @@ mod tests {
 
     proptest::proptest! {
         #[test]
+        fn digits_end_where_another_byte_stands(text in "[0-9]{0,20}", rest: Vec<u8>, from in 0_usize..30) {
+            let text = [text.as_bytes(), &rest].concat();
+            let digits = text.iter().skip(from).take_while(|byte| byte.is_ascii_digit());
+            assert_eq!(behind_digits(&text, from), from + digits.count());
+        }
+
+        #[test]
         fn no_line_makes_it_stumble(mut line: Vec<u8>, at in 0_usize..400) {
-            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = (level(&line).map(|_| read(&line)), has_header(&line));
             let real = CORPUS.split(|b| *b == b'\n').nth(at).unwrap_or_default();
             let cut = real.len().min(line.len() * 3);
             line.splice(0..0, real[..cut].iter().copied());
-            let _ = (level(&line), read(&line), has_header(&line));
+            let _ = (level(&line).map(|_| read(&line)), has_header(&line));
             let middle = line.len() / 2;
-            let mut watch = Watch::new(&line, middle);
-            watch.pass(&line, middle, line.len());
-            let _ = watch.is_forged(&line, middle, line.len());
+            let mut watch = Watch::new(&line, at % 2 == 0);
+            let _ = watch.origin(middle, line.len(), middle);
         }
     }
 }

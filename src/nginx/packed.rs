@@ -24,7 +24,8 @@ pub fn serialize<S: Serializer, T: Pack>(items: &[T], to: S) -> Result<S::Ok, S:
 
 /// Text to items.
 pub fn deserialize<'de, D: Deserializer<'de>, T: Pack>(from: D) -> Result<Vec<T>, D::Error> {
-    let text = String::deserialize(from)?;
+    // Nothing in it is escaped: it need not be copied.
+    let text = <&str>::deserialize(from)?;
     let mut unpacker = Unpacker(text.as_bytes());
     let items = unpacker.list(T::unpack);
     items

@@ -11,6 +11,7 @@ use super::args::By;
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
 use super::correlate::Other;
+use super::dialect::Dialect;
 use super::verdict::{Also, Thresholds};
 
 /// The log that Debian's and nginx.org's packages write.
@@ -23,8 +24,12 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// A unit whose lines are read from the journal.
     pub journal_unit: Option<String>,
+    /// Whose words they are written in; `None` to find out.
+    pub dialect: Option<Dialect>,
     /// What counts for the state.
     pub counted: CauseSet,
+    /// Whether nothing is counted beside these and those with limits of their own.
+    pub only: bool,
     /// When.
     pub window: Window,
     /// How many are too many.
@@ -70,7 +75,9 @@ impl Plan {
         Ok(Self {
             files,
             journal_unit: args.journal_unit.clone(),
+            dialect: args.dialect.known(),
             counted: args.cause.iter().copied().collect(),
+            only: args.only,
             window: window(args, clock)?,
             thresholds: Thresholds::new(
                 (args.warning, args.critical),
@@ -84,16 +91,33 @@ impl Plan {
         })
     }
 
+    /// The causes that are counted at all.
+    pub fn wanted(&self) -> CauseSet {
+        if self.only {
+            let also = self.also.iter().map(|also| also.cause);
+            self.counted.iter().chain(also).collect()
+        } else {
+            Cause::ALL.into_iter().collect()
+        }
+    }
+
     /// What decides which minutes a state has to hold: with other settings it answers another question.
     pub fn settings(&self) -> String {
         let causes: Vec<_> = self.counted.iter().map(Cause::name).collect();
         let zone = self.zone.as_deref().unwrap_or_default();
         let unit = self.journal_unit.as_deref().unwrap_or_default();
+        let only: Vec<_> = if self.only {
+            self.wanted().iter().map(Cause::name).collect()
+        } else {
+            Vec::new()
+        };
         format!(
-            "{:?} {} {}{zone}{unit}",
+            "{:?} {} {}{zone}{unit}{}{}",
             self.files,
             causes.join(","),
-            self.window.length()
+            self.window.length(),
+            only.join(","),
+            self.dialect.map_or("", Dialect::proxy)
         )
     }
 }

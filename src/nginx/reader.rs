@@ -2,7 +2,7 @@
 
 use std::io;
 
-use memchr::{memchr2, memrchr};
+use memchr::{memchr, memchr2, memrchr};
 
 use super::line::LONGEST;
 use super::source::{self, FRONT, Source};
@@ -10,7 +10,7 @@ use super::source::{self, FRONT, Source};
 /// Whole lines, and what stood before them.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    /// Up to [`LONGEST`] bytes of earlier lines, then the new lines with their line feeds.
+    /// Whole lines before, less than [`LONGEST`] bytes, then the new lines with their line feeds.
     pub bytes: &'a [u8],
     /// Where the new lines begin.
     pub fresh: usize,
@@ -66,6 +66,11 @@ impl Reader {
         &self.buffer[self.fresh.saturating_sub(LONGEST).max(self.kept)..self.fresh]
     }
 
+    /// The line at the end that has no line feed yet, as far as it was read.
+    pub fn half(&self) -> &[u8] {
+        &self.buffer[self.fresh..self.filled]
+    }
+
     /// How many lines were longer than the buffer, and dropped.
     pub fn overlong(&self) -> u64 {
         self.overlong
@@ -97,7 +102,12 @@ impl Reader {
             searched = searched.max(self.fresh);
             if let Some(feed) = memrchr(b'\n', &self.buffer[searched..self.filled]) {
                 let end = searched + feed + 1;
-                let (kept, fresh) = (self.kept, self.fresh - self.kept);
+                let earlier = &self.buffer[self.kept..self.fresh];
+                // What was cut off may have begun in the middle of a line, which is no line.
+                let is_cut = earlier.len() >= LONGEST;
+                let whole = || memchr(b'\n', earlier).map_or(earlier.len(), |feed| feed + 1);
+                let kept = self.kept + if is_cut { whole() } else { 0 };
+                let fresh = self.fresh - kept;
                 self.offset += (end - self.fresh) as u64;
                 self.fresh = end;
                 let bytes = &self.buffer[kept..end];

@@ -7,11 +7,13 @@ use super::args::By;
 use super::cause::Cause;
 use super::clock::Clock;
 use super::correlate::Correlation;
+use super::count::Seen;
+use super::dialect::Dialect;
 use super::line::Level;
 use super::plan::Plan;
-use super::scan::Seen;
 use super::tally::{Kind, Summary};
 use super::verdict;
+use super::zone;
 use crate::plugin::{Finding, Metric, Report, State, Unit};
 
 /// How many names a list in the JSON document holds.
@@ -37,6 +39,8 @@ pub struct Log {
     pub torn: bool,
     /// Why it could not be read.
     pub error: Option<String>,
+    /// The offset of its local time from UTC in seconds, where that is not this host's and was not given.
+    pub offset: Option<i32>,
 }
 
 impl Log {
@@ -50,6 +54,7 @@ impl Log {
             changed: false,
             torn: false,
             error: None,
+            offset: None,
         }
     }
 }
@@ -59,6 +64,10 @@ impl Log {
 pub struct Facts<'a> {
     /// What was asked.
     pub plan: &'a Plan,
+    /// Whose words the logs are written in.
+    pub dialect: Dialect,
+    /// What `--explain` says.
+    pub explained: &'a [String],
     /// The log's time.
     pub clock: &'a Clock,
     /// Where it was looked for.
@@ -118,7 +127,12 @@ impl Facts<'_> {
                 0 => String::new(),
                 n => format!(", {}", plural(n, "suspect line")),
             };
-            return format!("{wanted} {when} ({files}, {others}{suspects})");
+            let others = if plan.only {
+                String::new()
+            } else {
+                format!(", {others}")
+            };
+            return format!("{wanted} {when} ({files}{others}{suspects})");
         }
         let counts: Vec<_> = found
             .iter()
@@ -187,7 +201,8 @@ impl Facts<'_> {
             Metric::count("per_minute_peak", peak).limits(limits.per_minute.0, limits.per_minute.1),
             Metric::count("connections", summary.connections),
         ];
-        metrics.extend(Cause::ALL.into_iter().map(|cause| {
+        // What was not looked for is left out, not nought.
+        metrics.extend(plan.wanted().iter().map(|cause| {
             let metric = Metric::count(cause.label(), summary.of(cause));
             match plan.also.iter().find(|also| also.cause == cause) {
                 Some(also) => metric.limits(also.limits.0, also.limits.1),
@@ -210,8 +225,9 @@ impl Facts<'_> {
         self.found()
             .into_iter()
             .map(|cause| {
-                let client = cause
-                    .client_sees()
+                let client = self
+                    .dialect
+                    .client_sees(cause)
                     .map_or_else(String::new, |status| format!("; clients get {status}"));
                 Finding {
                     cause: cause.name(),
@@ -219,7 +235,7 @@ impl Facts<'_> {
                         .filter(|_| !self.plan.counted.has(cause))
                         .unwrap_or(state),
                     text: format!("{} {cause}: {}{client}", summary.of(cause), cause.meaning()),
-                    advice: cause.advice().to_owned(),
+                    advice: self.dialect.advice(cause).to_owned(),
                 }
             })
             .collect()
@@ -233,13 +249,17 @@ impl Facts<'_> {
             } else {
                 ""
             };
+            // Only nginx numbers them.
+            let connections = match summary.connections {
+                0 => String::new(),
+                n => format!(", {capped}{} affected", plural(n, "client connection")),
+            };
             report.line(
                 0,
                 format!(
-                    "first {}, last {}, {capped}{} affected",
+                    "first {}, last {}{connections}",
                     clock.second(first).replace('T', " "),
                     clock.second(last).replace('T', " "),
-                    plural(summary.connections, "client connection"),
                 ),
             );
         }
@@ -283,7 +303,7 @@ impl Facts<'_> {
         for log in self.logs {
             self.about(log, report);
         }
-        for note in self.notes {
+        for note in self.notes.iter().chain(self.explained) {
             report.line(0, note.clone());
         }
     }
@@ -338,10 +358,9 @@ impl Facts<'_> {
             .collect();
         report.line(0, format!("beside: {}", words.join(", ")));
         for cause in others {
-            report.line(
-                1,
-                format!("{cause}: {}. {}", cause.meaning(), cause.advice()),
-            );
+            let advice = self.dialect.advice(cause);
+            let words = format!("{cause}: {}. {advice}", cause.meaning());
+            report.line(1, words.trim_end().to_owned());
         }
     }
 
@@ -371,6 +390,15 @@ impl Facts<'_> {
                 second(log.seen.last)
             ),
         );
+        if let Some(offset) = log.offset {
+            report.line(
+                0,
+                format!(
+                    "{path}: its newest line shows that its times are UTC{}, not this host's: --log-tz says it for sure",
+                    zone::name(offset)
+                ),
+            );
+        }
         let levels = log.seen.levels;
         let below = (Level::Low as u8) | (Level::Error as u8);
         if levels != 0 && levels & below == 0 {

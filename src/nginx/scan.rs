@@ -1,306 +1,211 @@
 //! One part of a log, read to its end and counted.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use anyhow::{Context, bail};
-use memchr::{memchr, memchr_iter, memmem, memrchr};
 
-use super::cause::CauseSet;
-use super::clock::Reckoner;
 use super::compressed::{self, Unpacked};
+use super::count::Counter;
 use super::cursor::{self, Cursor};
+use super::dialect::{Dialect, Form};
 use super::follow::Part;
-use super::forged::Watch;
-use super::line::{self, Level, Line, STAMP};
+use super::halves;
 use super::reader::{Batch, Reader};
 use super::source::Source;
-use super::tally::Tally;
 use super::wrapping::Wrapping;
 
 /// A log of nginx' shows a line of its own within so many bytes.
 const FIRST_LOOK: u64 = 128 * 1024;
 
-/// What was seen in the parts of one log.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// How much was read.
-    pub bytes: u64,
-    /// The time of the first line read.
-    pub first: Option<i64>,
-    /// The time of the last line read.
-    pub last: Option<i64>,
-    /// The levels of the lines, as bits of [`Level`].
-    pub levels: u8,
-    /// Whether a line of nginx' was among them.
-    pub recognised: bool,
-    /// Whether any line was.
-    pub any_line: bool,
+/// Whether to stop.
+pub type Ended<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// How reading came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// There was no more.
+    All,
+    /// The rest is not wanted.
+    Enough,
+    /// The run has to end.
+    Early,
 }
 
-/// How to count.
+/// What is read: its name and what is around its lines.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// The causes that are listed by name.
-    pub counted: CauseSet,
-    /// Events up to this second are too old.
-    pub after: i64,
-    /// Events after this second do not count.
-    pub until: i64,
-    /// When the log has come so far, the rest of it is left.
-    pub enough: i64,
-    /// Tells apart the workers of several logs.
-    pub file: usize,
+pub struct Text<'a> {
+    /// For a person.
+    pub name: &'a str,
+    /// How it is written.
+    pub form: Form,
+    /// What follows right behind it, as nginx wrote it, where another one reads on.
+    pub behind: &'a [u8],
 }
 
 /// Reads a part to its end, or until `ended` says so. Returns where it stopped.
 pub fn scan(
     part: &Part,
-    rules: &Rules,
-    times: &mut Reckoner<'_>,
-    tally: &mut Tally,
-    seen: &mut Seen,
-    ended: &dyn Fn() -> bool,
+    counter: &mut Counter<'_>,
+    ended: Ended<'_>,
 ) -> anyhow::Result<(Cursor, bool)> {
-    let shown = || format!("cannot read {}", part.path.display());
-    let Opened {
+    let name = part.path.display().to_string();
+    let shown = || format!("cannot read {name}");
+    if part.is_compressed {
+        return scan_compressed(part, &name, counter, ended);
+    }
+    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
+    let size = part.file.metadata().with_context(shown)?.len();
+    if size <= part.from {
+        let cursor = Cursor::at(&part.file, part.from, part.skipping).with_context(shown)?;
+        return Ok((cursor, false));
+    }
+    let head = cursor::read_at(&part.file, 0, cursor::HEAD * 16).with_context(shown)?;
+    let text = Text {
+        name: &name,
+        form: Form::of(&head, counter.dialect()),
+        behind: &[],
+    };
+    let middle = halves::middle(&part.file, part.from..size, text.form, &counter.times);
+    let (reader, end) = if let Some(middle) = middle.with_context(shown)? {
+        halves::count(part, middle, size, text, counter, ended)?
+    } else {
+        let mut reader = reader_of(part, part.from..size).with_context(shown)?;
+        let end = text.count(&mut reader, counter, ended)?;
+        (reader, end)
+    };
+    let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping());
+    Ok((cursor.with_context(shown)?, end == End::Early))
+}
+
+fn scan_compressed(
+    part: &Part,
+    name: &str,
+    counter: &mut Counter<'_>,
+    ended: Ended<'_>,
+) -> anyhow::Result<(Cursor, bool)> {
+    let shown = || format!("cannot read {name}");
+    let Unpacked {
         source,
         head,
         before,
-    } = open_at(part).with_context(shown)?;
-    let Some(source) = source else {
-        let cursor = Cursor::at(&part.file, part.from, part.skipping).with_context(shown)?;
-        return Ok((cursor, false));
-    };
-    let mut reader = Reader::new(source, part.from, &before, part.skipping);
-    let name = part.path.display().to_string();
-    let wrapping = Wrapping::of(&head);
-    let early = read_lines(
-        &mut reader,
-        &name,
-        wrapping,
-        rules,
-        times,
-        tally,
-        seen,
-        ended,
-    )?;
-    let (offset, skipping) = (reader.offset(), reader.skipping());
-    let cursor = if part.is_compressed {
-        Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before())
-    } else {
-        Cursor::at(&part.file, offset, skipping)
-    };
-    Ok((cursor.with_context(shown)?, early))
-}
-
-/// Reads what comes through a pipe, to its end. Returns whether it had to stop before.
-pub fn scan_stream(
-    mut stream: Box<dyn Read + Send>,
-    name: &str,
-    rules: &Rules,
-    times: &mut Reckoner<'_>,
-    tally: &mut Tally,
-    seen: &mut Seen,
-    ended: &dyn Fn() -> bool,
-) -> anyhow::Result<bool> {
-    let mut head = Vec::new();
-    stream
-        .by_ref()
-        .take(cursor::HEAD * 16)
-        .read_to_end(&mut head)
-        .with_context(|| format!("cannot read {name}"))?;
-    let wrapping = Wrapping::of(&head);
-    let source = Source::stream(Box::new(io::Cursor::new(head).chain(stream)));
-    let mut reader = Reader::new(source, 0, &[], false);
-    read_lines(
-        &mut reader,
+    } = compressed::open_at(&part.file, part.from).with_context(shown)?;
+    let mut reader = Reader::new(Source::stream(source), part.from, &before, part.skipping);
+    let text = Text {
         name,
-        wrapping,
-        rules,
-        times,
-        tally,
-        seen,
-        ended,
-    )
-}
-
-#[allow(clippy::too_many_arguments)] // the two above, put together
-fn read_lines(
-    reader: &mut Reader,
-    name: &str,
-    wrapping: Wrapping,
-    rules: &Rules,
-    times: &mut Reckoner<'_>,
-    tally: &mut Tally,
-    seen: &mut Seen,
-    ended: &dyn Fn() -> bool,
-) -> anyhow::Result<bool> {
-    let from = reader.offset();
-    let shown = || format!("cannot read {name}");
-    let mut unwrapped = Vec::new();
-    let mut early = false;
-    while let Some(batch) = reader.next_batch().with_context(shown)? {
-        let batch = if wrapping == Wrapping::None {
-            batch
-        } else {
-            let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
-            Batch {
-                bytes: &unwrapped,
-                fresh,
-            }
-        };
-        count(batch, rules, times, tally, seen);
-        if !seen.recognised && reader.offset() > from + FIRST_LOOK {
-            break;
-        }
-        // Behind the end of a look back nothing is wanted.
-        if times.latest().is_some_and(|latest| latest > rules.enough) {
-            break;
-        }
-        if ended() {
-            early = true;
-            break;
-        }
-    }
-    if !seen.recognised && (seen.any_line || reader.overlong() > 0) {
-        bail!(
-            "{name} is no nginx error log: no line of it begins with a time, a level and a process, as in \
-             2026/11/23 05:00:00 [error] 7#7:"
-        );
-    }
-    if let (Some(time), 1..) = (times.latest(), reader.overlong()) {
-        tally.add_unparsed(time, reader.overlong());
-    }
-    seen.bytes += reader.offset().saturating_sub(from);
-    Ok(early)
-}
-
-/// A part that is about to be read.
-struct Opened {
-    /// None where there is nothing new.
-    source: Option<Source>,
-    /// The first bytes of the whole.
-    head: Vec<u8>,
-    /// What stands before the place, for looking back.
-    before: Vec<u8>,
-}
-
-fn open_at(part: &Part) -> io::Result<Opened> {
-    if part.is_compressed {
-        let Unpacked {
-            source,
-            head,
-            before,
-        } = compressed::open_at(&part.file, part.from)?;
-        return Ok(Opened {
-            source: Some(Source::stream(source)),
-            head,
-            before,
-        });
-    }
-    // What grows meanwhile is left for the next run: a log that is written faster than read has no end.
-    let size = part.file.metadata()?.len();
-    if size <= part.from {
-        return Ok(Opened {
-            source: None,
-            head: Vec::new(),
-            before: Vec::new(),
-        });
-    }
-    Ok(Opened {
-        source: Some(Source::file(part.file.try_clone()?, part.from..size)?),
-        head: cursor::read_at(&part.file, 0, cursor::HEAD * 16)?,
-        before: cursor::before(&part.file, part.from)?,
-    })
-}
-
-fn count(
-    batch: Batch<'_>,
-    rules: &Rules,
-    times: &mut Reckoner<'_>,
-    tally: &mut Tally,
-    seen: &mut Seen,
-) {
-    let Batch { bytes, fresh } = batch;
-    let mut watch = Watch::new(bytes, fresh);
-    let has_nul = memchr(0, &bytes[fresh..]).is_some();
-    let mut start = fresh;
-    let mut levels = seen.levels;
-    let mut last_stamp = None;
-    seen.any_line = true;
-    for feed in memchr_iter(b'\n', &bytes[fresh..]) {
-        let end = fresh + feed;
-        if has_nul && let Some(nul) = memrchr(0, &bytes[start..end]) {
-            start += nul + 1;
-        }
-        let line = &bytes[start..end];
-        if let Some(level) = line::level(line) {
-            levels |= level as u8;
-            last_stamp = Some(&line[..STAMP]);
-            if !seen.recognised && line::has_header(line) {
-                seen.recognised = true;
-            }
-            if seen.first.is_none() {
-                seen.first = times.read(&line[..STAMP]);
-            }
-            let told = if level == Level::Low {
-                Line::NoClient
-            } else {
-                line::read(line)
-            };
-            match told {
-                Line::Event(event) => {
-                    let forged = watch.is_forged(bytes, start, end);
-                    add(&event, forged, rules, times, tally);
-                    if event.fields.is_empty() {
-                        watch.pass(bytes, start, end);
-                    }
-                }
-                Line::Other => {}
-                Line::NoClient => watch.pass(bytes, start, end),
-            }
-        } else if memmem::find(line, b" failed (").is_some()
-            && !line.starts_with(b"nginx: [")
-            && !watch.is_forged(bytes, start, end)
-            && !is_end_of_message(line)
-            && let Some(time) = times.latest()
-        {
-            tally.add_unparsed(time, 1);
-        }
-        start = end + 1;
-    }
-    seen.levels = levels;
-    if let Some(time) = last_stamp.and_then(|stamp| times.read(stamp)) {
-        seen.last = Some(time);
-    }
-}
-
-fn add(
-    event: &line::Event<'_>,
-    forged: bool,
-    rules: &Rules,
-    times: &mut Reckoner<'_>,
-    tally: &mut Tally,
-) {
-    if forged {
-        // The time in it is as forged as the rest.
-        if let Some(time) = times.latest().filter(|time| *time > rules.after) {
-            tally.add_suspect(time);
-        }
-        return;
-    }
-    let Some(time) = times.read(event.stamp) else {
-        if let Some(time) = times.latest() {
-            tally.add_unparsed(time, 1);
-        }
-        return;
+        form: Form::of(&head, counter.dialect()),
+        behind: &[],
     };
-    if time > rules.after && time <= rules.until {
-        tally.add(time, event, rules.counted.has(event.cause), rules.file);
+    let end = text.count(&mut reader, counter, ended)?;
+    let (offset, skipping) = (reader.offset(), reader.skipping());
+    let cursor = Cursor::in_compressed(&part.file, offset, skipping, &head, reader.before());
+    Ok((cursor.with_context(shown)?, end == End::Early))
+}
+
+/// What comes through a pipe.
+pub struct Stream {
+    /// How it begins.
+    pub head: Vec<u8>,
+    /// How it is written.
+    pub form: Form,
+    rest: Box<dyn Read + Send>,
+}
+
+impl Stream {
+    /// Looks at its beginning.
+    pub fn open(mut rest: Box<dyn Read + Send>, dialect: Option<Dialect>) -> io::Result<Self> {
+        let mut head = Vec::new();
+        rest.by_ref()
+            .take(cursor::HEAD * 16)
+            .read_to_end(&mut head)?;
+        Ok(Self {
+            form: Form::of(&head, dialect),
+            head,
+            rest,
+        })
+    }
+
+    /// Reads it to its end. Returns whether it had to stop before.
+    pub fn count(
+        self,
+        name: &str,
+        counter: &mut Counter<'_>,
+        ended: Ended<'_>,
+    ) -> anyhow::Result<bool> {
+        let text = Text {
+            name,
+            form: self.form,
+            behind: &[],
+        };
+        let source = Source::stream(Box::new(io::Cursor::new(self.head).chain(self.rest)));
+        let mut reader = Reader::new(source, 0, &[], false);
+        Ok(text.count(&mut reader, counter, ended)? == End::Early)
     }
 }
 
-/// The last line of a message that a path or a FastCGI server broke into several.
-fn is_end_of_message(line: &[u8]) -> bool {
-    memmem::find(line, b", client: ").is_some()
+/// A reader for some bytes of a part.
+pub fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
+    let before = cursor::before(&part.file, range.start)?;
+    let skipping = part.skipping && range.start == part.from;
+    let from = range.start;
+    let source = Source::file(part.file.try_clone()?, range)?;
+    Ok(Reader::new(source, from, &before, skipping))
+}
+
+impl Text<'_> {
+    /// Counts the lines that a reader gives.
+    pub fn count(
+        &self,
+        reader: &mut Reader,
+        counter: &mut Counter<'_>,
+        ended: Ended<'_>,
+    ) -> anyhow::Result<End> {
+        let Self { name, form, .. } = *self;
+        let wrapping = form.wrapping;
+        counter.seen.dialect = Some(form.dialect);
+        let from = reader.offset();
+        let mut unwrapped = Vec::new();
+        let mut end = End::All;
+        while let Some(batch) = reader
+            .next_batch()
+            .with_context(|| format!("cannot read {name}"))?
+        {
+            if form.dialect != Dialect::Nginx {
+                counter.take_foreign(batch, form);
+            } else if wrapping == Wrapping::None {
+                counter.take(batch);
+            } else {
+                let fresh = wrapping.unwrap_batch(batch.bytes, batch.fresh, &mut unwrapped);
+                counter.take(Batch {
+                    bytes: &unwrapped,
+                    fresh,
+                });
+            }
+            let is_foreign = !counter.seen.recognised && reader.offset() > from + FIRST_LOOK;
+            // Behind the end of a look back nothing is wanted.
+            if is_foreign || counter.has_enough() {
+                end = End::Enough;
+                break;
+            }
+            if ended() {
+                end = End::Early;
+                break;
+            }
+        }
+        if self.behind.is_empty() {
+            counter.end(&wrapping.unwrap(reader.half()));
+        } else {
+            counter.end(self.behind);
+        }
+        if !counter.seen.recognised && (counter.seen.any_line || reader.overlong() > 0) {
+            let log = match form.dialect {
+                Dialect::Nginx => "nginx error log".to_owned(),
+                other => format!("log of {}", other.proxy()),
+            };
+            bail!("{name} is no {log}: {}", form.dialect.example());
+        }
+        counter.add_overlong(reader.overlong());
+        counter.seen.bytes += reader.offset().saturating_sub(from);
+        Ok(end)
+    }
 }

@@ -285,7 +285,7 @@ impl<'a> Search<'a> {
 /// The logs that are named, patterns filled in; earlier files of another one in the list are left out, they are read
 /// along with it.
 pub fn expand(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    super::expand(named)
+    super::look::expand(named)
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{CAUSES, Cause, CauseSet};
+use super::fields::Parties;
 use super::line::Event;
 use super::packed::{Pack, Packer, Unpacker};
 
@@ -19,6 +20,12 @@ const NAME_LENGTH: usize = 120;
 
 /// How many connections are told apart in all.
 const CONNECTIONS: usize = 1 << 17;
+
+/// How many names are found without a look into the table of all.
+const LATELY: usize = 512;
+
+/// How many places in lists are remembered for each kind.
+const HINTS: usize = 512;
 
 /// What stands for the names beyond those limits.
 const OTHERS: &str = "(others)";
@@ -39,6 +46,12 @@ pub struct Tally {
     /// The place of the slot that was counted in last.
     #[serde(skip)]
     recent: usize,
+    /// The numbers of names that came lately, by a hash of their ends: most lines name the same few.
+    #[serde(skip)]
+    lately: Vec<u32>,
+    /// Where a name was found last in the list of a slot, by kind and number.
+    #[serde(skip)]
+    hints: Vec<u8>,
 }
 
 /// What happened within some seconds.
@@ -172,6 +185,43 @@ impl Tally {
         }
     }
 
+    /// An empty one whose slots are as fine.
+    pub fn like(&self) -> Self {
+        Self {
+            width: self.width,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what another one counted whose slots are as fine.
+    pub fn merge(&mut self, other: Self) {
+        let names = other.names.iter();
+        let numbers: Vec<_> = names.map(|name| self.number(name.as_bytes())).collect();
+        let others = self.number(OTHERS.as_bytes());
+        for theirs in other.slots {
+            let room = CONNECTIONS.saturating_sub(self.connections);
+            let connections = &theirs.connections[..theirs.connections.len().min(room)];
+            self.connections += connections.len();
+            let ours = self.slot(theirs.start);
+            for (sum, count) in ours.causes.iter_mut().zip(theirs.causes) {
+                *sum += count;
+            }
+            ours.suspect += theirs.suspect;
+            ours.unparsed += theirs.unparsed;
+            let spans = ours.span.into_iter().chain(theirs.span);
+            ours.span = spans.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+            for (list, more) in ours.who.iter_mut().zip(&theirs.who) {
+                for &(name, count) in more {
+                    let name = numbers.get(name as usize).copied().unwrap_or(others);
+                    if !add_to(list, name, count, PER_SLOT, &mut 0) {
+                        add_to(list, others, count, PER_SLOT + 1, &mut 0);
+                    }
+                }
+            }
+            ours.connections.extend_from_slice(connections);
+        }
+    }
+
     /// Rebuilds what is not stored.
     pub fn restored(mut self) -> Option<Self> {
         let sound = |slot: &Slot| {
@@ -191,45 +241,70 @@ impl Tally {
 
     /// Counts an event at its time. `file` tells apart the workers of several logs.
     pub fn add(&mut self, time: i64, event: &Event<'_>, counted: bool, file: usize) {
-        let start = self.start(time);
         if !counted {
-            self.slot(start).causes[event.cause.index()] += 1;
-            return;
+            return self.add_cause(time, event.cause);
         }
-        let who = [
-            event.upstream(),
-            event.server(),
-            event.client(),
-            event.uri(),
-        ]
-        .map(|name| name.map(|name| self.number(name)));
+        // 8 bits of file, 22 of process, 34 of connection.
+        let connection = event.connection().map(|(pid, cid)| {
+            ((file as u64 & 0xff) << 56)
+                | (u64::from(pid & 0x3f_ffff) << 34)
+                | (cid & 0x3_ffff_ffff)
+        });
+        self.add_listed(time, event.cause, event.parties(), connection);
+    }
+
+    /// Counts an event that is not listed by name.
+    pub fn add_cause(&mut self, time: i64, cause: Cause) {
+        let start = self.start(time);
+        self.slot(start).causes[cause.index()] += 1;
+    }
+
+    /// Counts an event, whom it concerns and its connection, if it has one.
+    pub fn add_listed(
+        &mut self,
+        time: i64,
+        cause: Cause,
+        parties: Parties<'_>,
+        connection: Option<u64>,
+    ) {
+        let start = self.start(time);
+        let Parties {
+            upstream,
+            server,
+            client,
+            uri,
+        } = parties;
+        let who = [upstream, server, client, uri].map(|name| name.map(|name| self.number(name)));
         let room = self.connections < CONNECTIONS;
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.resize(KINDS * HINTS, 0);
         let slot = self.slot(start);
-        slot.causes[event.cause.index()] += 1;
+        slot.causes[cause.index()] += 1;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a slot is at most 60 s
         let second = (time - start) as u8;
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
         let mut crowded = [false; KINDS];
-        for ((list, name), crowded) in slot.who.iter_mut().zip(who).zip(&mut crowded) {
-            *crowded = name.is_some_and(|name| !count_one(list, name, PER_SLOT));
+        let lists = slot.who.iter_mut().zip(who).zip(hints.chunks_mut(HINTS));
+        for (((list, name), hints), crowded) in lists.zip(&mut crowded) {
+            *crowded = name.is_some_and(|name| {
+                let hint = &mut hints[name as usize % HINTS];
+                !add_to(list, name, 1, PER_SLOT, hint)
+            });
         }
-        if let Some((pid, cid)) = event.connection {
-            // 8 bits of file, 22 of process, 34 of connection.
-            let key = ((file as u64 & 0xff) << 56)
-                | (u64::from(pid & 0x3f_ffff) << 34)
-                | (cid & 0x3_ffff_ffff);
-            if room && slot.connections.last() != Some(&key) {
-                slot.connections.push(key);
-                self.connections += 1;
-            }
+        if let Some(key) = connection.filter(|key| room && slot.connections.last() != Some(key)) {
+            slot.connections.push(key);
+            self.connections += 1;
         }
+        self.hints = hints;
         if crowded.contains(&true) {
             let others = self.number(OTHERS.as_bytes());
             let slot = self.slot(start);
+            // Behind all others, mostly.
+            let mut hint = u8::try_from(PER_SLOT).unwrap_or(0);
             let lists = slot.who.iter_mut().zip(crowded);
             for (list, _) in lists.filter(|(_, crowded)| *crowded) {
-                count_one(list, others, PER_SLOT + 1);
+                add_to(list, others, 1, PER_SLOT + 1, &mut hint);
             }
         }
     }
@@ -271,7 +346,7 @@ impl Tally {
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
     pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
         let mut summary = Summary::default();
-        let mut who: [HashMap<u32, u64>; KINDS] = Default::default();
+        let mut who: [Vec<u64>; KINDS] = std::array::from_fn(|_| vec![0; self.names.len()]);
         let mut connections = Vec::new();
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
@@ -304,7 +379,7 @@ impl Tally {
             }
             for (sums, list) in who.iter_mut().zip(&slot.who) {
                 for &(name, n) in list {
-                    *sums.entry(name).or_default() += n;
+                    sums[name as usize] += n;
                 }
             }
             connections.extend_from_slice(&slot.connections);
@@ -330,11 +405,14 @@ impl Tally {
         }
     }
 
-    fn ranked(&self, sums: &HashMap<u32, u64>) -> Vec<(String, u64)> {
-        let named = |(&number, &count): (&u32, &u64)| {
-            Some((self.names.get(number as usize)?.clone(), count))
-        };
-        let mut list: Vec<_> = sums.iter().filter_map(named).collect();
+    fn ranked(&self, sums: &[u64]) -> Vec<(String, u64)> {
+        let mut list: Vec<_> = self
+            .names
+            .iter()
+            .zip(sums)
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| (name.clone(), *count))
+            .collect();
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
     }
@@ -364,7 +442,25 @@ impl Tally {
     }
 
     fn number(&mut self, name: &[u8]) -> u32 {
-        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_LENGTH)]);
+        let name = &name[..name.len().min(NAME_LENGTH)];
+        let place = quick_hash(name) % LATELY;
+        let lately = self.lately.get(place).copied();
+        if let Some(number) = lately
+            && self
+                .names
+                .get(number as usize)
+                .is_some_and(|known| known.as_bytes() == name)
+        {
+            return number;
+        }
+        let number = self.look_up(name);
+        self.lately.resize(LATELY, u32::MAX);
+        self.lately[place] = number;
+        number
+    }
+
+    fn look_up(&mut self, name: &[u8]) -> u32 {
+        let name = String::from_utf8_lossy(name);
         if let Some(&number) = self.numbers.get(name.as_ref()) {
             return number;
         }
@@ -397,17 +493,43 @@ impl Tally {
     }
 }
 
-/// Counts one for a name. `false` where the list has no room for it.
-fn count_one(list: &mut Vec<(u32, u64)>, name: u32, room: usize) -> bool {
-    if let Some((_, count)) = list.iter_mut().find(|(known, _)| *known == name) {
-        *count += 1;
+/// Length, first and last bytes: enough to tell most names apart, and no more than a hint.
+fn quick_hash(name: &[u8]) -> usize {
+    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (
+            name.iter()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            0,
+        ),
+    };
+    let mixed =
+        (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 40).unwrap_or(0)
+}
+
+/// Adds to the count of a name. `hint` is where it may be in the list. `false` where the list has no room for it.
+fn add_to(list: &mut Vec<(u32, u64)>, name: u32, more: u64, room: usize, hint: &mut u8) -> bool {
+    if let Some((known, count)) = list.get_mut(usize::from(*hint))
+        && *known == name
+    {
+        *count += more;
         return true;
     }
-    let fits = list.len() < room;
-    if fits {
-        list.push((name, 1));
-    }
-    fits
+    let place = list.iter().position(|(known, _)| *known == name);
+    let place = match place {
+        Some(place) => {
+            list[place].1 += more;
+            place
+        }
+        None if list.len() < room => {
+            list.push((name, more));
+            list.len() - 1
+        }
+        None => return false,
+    };
+    *hint = u8::try_from(place).unwrap_or(0);
+    true
 }
 
 impl Summary {
@@ -431,14 +553,9 @@ impl Summary {
 mod tests {
     use super::*;
 
-    fn event(cause: Cause, cid: u64, upstream: &str) -> Event<'_> {
-        Event {
-            stamp: b"",
-            cause,
-            connection: Some((7, cid)),
-            fields: b", client: 192.0.2.1, server: a",
-            address: Some(upstream.as_bytes()),
-        }
+    fn event<'a>(cause: Cause, header: &'a str, upstream: &'a str) -> Event<'a> {
+        let fields = b", client: 192.0.2.1, server: a";
+        Event::other(cause, header.as_bytes(), fields, Some(upstream.as_bytes()))
     }
 
     fn counted() -> CauseSet {
@@ -449,9 +566,19 @@ mod tests {
     fn a_window_begins_behind_its_start_and_ends_with_its_end() {
         let mut tally = Tally::new(600);
         for time in [999, 1000, 1001, 1600, 1601] {
-            tally.add(time, &event(Cause::BindInUse, 1, "u"), true, 0);
+            tally.add(
+                time,
+                &event(Cause::BindInUse, "crit] 7#7: *1 ", "u"),
+                true,
+                0,
+            );
         }
-        tally.add(1300, &event(Cause::Refused, 9, "other"), false, 0);
+        tally.add(
+            1300,
+            &event(Cause::Refused, "crit] 7#7: *9 ", "other"),
+            false,
+            0,
+        );
         let summary = tally.summary(1000, 1600, counted());
         assert_eq!((summary.count, summary.connections), (2, 1));
         assert_eq!(summary.span, Some((1001, 1600)));
@@ -474,7 +601,11 @@ mod tests {
             let upstream = format!("u{}", n % 7);
             tally.add(
                 1000 + n / 50,
-                &event(Cause::BindInUse, 3 * u64::try_from(n).unwrap(), &upstream),
+                &event(
+                    Cause::BindInUse,
+                    &format!("crit] 7#7: *{} ", 3 * n),
+                    &upstream,
+                ),
                 true,
                 1,
             );
@@ -496,13 +627,33 @@ mod tests {
     }
 
     #[test]
+    fn two_parts_counted_apart_are_the_whole() {
+        let header: Vec<_> = (0..600).map(|n| format!("crit] 7#7: *{n} ")).collect();
+        let (mut whole, mut parts) = (Tally::new(600), [Tally::new(600), Tally::new(600)]);
+        for (n, header) in (0..).zip(&header) {
+            let upstream = format!("u{}", n * n % 90);
+            let event = event(Cause::BindInUse, header, &upstream);
+            let time = 1000 + n / 3;
+            whole.add(time, &event, n % 5 > 0, 0);
+            parts[usize::from(n > 250)].add(time, &event, n % 5 > 0, 0);
+        }
+        parts[1].add_suspect(1010);
+        whole.add_suspect(1010);
+        let [mut first, second] = parts;
+        first.merge(second);
+        let of = |tally: &Tally| tally.summary(900, 1500, counted());
+        assert_eq!(of(&first), of(&whole));
+        assert_eq!((of(&whole).connections, of(&whole).suspect), (480, 1));
+    }
+
+    #[test]
     fn names_without_end_take_no_more_than_their_room() {
         let mut tally = Tally::new(600);
         for n in 0..20_000 {
             let upstream = format!("upstream-{n}");
             tally.add(
                 1000 + n % 600,
-                &event(Cause::BindInUse, 1, &upstream),
+                &event(Cause::BindInUse, "crit] 7#7: *1 ", &upstream),
                 true,
                 0,
             );

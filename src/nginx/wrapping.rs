@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter, memmem};
 
+use super::clock::When;
 use super::line::has_header;
 
 /// How far into a line nginx' own time may begin.
@@ -11,6 +12,9 @@ const PREFIX: usize = 200;
 
 /// How a record of docker's json-file driver begins.
 const DOCKER: &[u8] = b"{\"log\":\"";
+
+/// What is before the time in it.
+const DOCKER_TIME: &[u8] = b"\"time\":\"";
 
 /// How the lines of a log are wrapped. Found out by looking: only then is a time in the middle of a line nginx', and
 /// not what a request made of it.
@@ -44,11 +48,34 @@ impl Wrapping {
             if cri_text(line).is_some() {
                 return Self::Cri;
             }
-            if has_header(syslog_text(line)) {
+            let of_haproxy = || syslog_time(line).is_some() && is_tagged(line, "haproxy");
+            if has_header(syslog_text(line)) || of_haproxy() {
                 return Self::Syslog;
             }
         }
         Self::None
+    }
+
+    /// The time of what is around a line.
+    pub fn time(self, line: &[u8]) -> Option<When> {
+        match self {
+            Self::None => None,
+            Self::Docker => {
+                let at = memmem::rfind(line, DOCKER_TIME)? + DOCKER_TIME.len();
+                When::of_rfc3339(&line[at..at + memchr(b'"', &line[at..])?])
+            }
+            Self::Cri => {
+                let word = &line[..memchr(b' ', line)?];
+                match word.strip_prefix(b"@") {
+                    Some(second) => {
+                        let second = std::str::from_utf8(second).ok()?.parse().ok()?;
+                        Some(When::Second(second))
+                    }
+                    None => When::of_rfc3339(word),
+                }
+            }
+            Self::Syslog => syslog_time(line),
+        }
     }
 
     /// A line as nginx wrote it; a line without a wrapping as it is.
@@ -122,6 +149,17 @@ fn json_text(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Whether a syslog daemon, or a program as one would, says that a line is of this program: `haproxy[7]: `, and
+/// `haproxy 7 ` as RFC 5424 has it.
+pub fn is_tagged(line: &[u8], program: &str) -> bool {
+    let reach = &line[..line.len().min(PREFIX)];
+    memmem::find_iter(reach, program).any(|at| {
+        let before = at.checked_sub(1).map(|at| reach[at]);
+        let behind = reach.get(at + program.len());
+        before == Some(b' ') && matches!(behind, Some(b'[' | b':' | b' '))
+    })
+}
+
 /// What stands behind `TIME stderr F `.
 fn cri_text(line: &[u8]) -> Option<&[u8]> {
     let rest = &line[memchr(b' ', line).filter(|at| *at <= 40)? + 1..];
@@ -132,6 +170,17 @@ fn cri_text(line: &[u8]) -> Option<&[u8]> {
         .or_else(|| rest.strip_prefix(b"P "))
 }
 
+/// `Nov 23 02:41:00`, `2026-11-23T02:41:00+00:00`, behind a priority and a version or not.
+fn syslog_time(line: &[u8]) -> Option<When> {
+    let rest = match line.strip_prefix(b"<") {
+        Some(rest) => &rest[memchr(b'>', &rest[..rest.len().min(4)])? + 1..],
+        None => line,
+    };
+    let rest = rest.strip_prefix(b"1 ").unwrap_or(rest);
+    let word = &rest[..memchr(b' ', rest)?];
+    When::of_rfc3339(word).or_else(|| When::of_rfc3164(rest))
+}
+
 /// What stands behind the tag: from nginx' own time on where there is one.
 fn syslog_text(line: &[u8]) -> &[u8] {
     let reach = &line[..line.len().min(PREFIX)];
@@ -140,7 +189,24 @@ fn syslog_text(line: &[u8]) -> &[u8] {
         .filter(|at| *at >= 19)
         .map(|at| &line[at - 19..])
         .find(|text| has_header(text));
-    header.unwrap_or_else(|| memmem::find(reach, b": ").map_or(line, |at| &line[at + 2..]))
+    header
+        .or_else(|| rfc5424_text(line))
+        .unwrap_or_else(|| memmem::find(reach, b": ").map_or(line, |at| &line[at + 2..]))
+}
+
+/// What stands behind `<131>1 TIME HOST APP PROCID MSGID DATA `.
+fn rfc5424_text(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(b"<")?;
+    let mut rest = rest[memchr(b'>', &rest[..rest.len().min(4)])? + 1..].strip_prefix(b"1 ")?;
+    for _ in 0..5 {
+        rest = &rest[memchr(b' ', rest)? + 1..];
+    }
+    let end = match rest.first()? {
+        b'[' => memmem::find(rest, b"] ")? + 2,
+        _ => memchr(b' ', rest)? + 1,
+    };
+    let text = rest[end..].trim_ascii_start();
+    Some(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text))
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ impl StateFile {
             Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
         };
         must_be_ours(&file, &self.path, "--state-file")?;
-        let mut bytes = Vec::new();
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(LIMIT) + 1).unwrap_or(0));
         file.take(LIMIT)
             .read_to_end(&mut bytes)
             .with_context(|| format!("cannot read {shown}"))?;

@@ -54,7 +54,10 @@ mod udp;
 mod verdict;
 mod watch;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use clap::Parser;
 
 pub use args::Args;
 
@@ -82,8 +85,29 @@ pub const PLUGIN: Plugin<Args> = Plugin {
 };
 
 fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
-    let plan = Plan::try_from(args)?;
-    let (mut watched, mut notes) = watch::begin(&plan)?;
+    measure(args, &Plan::try_from(args)?, run)
+}
+
+/// One look for another check: what the connections to a destination take, and what to change. `process` is one in
+/// the network namespace to look at, where that is another one than ours. Nothing is kept.
+pub(crate) fn explain_towards(
+    destination: SocketAddr,
+    process: Option<u32>,
+    run: &Run,
+) -> anyhow::Result<Report> {
+    let mut line = vec![PLUGIN.binary.to_owned(), "--explain".to_owned()];
+    line.push(format!("--destination={destination}"));
+    line.extend(process.map(|pid| format!("--netns=pid:{pid}")));
+    let args = Args::try_parse_from(line)?;
+    let plan = Plan {
+        state_file: None,
+        ..Plan::try_from(&args)?
+    };
+    measure(&args, &plan, run)
+}
+
+fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
+    let (mut watched, mut notes) = watch::begin(plan)?;
     let store = plan
         .state_file
         .as_deref()
@@ -102,7 +126,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
-        watch::look(&mut watched, &plan, &last, recorder.as_mut(), &mut notes)?;
+        watch::look(&mut watched, plan, &last, recorder.as_mut(), &mut notes)?;
         looks += 1;
         cost = cost.min(look.elapsed());
         let pause = cost
@@ -118,7 +142,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         seconds: begun.elapsed().as_secs_f64(),
     });
     let open_files = owners::open_files(&plan.proc);
-    let (seen, kept) = watch::worst_first(watched, &plan, open_files.as_ref(), last.now);
+    let (seen, kept) = watch::worst_first(watched, plan, open_files.as_ref(), last.now);
     if let Some(store) = store {
         store.keep(kept, &mut notes);
     }
@@ -134,7 +158,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         .iter()
         .enumerate()
         .map(|(at, seen)| Facts {
-            plan: &plan,
+            plan,
             look: &seen.look,
             headroom: &seen.headroom,
             verdict: &seen.verdict,

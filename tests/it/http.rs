@@ -9,6 +9,7 @@ mod extra_opts;
 mod find;
 mod journal;
 mod json;
+mod keepalive;
 mod kinds;
 mod names;
 mod paths;

@@ -45,6 +45,10 @@ impl Seen {
 pub enum Act {
     /// Send these bytes and close.
     Send(Vec<u8>),
+    /// Send these bytes and wait for the next request.
+    Keep(Vec<u8>),
+    /// The same, and close when this long nothing has come.
+    KeepFor(Vec<u8>, Duration),
     /// Send these bytes and reset the connection.
     SendAndReset(Vec<u8>),
     /// Send these bytes, then nothing until the client goes.
@@ -64,6 +68,13 @@ pub fn page(status: &str, body: &str) -> Vec<u8> {
 pub fn page_with(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nServer: fault\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// A page with the right length, behind which the connection stays.
+pub fn kept_page(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nServer: fault\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
@@ -197,8 +208,19 @@ fn serve(socket: &TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()
             Box::new(StreamOwned::new(session, socket.try_clone()?))
         }
     };
-    let head = read_head(&mut stream)?;
-    let body = read_body(&mut stream, &head)?;
+    while answer(&mut *stream, socket, peer, shared)? {}
+    stream.flush()
+}
+
+/// Takes a request and does with it what the test says. Returns whether a further one may come.
+fn answer(
+    stream: &mut dyn Both,
+    socket: &TcpStream,
+    peer: SocketAddr,
+    shared: &Shared,
+) -> io::Result<bool> {
+    let head = read_head(stream)?;
+    let body = read_body(stream, &head)?;
     let seen = {
         let mut all = lock(&shared.seen);
         let seen = Seen {
@@ -212,6 +234,15 @@ fn serve(socket: &TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()
     };
     match (shared.handler)(&seen) {
         Act::Send(bytes) => stream.write_all(&bytes)?,
+        Act::Keep(bytes) => {
+            stream.write_all(&bytes)?;
+            return Ok(true);
+        }
+        Act::KeepFor(bytes, time) => {
+            stream.write_all(&bytes)?;
+            socket.set_read_timeout(Some(time))?;
+            return Ok(true);
+        }
         Act::SendAndReset(bytes) => {
             stream.write_all(&bytes)?;
             stream.flush()?;
@@ -225,7 +256,7 @@ fn serve(socket: &TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()
         Act::SendAndStall(bytes) => {
             stream.write_all(&bytes)?;
             stream.flush()?;
-            wait_until_gone(&mut stream);
+            wait_until_gone(stream);
         }
         Act::SendForever(bytes, again) => {
             stream.write_all(&bytes)?;
@@ -240,7 +271,7 @@ fn serve(socket: &TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()
             }
         }
     }
-    stream.flush()
+    Ok(false)
 }
 
 /// Reads up to the empty line. A TLS greeting is taken as it comes.

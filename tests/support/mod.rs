@@ -10,6 +10,7 @@ pub mod director;
 pub mod docker;
 pub mod fault_server;
 pub mod growing_log;
+pub mod help;
 pub mod icinga;
 pub mod icinga_web;
 pub mod identity;

@@ -99,6 +99,9 @@ fn describe(text: &mut String, name: &str, probe: &Probe, mask: Option<&Mask>) {
     if let Some(id) = &probe.request_id {
         let _ = write!(text, ", request id {id}");
     }
+    if probe.reused {
+        text.push_str(", on a reused connection");
+    }
     let _ = writeln!(text, ", {:.3} ms", probe.elapsed.as_secs_f64() * 1e3);
 }
 
@@ -204,6 +207,12 @@ fn packets(
         }));
         if withheld {
             notes.push("keys to encrypted secrets withheld (see --evidence-secrets)");
+        } else if record.goes_on {
+            notes.push(if record.clear.is_some() {
+                "the handshake was before this probe, so that they cannot be opened"
+            } else {
+                "the connection is older than this probe"
+            });
         } else if record.clear.is_none() && (parts.sent_hidden || parts.received_hidden) {
             notes.push("secrets masked, so that TCP checksums are wrong");
         }
@@ -261,7 +270,7 @@ fn hide(flow: &mut [Packet], record: &Record, parts: &Parts) {
         (false, parts.received_hidden, &parts.received, received),
     ];
     for (outbound, hidden, bytes, clear) in directions {
-        if !hidden {
+        if !hidden || clear == 0 {
             continue;
         }
         let shown = bytes.as_deref().unwrap_or_default();

@@ -111,7 +111,7 @@ impl Timings {
         let ms =
             |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
         let resolved = hop.resolved.unwrap_or(hop.started);
-        let ready = hop.secured.or(hop.connected);
+        let ready = hop.ready();
         let tape = &hop.tape;
         let sent = tape.last_write.filter(|_| hop.stage == Stage::Talking);
         Self {
@@ -123,8 +123,8 @@ impl Timings {
             // The handshake is a part of it, by the format.
             connect: match (ready, hop.stage) {
                 (_, Stage::Connecting | Stage::Tunnelling | Stage::Securing) => ms(resolved, end),
-                (Some(ready), _) => ms(resolved, ready),
-                (None, _) => -1.0,
+                (Some(ready), _) if hop.reused.is_none() => ms(resolved, ready),
+                _ => -1.0,
             },
             ssl: match (hop.connected, hop.secured, hop.stage) {
                 (Some(connected), Some(secured), _) => ms(connected, secured),

@@ -59,6 +59,8 @@ pub struct Record {
     pub clear: Option<(usize, usize)>,
     /// Request and reply in the form of HTTP/1, where they went in that of HTTP/2.
     pub told: Option<Told>,
+    /// Whether the connection is older than the exchange.
+    pub goes_on: bool,
     /// The secrets of the TLS session.
     pub keys: Keys,
     /// The URL that was asked for.
@@ -107,6 +109,19 @@ impl Record {
         let mut config = ClientConfig::clone(connector.config());
         config.key_log = Arc::new(self.keys.clone());
         Some(Arc::new(config).into())
+    }
+
+    /// A connection of an earlier exchange goes on. How it began is not on this record: where it is encrypted, its
+    /// packets stay closed.
+    pub fn goes_on(&mut self, ends: Option<(SocketAddr, SocketAddr)>, encrypted: bool) {
+        self.goes_on = true;
+        if encrypted {
+            self.clear = Some((0, 0));
+        }
+        if let (Some(tap), Some((local, remote))) = (&mut self.tap, ends) {
+            tap.expect(remote);
+            tap.follow(local, remote, SystemTime::now());
+        }
     }
 
     /// HTTP begins here.

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use super::{FaultServer, every, outcome, plugin, run};
+use super::{Act, FaultServer, every, outcome, plugin, run};
 use crate::support::identity::{DAY, Identity, server_of_file};
 use crate::support::plugin::{Outcome, project};
+
+/// Alerts of TLS, by their numbers.
+const HANDSHAKE_FAILURE: u8 = 40;
+const PROTOCOL_VERSION: u8 = 70;
 
 struct Site {
     folder: tempfile::TempDir,
@@ -219,4 +223,89 @@ fn a_certificate_that_cannot_be_verified_here_is_unknown_and_named() {
         let unverified = run(&server, "-S --attempts 1");
         assert_eq!(unverified.code, Some(0), "{}", unverified.text);
     }
+}
+
+#[test]
+fn a_server_that_wants_what_this_program_has_not_is_unknown_and_one_that_others_got_through_to_is_not()
+ {
+    let alert = |number: u8| Act::Send(vec![0x15, 3, 3, 0, 2, 2, number]);
+    for (number, arguments, code, words) in [
+        (
+            HANDSHAKE_FAILURE,
+            "-S",
+            3,
+            "a host name (--sni), or RSA key exchange",
+        ),
+        (
+            HANDSHAKE_FAILURE,
+            "-S --sni -H www.test",
+            3,
+            "it wants RSA key exchange",
+        ),
+        (HANDSHAKE_FAILURE, "-S1.2", 3, "use check_http"),
+        (
+            PROTOCOL_VERSION,
+            "-S",
+            3,
+            "neither TLS 1.2 nor 1.3, and -S no older one here",
+        ),
+        (PROTOCOL_VERSION, "-S1.3", 2, "ProtocolVersion"),
+    ] {
+        let server = FaultServer::start(move |_| alert(number));
+        let outcome = run(&server, &format!("{arguments} --attempts 2"));
+        assert_eq!(outcome.code, Some(code), "{arguments}: {}", outcome.text);
+        assert!(outcome.headline().contains(words), "{}", outcome.text);
+        assert!(outcome.headline().contains("2 of 2 probes failed"));
+    }
+    // The same alert behind the certificate: what it wants is a certificate of the client's.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let config = Identity::self_signed("localhost").server_for_anybody_with_a_certificate();
+    let server = FaultServer::on(listener, Some(config), every(99));
+    assert_eq!(run(&server, "-S --attempts 1").code, Some(2));
+    // Now and then, whichever comes first.
+    let good = FaultServer::start_tls(every(99));
+    let refuses = FaultServer::start(move |_| alert(HANDSHAKE_FAILURE));
+    let via = format!(
+        "-S --via good=127.0.0.1:{} --via refuses=127.0.0.1:{}",
+        good.port(),
+        refuses.port()
+    );
+    for _ in 0..4 {
+        let mixed = run(&good, &format!("{via} --attempts 1"));
+        assert_eq!(mixed.code, Some(2), "{}", mixed.text);
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_unknown_and_says_what_to_do() {
+    let site = Site::new();
+    let server = start(&Identity::self_signed("localhost"), &[]);
+    let certificate = site.folder.path().join("ca.pem");
+    let ed448 = "-----BEGIN PRIVATE KEY-----
+MEcCAQAwBQYDK2VxBDsEObvJjLMoO0OILKR5bM+F7IgN3HeZQ4pFvC1j/ICbX98R
+CoCVdeYjrC2Td6NttA7GsTH2IByRp/FwHQ==
+-----END PRIVATE KEY-----\n";
+    for (key, words) in [
+        (ed448, "cannot use this kind of key: it takes RSA"),
+        (
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMEcC\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "this key is encrypted",
+        ),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMEcC\n-----END RSA PRIVATE KEY-----\n",
+            "this key is encrypted",
+        ),
+        ("", "there is no private key in PEM in it"),
+    ] {
+        let path = site.write("some.key", key);
+        let mut command = super::command(&server, "--attempts 1");
+        command.arg("-J").arg(&certificate).arg("-K").arg(&path);
+        let outcome = outcome(&mut command);
+        assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+        let start = format!("HTTP UNKNOWN: -K {}: ", path.display());
+        assert!(outcome.text.starts_with(&start), "{}", outcome.text);
+        assert!(outcome.text.contains(words), "{}", outcome.text);
+        assert!(!outcome.text.contains("MEcC"), "{}", outcome.text);
+    }
+    assert!(server.peers().is_empty());
 }

@@ -320,6 +320,28 @@ fn until_ends_with_the_failing_probe_and_what_the_server_sent() {
 }
 
 #[test]
+fn until_names_the_path_of_the_failing_probe_that_it_shows() {
+    let good = always(page(GOOD, ""));
+    let bad = always(page(BAD, "oops"));
+    let via = format!(
+        "--via one=127.0.0.1:{} --via two=127.0.0.1:{}",
+        good.port(),
+        bad.port()
+    );
+    let outcome = run(&good, &format!("{via} --attempts 2 --until critical"));
+    let lines: Vec<_> = outcome.text.lines().collect();
+    let reply = lines
+        .iter()
+        .position(|line| line.starts_with("< HTTP/1.1 500"));
+    let shown = lines[reply.unwrap() - 1];
+    assert!(
+        shown.contains(" http-5xx ") && shown.ends_with(" via two"),
+        "{}",
+        outcome.text
+    );
+}
+
+#[test]
 fn until_shows_nothing_of_a_server_that_sent_nothing() {
     let server = FaultServer::start(|_| Act::SendAndReset(Vec::new()));
     let outcome = run(&server, "--attempts 1 --until critical");
