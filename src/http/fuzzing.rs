@@ -23,6 +23,7 @@ use super::cookies::{Jar, Site};
 use super::evidence::{Mask, frames, parse_packet};
 use super::exchange::{Received, exchange};
 use super::plan::{PageUse, Plan};
+use super::pool::Carrier;
 use super::reply::{self, HEAD_LIMIT, Reply};
 use super::target::{Target, host_and_port};
 use super::trace::Trace;
@@ -44,8 +45,8 @@ thread_local! {
 fn plan_of(words: &[&str]) -> Plan {
     let argv = ["check_http_retry", "-I", "192.0.2.1"];
     let argv = argv.iter().chain(words).map(OsString::from);
-    let args = options::parse::<Args>("HTTP", argv).expect("options");
-    Plan::try_from(&args).expect("a plan")
+    let arguments = options::parse::<Args>("HTTP", argv).expect("options");
+    Plan::try_from(&arguments).expect("a plan")
 }
 
 /// A plan that looks at all of a reply.
@@ -112,9 +113,11 @@ pub fn reply(data: &[u8]) {
         proxy: None,
         announce: false,
         tls: None,
+        settings: &plan.tls,
         proxy_tls: None,
         trust: None,
         page,
+        keep: false,
         until: Some(Instant::now() + Duration::from_secs(10)),
     };
     let request = plan
@@ -125,7 +128,7 @@ pub fn reply(data: &[u8]) {
     let received = RUNTIME.with_borrow(|runtime| {
         runtime.block_on(async {
             let stream = Stream::Unix(served(raw).1);
-            exchange(means, stream, request, &mut trace).await
+            exchange(means, Carrier::Stream(stream), request, &mut trace).await
         })
     });
     let Ok(mut received) = received else {
@@ -173,7 +176,7 @@ fn served(raw: &[u8]) -> (Pair, UnixStream) {
 
 /// A reply that is shorter than it says is never taken for a whole one.
 fn assert_whole(received: &Received, size: u64) {
-    let Received { reply, damage } = received;
+    let Received { reply, damage, .. } = received;
     let status = status_of(&reply.status_line());
     let has_none = status.is_some_and(|status| matches!(status, 100..=199 | 204 | 304));
     let mut lengths = reply.all("content-length");

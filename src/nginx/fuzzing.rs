@@ -7,12 +7,14 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::cause::Cause;
+use super::cause::{Cause, CauseSet};
 use super::clock::{Clock, Reckoner};
+use super::count::{Counter, Rules, Seen};
 use super::journal::messages;
 use super::line::{self, Level, Line};
 use super::memory;
-use super::scan::{Rules, Seen, scan_stream};
+use super::scan::Stream;
+use super::sieve::Sieve;
 use super::tally::Tally;
 use super::wrapping::Wrapping;
 use crate::fuzzing::Feed;
@@ -28,11 +30,12 @@ pub fn line(data: &[u8]) {
     if let Line::Event(event) = read {
         assert!(data.starts_with(event.stamp) && event.stamp.len() == line::STAMP);
         assert!(within(event.fields));
+        let parties = event.parties();
         let parts = [
-            event.upstream(),
-            event.server(),
-            event.client(),
-            event.uri(),
+            parties.upstream,
+            parties.server,
+            parties.client,
+            parties.uri,
         ];
         for part in parts.into_iter().flatten() {
             assert!(within(part));
@@ -125,26 +128,26 @@ fn survives(tally: Tally) {
 fn counted(stream: Box<dyn Read + Send>) -> (String, Tally) {
     static CLOCK: LazyLock<Clock> =
         LazyLock::new(|| Clock::new(TimeZone::UTC, Timestamp::from_second(NOW).expect("a time")));
+    let wanted: CauseSet = Cause::ALL.into_iter().collect();
     let rules = Rules {
         counted: [Cause::BindInUse, Cause::NoFreePort].into_iter().collect(),
+        wanted,
         after: i64::MIN,
         until: i64::MAX,
         enough: i64::MAX,
         file: 0,
+        dialect: None,
     };
-    let mut times = Reckoner::new(&CLOCK, None);
-    let (mut tally, mut seen) = (Tally::new(600), Seen::default());
-    let result = scan_stream(
-        stream,
-        "a log",
-        &rules,
-        &mut times,
-        &mut tally,
-        &mut seen,
-        &|| false,
-    );
-    let result = result.map_err(|error| format!("{error:#}"));
-    let summary = tally.summary(i64::MIN, i64::MAX, Cause::ALL.into_iter().collect());
+    let sieve = Sieve::of(wanted);
+    let mut tally = Tally::new(600);
+    let times = Reckoner::new(&CLOCK, None);
+    let mut counter = Counter::new(rules, &sieve, times, &mut tally, Seen::default());
+    let result = Stream::open(stream, None)
+        .map_err(anyhow::Error::from)
+        .and_then(|stream| stream.count("a log", &mut counter, &|| false))
+        .map_err(|error| format!("{error:#}"));
+    let seen = counter.seen;
+    let summary = tally.summary(i64::MIN, i64::MAX, wanted);
     (format!("{result:?} {seen:?} {summary:?}"), tally)
 }
 
