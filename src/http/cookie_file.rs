@@ -168,7 +168,7 @@ fn read(path: &Path) -> anyhow::Result<Jar> {
 }
 
 /// A file that holds anything else is not one to write over.
-fn parse(text: &str) -> anyhow::Result<Jar> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Jar> {
     let mut cookies = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let comment = line.starts_with('#') && !line.starts_with(HTTP_ONLY);
@@ -221,7 +221,7 @@ fn truth(word: &str) -> Option<bool> {
     }
 }
 
-fn told(cookies: &[Cookie]) -> String {
+pub(super) fn told(cookies: &[Cookie]) -> String {
     let mut text = format!(
         "{FIRST_LINE}# Written by check_http_retry; whoever reads it has these sessions\n\n"
     );

@@ -82,7 +82,7 @@ pub fn compile(args: &JsonArgs) -> anyhow::Result<Vec<JsonCheck>> {
     Ok(checks)
 }
 
-fn check(text: &str, state: Option<State>) -> anyhow::Result<JsonCheck> {
+pub(super) fn check(text: &str, state: Option<State>) -> anyhow::Result<JsonCheck> {
     let (path, value) = split(text);
     let value = value.map(str::trim);
     let (path, differs) = match path.strip_suffix('!') {

@@ -85,7 +85,7 @@ impl Target {
 
     /// Where this `Location` leads; `None` where that cannot be told or is neither http nor https.
     pub fn redirected(&self, location: &str, action: OnRedirect) -> Option<Self> {
-        let location = location.trim();
+        let location = location.trim_ascii();
         let (https, rest) = match split_scheme(location) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),

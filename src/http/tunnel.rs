@@ -128,7 +128,7 @@ fn asked(proxy: &Proxy, target: &Target) -> Vec<u8> {
     request
 }
 
-fn judge(head: Vec<u8>) -> Result<(), Refusal> {
+pub(super) fn judge(head: Vec<u8>) -> Result<(), Refusal> {
     let answer = Reply {
         head,
         ..Reply::default()
@@ -170,7 +170,9 @@ async fn answer(stream: &mut Noted<'_, TcpStream>) -> Result<Vec<u8>, Refusal> {
 
 /// The same where bytes cannot be looked at before they are taken. They are decrypted by then, and cheap to have one by
 /// one.
-async fn answer_by_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn answer_by_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Vec<u8>, Refusal> {
     let mut answer = Vec::new();
     let mut byte = [0];
     while answer.len() <= ANSWER_LIMIT {

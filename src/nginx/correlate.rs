@@ -2,7 +2,6 @@
 //! tell that two things coincide, never that one causes the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,6 +11,7 @@ use jiff::fmt::strtime;
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::clock::Clock;
+use super::links;
 use super::plan::Window;
 use super::reader::Reader;
 use super::scan::Ended;
@@ -83,7 +83,7 @@ pub fn correlate(
 ) -> anyhow::Result<Correlation> {
     let path = &other.path;
     let shown = || format!("--correlate: cannot read {}", path.display());
-    let file = File::open(path).with_context(shown)?;
+    let file = links::open(path).with_context(shown)?;
     let metadata = file.metadata().with_context(shown)?;
     if !metadata.is_file() {
         bail!("--correlate: {} is no regular file", path.display());
@@ -282,7 +282,13 @@ fn name(line: &[u8]) -> String {
 
 /// The time of a line: that of an access log, of Icinga 2, of Nagios, or one as ISO 8601 writes it near its start.
 pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
-    if let Some(open) = memchr(b'[', &line[..line.len().min(300)]) {
+    // A bracket within a record of JSON is no time's: a namespace has a number in it.
+    let reach = if line.starts_with(b"{") {
+        0
+    } else {
+        line.len().min(300)
+    };
+    if let Some(open) = memchr(b'[', &line[..reach]) {
         let rest = &line[open + 1..];
         let inner =
             std::str::from_utf8(&rest[..memchr(b']', &rest[..rest.len().min(40)])?]).ok()?;
@@ -302,7 +308,7 @@ pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
         .take(40)
         .take_while(|byte| byte.is_ascii() && **byte != b'[');
     let text = std::str::from_utf8(&rest[..ascii.count()]).ok()?;
-    let word = text.split(' ').next()?;
+    let word = text.split([' ', '"']).next()?;
     if let Ok(time) = word.parse::<Timestamp>() {
         return Some(time.as_second());
     }
@@ -366,6 +372,11 @@ mod tests {
             ),
             ("2026-11-23T05:00:00.123Z backup started CRITICAL", true, ""),
             ("2026-11-23 05:00:00 INFO nothing", false, ""),
+            (
+                r#"{"record":"ports","at":"2026-11-23T06:00:00.000+01:00","namespace":"net:[4026531840]"}"#,
+                false,
+                "",
+            ),
         ] {
             assert_eq!(time(line.as_bytes(), &clock()), Some(five), "{line}");
             assert_eq!(is_failure(line.as_bytes(), None), fails, "{line}");

@@ -234,16 +234,23 @@ impl<R: BufRead> Read for Export<R> {
     }
 }
 
+/// The messages of an export as lines, and the last whole entry's cursor.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn messages(input: impl BufRead) -> (Vec<u8>, Option<String>) {
+    let last = Arc::new(Mutex::new(None));
+    let mut export = Export::new(input, last.clone());
+    let mut text = Vec::new();
+    export.read_to_end(&mut text).expect("bytes in memory");
+    let last = last.lock().expect("nobody else has it").clone();
+    (text, last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lines(bytes: &[u8]) -> (String, Option<String>) {
-        let last = Arc::new(Mutex::new(None));
-        let mut export = Export::new(bytes, last.clone());
-        let mut text = Vec::new();
-        export.read_to_end(&mut text).unwrap();
-        let last = last.lock().unwrap().clone();
+        let (text, last) = messages(bytes);
         (String::from_utf8_lossy(&text).into_owned(), last)
     }
 

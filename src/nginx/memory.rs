@@ -22,6 +22,12 @@ struct Kept {
     tally: Tally,
 }
 
+/// The counts in the data of a state file; `None` where it is refused.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn content(data: &[u8]) -> Option<Tally> {
+    serde_json::from_slice::<Kept>(data).ok()?.tally.restored()
+}
+
 /// What is known from earlier runs, and where to store what this one learns.
 #[derive(Debug)]
 pub struct Memory {

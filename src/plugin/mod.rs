@@ -23,6 +23,8 @@
 //! | [`submit`] | `--submit`: results to Icinga's API |
 
 pub mod clean;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod journal;
 pub mod metric;
 pub mod munin;

@@ -174,7 +174,14 @@ impl FromStr for Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.range, if self.percent { "%" } else { "" })
+        let range = self.range.to_string();
+        match range.strip_suffix(':') {
+            _ if !self.percent => f.write_str(&range),
+            // The sign stands behind a number, and `~:` has none.
+            Some("~" | "@~") => f.write_str(&range),
+            Some(start) => write!(f, "{start}%:"),
+            None => write!(f, "{range}%"),
+        }
     }
 }
 
@@ -274,6 +281,14 @@ mod tests {
         let limit: Limit = "5%".parse().unwrap();
         assert!(!limit.alerts(5.0, 100.0) && limit.alerts(6.0, 100.0) && !limit.alerts(0.0, 0.0));
         assert_eq!(limit.as_count(200.0).to_string(), "10");
+        for (spec, printed) in [
+            ("5%", "5%"),
+            ("50%:", "50%:"),
+            ("@~:5%", "@~:5%"),
+            ("2:5%", "2:5%"),
+        ] {
+            assert_eq!(spec.parse::<Limit>().unwrap().to_string(), printed);
+        }
         assert_eq!(
             "50%:".parse::<Limit>().unwrap().as_count(0.0).to_string(),
             "0:"

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
 
-/// The largest state that is read.
+/// The largest state that is read; a larger one is damaged, and not read to find that out.
 const LIMIT: u64 = 64 << 20;
 
 /// What was found at the start of a run.
@@ -98,36 +98,17 @@ impl StateFile {
         };
         must_be_ours(&file, &self.path, "--state-file")?;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
-        let mut bytes = Vec::with_capacity(usize::try_from(size.min(LIMIT) + 1).unwrap_or(0));
-        file.take(LIMIT)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read {shown}"))?;
-        match self.unwrap(&bytes) {
+        let mut bytes = Vec::new();
+        if size <= LIMIT {
+            bytes.reserve_exact(usize::try_from(size + 1).unwrap_or(0));
+            file.take(LIMIT)
+                .read_to_end(&mut bytes)
+                .with_context(|| format!("cannot read {shown}"))?;
+        }
+        match content(&bytes, self.plugin, self.version) {
             Ok(data) => Ok(Found::Data(data.to_owned())),
             Err(why) => Ok(Found::Unusable(self.set_aside(why))),
         }
-    }
-
-    /// The data of a file, or why it is none.
-    fn unwrap<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, &'static str> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "is damaged")?;
-        let (first, data) = text.split_once('\n').ok_or("is damaged")?;
-        let mut words = first.split(' ');
-        if words.next() != Some("proxy-checks") || words.next() != Some(self.plugin) {
-            return Err("is no state of this plugin");
-        }
-        match words.next().and_then(|word| word.parse::<u32>().ok()) {
-            Some(version) if version == self.version => {}
-            Some(_) => return Err("was written by another version"),
-            None => return Err("is damaged"),
-        }
-        let sum = words
-            .next()
-            .and_then(|word| u64::from_str_radix(word, 16).ok());
-        if sum != Some(checksum(data.as_bytes())) {
-            return Err("is damaged");
-        }
-        Ok(data)
     }
 
     /// Moves a file that cannot be used out of the way, where this run may. Returns a line that says so.
@@ -175,12 +156,41 @@ impl StateFile {
             .open(temporary)?;
         // An umask or a default ACL must not decide who may write.
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        let sum = checksum(data.as_bytes());
-        let first = format!("proxy-checks {} {} {sum:016x}\n", self.plugin, self.version);
-        file.write_all(first.as_bytes())?;
-        file.write_all(data.as_bytes())?;
+        file.write_all(framed(data, self.plugin, self.version).as_bytes())?;
         file.sync_all()
     }
+}
+
+/// The data of a file of this plugin and version, or why it is none.
+pub(super) fn content<'a>(
+    bytes: &'a [u8],
+    plugin: &str,
+    version: u32,
+) -> Result<&'a str, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is damaged")?;
+    let (first, data) = text.split_once('\n').ok_or("is damaged")?;
+    let mut words = first.split(' ');
+    if words.next() != Some("proxy-checks") || words.next() != Some(plugin) {
+        return Err("is no state of this plugin");
+    }
+    match words.next().and_then(|word| word.parse::<u32>().ok()) {
+        Some(found) if found == version => {}
+        Some(_) => return Err("was written by another version"),
+        None => return Err("is damaged"),
+    }
+    let sum = words
+        .next()
+        .and_then(|word| u64::from_str_radix(word, 16).ok());
+    if sum != Some(checksum(data.as_bytes())) {
+        return Err("is damaged");
+    }
+    Ok(data)
+}
+
+/// A file's bytes: a line on what it is, and the data.
+pub(super) fn framed(data: &str, plugin: &str, version: u32) -> String {
+    let sum = checksum(data.as_bytes());
+    format!("proxy-checks {plugin} {version} {sum:016x}\n{data}")
 }
 
 /// Where the state of a plugin lies unless an option says otherwise: one file per user and per `settings`, below

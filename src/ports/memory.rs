@@ -59,10 +59,10 @@ impl Kept {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Content {
+pub(super) struct Content {
     /// Namespaces are numbered anew after each start of the system.
     boot: String,
-    spaces: BTreeMap<String, Kept>,
+    pub(super) spaces: BTreeMap<String, Kept>,
 }
 
 /// The state file, open.

@@ -31,6 +31,8 @@ mod evidence;
 mod explain;
 mod findings;
 mod forecast;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod headroom;
 mod limits;
 mod look;

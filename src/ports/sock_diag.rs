@@ -207,7 +207,7 @@ fn request(kind: u16, body: &[u8]) -> Vec<u8> {
 ///
 /// By hand, and so are the attributes: the crate's views check each field's range anew, and half of the time that this
 /// side takes went there.
-fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result<bool> {
+pub(super) fn read_messages(mut bytes: &[u8], each: &mut impl FnMut(&Socket)) -> io::Result<bool> {
     while !bytes.is_empty() {
         let (length, kind) = header(bytes).ok_or_else(broken)?;
         let payload = bytes.get(HEADER..length).ok_or_else(broken)?;

@@ -154,7 +154,7 @@ pub fn read_small(path: &Path) -> io::Result<String> {
 }
 
 /// `8080,9000-9010`, as the kernel prints bitmaps.
-fn parse_ports(text: &str) -> Option<PortSet> {
+pub(super) fn parse_ports(text: &str) -> Option<PortSet> {
     let mut ports = PortSet::default();
     for item in text.trim().split(',').filter(|item| !item.is_empty()) {
         let (low, high) = item.split_once('-').unwrap_or((item, item));

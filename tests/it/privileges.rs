@@ -1,5 +1,7 @@
 //! What docs/containers.md promises: any user, no capability, nowhere to write.
 
+mod calls;
+
 use std::fs;
 use std::process::Command;
 

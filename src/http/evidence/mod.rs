@@ -33,6 +33,9 @@ use super::args::Args;
 use super::proxy::Proxies;
 use crate::plugin::Arguments;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use {capture::frames, flows::parse as parse_packet};
+
 pub use compare::lines as comparison;
 pub use keep::Keep;
 pub use keeper::{Keeper, Outcome};

@@ -57,7 +57,7 @@ pub enum Answer {
 /// What Icinga keeps of the service's results: when the last one of each state was over, in microseconds since 1970, 0
 /// for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Last([i64; 4]);
+pub struct Last(pub(super) [i64; 4]);
 
 impl Last {
     /// Whether this result arrived; `None` if there is no telling. No two results of ours are over at the same time.

@@ -14,6 +14,8 @@
 
 mod args;
 mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod plan;
 mod queue;
 mod sender;

@@ -56,7 +56,7 @@ impl Name {
         Self(format!("{stamp:018}-{state}-{lot:08x}{SUFFIX}"))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let name = Self(text.to_owned());
         (text.len() == 18 + 1 + 1 + 1 + 8 + SUFFIX.len()
             && text.is_ascii()
@@ -65,11 +65,11 @@ impl Name {
         name.stamp().map(|_| name)
     }
 
-    fn stamp(&self) -> Option<i64> {
+    pub(super) fn stamp(&self) -> Option<i64> {
         self.0.split('-').next()?.parse().ok()
     }
 
-    fn is_ok(&self) -> bool {
+    pub(super) fn is_ok(&self) -> bool {
         self.0.split('-').nth(1) == Some("0")
     }
 }

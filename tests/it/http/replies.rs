@@ -48,6 +48,29 @@ fn sloppy_replies_are_read_as_check_http_reads_them() {
             0,
             "HTTP/1.1 200 OK",
         ),
+        // The two sums that follow would be larger than 64 bits.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\nBad header\r\n\r\nhello",
+            2,
+            "HTTP/1.1 200 OK - the reply was cut off",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nhello",
+            2,
+            "HTTP/1.1 200 OK - the reply was cut off",
+        ),
+        // Cut off before its page began.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n",
+            2,
+            "HTTP/1.1 200 OK - the reply was cut off",
+        ),
+        // What has no page may say how long it would be.
+        (
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\nBad header\r\n\r\n",
+            0,
+            "HTTP/1.1 304 Not Modified",
+        ),
         (
             "HTTP/1.1 abc Foo\r\n\r\n",
             2,

@@ -1,0 +1,153 @@
+//! The pages of the documentation: what they show is run, what they name is there.
+//!
+//! A block that is marked `console` is run, on the incident in the laboratory, and what it shows is what comes out, but for
+//! numbers and times; `[…]` stands for what is left out. Words behind the mark say where (`client`, `proxy`) and how many
+//! lines to show (`max=9`); a comment such as `<!-- lab: squeeze -->` changes the scene. Of the command lines in all other
+//! blocks it is seen to that the plugin takes them.
+//!
+//! `make docs` writes what comes out into the pages.
+
+mod blocks;
+mod lab;
+mod options;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use proxy_checks::plugin::{Arguments, options as plugin_options};
+use proxy_checks::{http, nginx, ports};
+
+use self::blocks::{Block, blocks};
+use crate::support::incident::Incident;
+use crate::support::plugin::project;
+use crate::support::skip::skip;
+
+/// Set, the pages are written instead of held against what comes out.
+const WRITE: &str = "PROXY_CHECKS_WRITE_DOCS";
+
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(project().join("docs")).expect("there are pages");
+    let docs = docs.map(|entry| entry.expect("an entry").path());
+    let mut pages: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|end| end == "md"))
+        .collect();
+    pages.push(project().join("README.md"));
+    pages.push(project().join("CONTRIBUTING.md"));
+    pages.sort();
+    pages
+}
+
+fn name(page: &std::path::Path) -> String {
+    let name = page.file_name().expect("a page has a name");
+    name.to_string_lossy().into_owned()
+}
+
+#[test]
+fn what_a_console_block_shows_is_what_comes_out() {
+    if let Err(why) = Incident::possible() {
+        return skip(&why);
+    }
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("it is there");
+        if !blocks(&text).iter().any(Block::is_run) {
+            continue;
+        }
+        if std::env::var_os(WRITE).is_some() {
+            fs::write(&page, lab::written(&text)).expect("it is ours");
+            continue;
+        }
+        // Which moment of the load a command meets is left to chance: a line that is there mostly may be missing once.
+        let mut differences = Vec::new();
+        let agrees = (0..3).any(|_| {
+            differences = lab::differences(&text);
+            differences.is_empty()
+        });
+        assert!(agrees, "{}: {}", page.display(), differences.join("\n\n"));
+    }
+}
+
+#[test]
+fn a_plugin_takes_every_command_line_that_the_pages_show() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("it is there");
+        for line in blocks(&text).iter().flat_map(Block::command_lines) {
+            let Some(words) = blocks::plugin_words(&line) else {
+                continue;
+            };
+            let answer = match words[0].as_str() {
+                "check_http_retry" => taken::<http::Args>(&words),
+                "check_port_exhaustion" => taken::<ports::Args>(&words),
+                "check_nginx_upstream_bind" => taken::<nginx::Args>(&words),
+                _ => continue,
+            };
+            assert_eq!(answer, Ok(()), "{}: {line}", name(&page));
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+fn taken<A: Arguments>(words: &[String]) -> Result<(), String> {
+    let words = words.iter().map(Into::into);
+    plugin_options::parse::<A>("X", words).map(|_| ())
+}
+
+#[test]
+fn the_page_of_a_plugin_has_all_options_of_its_help() {
+    for binary in crate::manuals::binaries() {
+        let page = project().join("docs").join(format!("{binary}.md"));
+        let text = fs::read_to_string(&page).unwrap_or_else(|_| panic!("{binary} has no page"));
+        let wanted = options::with_table(&text, &binary);
+        if std::env::var_os(WRITE).is_some() {
+            fs::write(&page, wanted).expect("it is ours");
+        } else {
+            let page = page.display();
+            assert!(
+                text == wanted,
+                "the table of options in {page} is not that of --help: make docs"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_link_within_the_pages_leads_somewhere() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("it is there");
+        let here = page.parent().expect("a page lies in a folder");
+        for target in blocks::links(&text) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let other = if file.is_empty() {
+                page.clone()
+            } else {
+                here.join(file)
+            };
+            assert!(other.exists(), "{}: {target}", page.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&other).expect("a page");
+                let found = blocks::anchors(&text).any(|name| name == anchor);
+                assert!(found, "{}: {target}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_book_has_every_page() {
+    let summary = fs::read_to_string(project().join("docs/SUMMARY.md")).expect("it is there");
+    let listed: BTreeSet<_> = blocks::links(&summary).into_iter().collect();
+    for page in pages() {
+        let name = name(&page);
+        if page.parent().is_some_and(|folder| folder.ends_with("docs")) && name != "SUMMARY.md" {
+            assert!(listed.contains(&name), "{name} is not in docs/SUMMARY.md");
+        }
+    }
+    let book = fs::read_to_string(project().join("book.toml")).expect("it is there");
+    assert!(book.contains("src = \"docs\""), "{book}");
+}
