@@ -84,6 +84,7 @@ fn completions_know_the_options_of_help_and_no_others() {
     for name in binaries() {
         let entries = entries(&name);
         let names = entries.iter().flat_map(Entry::names);
+        let names = names.chain(entries.iter().flat_map(Entry::aliases));
         let long: BTreeSet<String> = names
             .filter(|option| option.starts_with("--"))
             .map(str::to_owned)
