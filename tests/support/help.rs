@@ -25,9 +25,11 @@ impl Entry {
 
     /// Other spellings, which its text names.
     pub fn aliases(&self) -> impl Iterator<Item = &str> {
-        let listed = self.text.split("[aliases: ").nth(1).unwrap_or_default();
+        let listed = self.text.split("[alias").nth(1).unwrap_or_default();
         let listed = listed.split(']').next().unwrap_or_default();
-        listed.split(", ").filter(|name| name.starts_with('-'))
+        listed
+            .split([' ', ','])
+            .filter(|name| name.starts_with('-'))
     }
 }
 
