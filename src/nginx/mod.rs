@@ -25,8 +25,8 @@
 
 mod args;
 mod bisect;
-mod cause;
-mod clock;
+pub(crate) mod cause;
+pub(crate) mod clock;
 mod compressed;
 mod correlate;
 mod count;
@@ -37,7 +37,7 @@ mod explain;
 mod fields;
 mod follow;
 mod foreign;
-mod forged;
+pub(crate) mod forged;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
@@ -45,7 +45,7 @@ mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;
-mod line;
+pub(crate) mod line;
 mod links;
 mod look;
 mod memory;
@@ -65,6 +65,8 @@ mod wrapping;
 mod zone;
 
 pub use args::Args;
+pub(crate) use args::parse_zone;
+pub(crate) use plan::point;
 
 use self::clock::Clock;
 use self::dialect::Dialect;

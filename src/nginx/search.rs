@@ -47,6 +47,11 @@ impl Times {
         Self(Clock::new(clock::local_zone(), run.started()))
     }
 
+    /// Those of a clock, where a line does not name its zone.
+    pub fn by(clock: Clock) -> Self {
+        Self(clock)
+    }
+
     /// The time of a line in seconds since 1970, where it has one that is understood.
     pub fn of(&self, line: &[u8]) -> Option<i64> {
         correlate::time(line, &self.0)

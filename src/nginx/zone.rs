@@ -128,7 +128,7 @@ fn by_what_is_around(lines: &[u8], form: Form, here: &TimeZone) -> Option<Shown>
         let Some(local) = form.time(raw).and_then(local_second) else {
             continue;
         };
-        offsets.extend(offset(local, moment, IDLE).map(|offset| (offset, moment)));
+        offsets.extend(offset(local, moment, DELAY).map(|offset| (offset, moment)));
     }
     let of = |wanted: i64| {
         let same = offsets.iter().filter(|(offset, _)| *offset == wanted);

@@ -23,3 +23,4 @@ mod perfdata;
 mod ports;
 mod privileges;
 mod submit;
+mod timeline;
