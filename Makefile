@@ -1,7 +1,7 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-details needs sbom deb rpm static package-test docs coverage same-bytes picture
+.PHONY: help demo test check bench bench-details needs sbom deny fuzz deb rpm static package-test docs coverage same-bytes picture
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y CHANGELOG.md)
 version := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q}' Cargo.toml)
 
@@ -37,6 +37,12 @@ bench-details: ## how fast in all cases, beside what one would use instead (some
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test
+
+deny: ## licences, bans and sources of the crates that are built in
+	cargo deny --all-features check --hide-inclusion-graph --allow duplicate licenses bans sources
+
+fuzz: ## each target for a minute; scripts/fuzz says more
+	@scripts/fuzz 60
 
 deb: ## a package for Debian and Ubuntu in target/debian (MAINTAINER='Name <address>' names who gives it away)
 	@scripts/needs --install deb

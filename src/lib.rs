@@ -16,6 +16,9 @@
 //! | [`nginx`] | `check_nginx_upstream_bind`: why nginx could not reach its upstreams, minute by minute |
 //! | [`timeline`] | `incident_timeline`: what the logs of an incident say, side by side |
 
+// Where it is allowed: docs/threat-model.md.
+#![deny(unsafe_code)]
+
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

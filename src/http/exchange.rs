@@ -240,8 +240,7 @@ async fn read_reply(wire: &mut Wire<'_>) -> io::Result<()> {
         match reply::split(&tape.received) {
             Some((start, end, page)) => {
                 let length = reply::content_length(&tape.received[start..end]);
-                let end = length.map(|length| length.saturating_add(page as u64));
-                if end.is_some_and(|end| tape.size >= end) {
+                if length.is_some_and(|length| tape.size >= length.saturating_add(page as u64)) {
                     return Ok(());
                 }
             }

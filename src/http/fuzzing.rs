@@ -20,7 +20,7 @@ use super::certificate::{self, DaysLeft};
 use super::checks::status_of;
 use super::connect::Means;
 use super::cookies::{Jar, Site};
-use super::evidence::{Mask, parse_packet};
+use super::evidence::{Mask, frames, parse_packet};
 use super::exchange::{Received, exchange};
 use super::plan::{PageUse, Plan};
 use super::pool::Carrier;
@@ -232,7 +232,7 @@ pub fn parts(data: &[u8]) {
     }
     let _ = reply::is_chunked(data);
     let _ = reply::content_length(data);
-    let _ = age::judge(&reply, Duration::from_secs(3600));
+    let _ = age::judge(&reply, Duration::from_hours(1));
     let (page, whole) = chunks(data);
     assert!(page.len() <= data.len());
     // What is put into chunks comes out of them.
@@ -410,8 +410,13 @@ pub fn proxy_reply(data: &[u8]) {
     }
 }
 
-/// Packets, from their IP header on.
+/// Packets, from their IP header on, and blocks of the kernel's ring with packets in them.
 pub fn packets(data: &[u8]) {
+    frames(data, &mut |frame| {
+        let range = data.as_ptr_range();
+        assert!(frame.bytes.is_empty() || range.contains(&frame.bytes.as_ptr()));
+        let _ = parse_packet(frame.bytes);
+    });
     if let Some((source, destination, tcp)) = parse_packet(data) {
         assert_eq!(source.is_ipv4(), destination.is_ipv4());
         assert!(tcp.data <= tcp.end && tcp.end <= data.len(), "{tcp:?}");

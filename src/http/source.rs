@@ -71,6 +71,7 @@ impl TryFrom<&SourceArgs> for Source {
 
 /// Sets `IP_BIND_ADDRESS_NO_PORT`: bind() is to fix the address alone. It would take a port that no other connection
 /// of this address may have, and a probe must not use up what it watches.
+#[allow(unsafe_code)] // rustix has no call for it
 fn leave_port_to_connect(socket: impl AsFd) -> io::Result<()> {
     let on: c_int = 1;
     // SAFETY: the file descriptor is open as long as it is borrowed, and the value is an int whose size is given.

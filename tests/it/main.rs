@@ -23,4 +23,5 @@ mod perfdata;
 mod ports;
 mod privileges;
 mod submit;
+mod supply;
 mod timeline;

@@ -5,6 +5,8 @@
 //! TPACKET_V3 (linux/if_packet.h): blocks that the kernel fills with packets of any length and hands over when they are
 //! full, or a little after the first packet. A socket's own buffer would do, but may be enlarged by CAP_NET_ADMIN alone.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::size_of;
@@ -206,7 +208,7 @@ impl AsFd for Ring {
 }
 
 /// Takes a block apart, without its first [`COUNT`] bytes. What does not fit together ends it.
-fn frames(block: &[u8], each: &mut impl FnMut(&Frame<'_>)) {
+pub(in crate::http) fn frames(block: &[u8], each: &mut impl FnMut(&Frame<'_>)) {
     let word = |at: usize| Some(u32::from_ne_bytes(block.get(at..at + 4)?.try_into().ok()?));
     let offset = |at: usize| usize::try_from(word(at)?).ok();
     let (Some(count), Some(first)) = (word(0), offset(FIRST - COUNT)) else {

@@ -34,7 +34,7 @@ use super::proxy::Proxies;
 use crate::plugin::Arguments;
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) use flows::parse as parse_packet;
+pub(super) use {capture::frames, flows::parse as parse_packet};
 
 pub use compare::lines as comparison;
 pub use keep::Keep;

@@ -8,7 +8,7 @@ use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::growing_log::GrowingLog;
 use crate::support::plugin::plugin;
 use crate::support::skip::skip;
-use crate::support::strace::{self, Call};
+use crate::support::watched::{self, Call};
 
 /// What every program opens, linked with the C library or not, and the local time zone.
 const START: [&str; 7] = [
@@ -86,7 +86,7 @@ impl Allowed<'_> {
 
     /// Runs it, and returns how it ended.
     fn holds(&self, command: &Command) -> Option<i32> {
-        let (outcome, calls) = strace::watch(command, &self.starts);
+        let (outcome, calls) = watched::watch(command, &self.starts);
         let program = Path::new(command.get_program());
         let started = calls.iter().any(|call| call.name == "execve");
         assert!(
@@ -108,8 +108,8 @@ impl Allowed<'_> {
 }
 
 /// Whether calls can be watched here.
-fn watched() -> bool {
-    strace::possible().inspect_err(|why| skip(why)).is_ok()
+fn can_watch() -> bool {
+    watched::possible().inspect_err(|why| skip(why)).is_ok()
 }
 
 fn text(path: &Path) -> &str {
@@ -118,12 +118,12 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn the_watch_sees_a_shell_a_file_and_a_connection() {
-    if !watched() {
+    if !can_watch() {
         return;
     }
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "/bin/cat < /etc/passwd > /dev/null; : > /tmp/proxy-checks-watched; rm /tmp/proxy-checks-watched"]);
-    let (_, calls) = strace::watch(&command, &[]);
+    let (_, calls) = watched::watch(&command, &[]);
     let allowed = Allowed::default();
     let excess: Vec<_> = calls
         .iter()
@@ -139,7 +139,7 @@ fn the_watch_sees_a_shell_a_file_and_a_connection() {
 
 #[test]
 fn check_http_retry_connects_where_it_is_told_and_nowhere_else() {
-    if !watched() {
+    if !can_watch() {
         return;
     }
     let server = FaultServer::start(|_| Act::Send(page("200 OK", "well")));
@@ -223,7 +223,7 @@ fn check_http_retry_connects_where_it_is_told_and_nowhere_else() {
 
 #[test]
 fn check_port_exhaustion_asks_the_kernel_and_nobody_else() {
-    if !watched() {
+    if !can_watch() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -244,7 +244,7 @@ fn check_port_exhaustion_asks_the_kernel_and_nobody_else() {
 
 #[test]
 fn check_nginx_upstream_bind_reads_its_log_and_starts_journalctl_by_its_path_alone() {
-    if !watched() {
+    if !can_watch() {
         return;
     }
     let mut log = GrowingLog::new();
