@@ -1,12 +1,12 @@
 # What one does here. "make" alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench needs sbom deny fuzz deb rpm static package-test docs coverage same-bytes
+.PHONY: help demo test check bench bench-details needs sbom deny fuzz deb rpm static package-test docs coverage same-bytes picture
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y CHANGELOG.md)
 version := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q}' Cargo.toml)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a real nginx runs out of client ports, and the three plugins catch it (a minute, after the build)
 	@scripts/needs --install demo
@@ -29,8 +29,11 @@ docs: ## writes into the pages what --help says and what the commands that they 
 	cargo build --locked --bins
 	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it docs::
 
-bench: ## how fast, beside what one would use instead (some minutes)
-	@for script in benches/*.sh; do "$$script" || exit; done
+bench: ## every claim of the README about speed in one table, beside its yardstick; fails where one no longer holds
+	@benches/claims.sh
+
+bench-details: ## how fast in all cases, beside what one would use instead (some minutes)
+	@for script in benches/{http,nginx_log,ports}.sh; do "$$script" || exit; done
 
 needs: ## what is missing on this machine for the above, and how to get it
 	@scripts/needs test
@@ -62,3 +65,9 @@ rpm: static ## the same as .rpm for any distribution, in target/generate-rpm
 
 sbom: ## the bill of materials, CycloneDX, in target/sbom.cdx.json
 	@mkdir -p target && scripts/sbom target/sbom.cdx.json && echo target/sbom.cdx.json
+
+same-bytes: ## builds the last commit twice, in different folders, and compares the bytes (long; scripts/same-bytes --quick)
+	scripts/same-bytes
+
+coverage: ## how much of the library the tests beside the code and those of the binaries run through, in target/coverage
+	scripts/coverage

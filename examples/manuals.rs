@@ -14,11 +14,16 @@ use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 use proxy_checks::plugin::{Arguments, Plugin, options};
-use proxy_checks::{http, nginx, ports};
+use proxy_checks::{http, nginx, ports, timeline};
 
 /// All programs; one more is one line more. A test holds them against the binaries of Cargo.toml.
 fn programs() -> Vec<Command> {
-    vec![of(&http::PLUGIN), of(&ports::PLUGIN), of(&nginx::PLUGIN)]
+    vec![
+        of(&http::PLUGIN),
+        of(&ports::PLUGIN),
+        of(&nginx::PLUGIN),
+        options::command::<timeline::Args>(),
+    ]
 }
 
 fn of<A: Arguments>(_: &Plugin<A>) -> Command {

@@ -14,6 +14,7 @@
 //! | [`http`] | `check_http_retry`: probes again and again until it fails |
 //! | [`ports`] | `check_port_exhaustion`: how many connections the kernel still grants |
 //! | [`nginx`] | `check_nginx_upstream_bind`: why nginx could not reach its upstreams, minute by minute |
+//! | [`timeline`] | `incident_timeline`: what the logs of an incident say, side by side |
 
 // Where it is allowed: docs/threat-model.md.
 #![deny(unsafe_code)]
@@ -26,3 +27,4 @@ pub mod nginx;
 pub mod plugin;
 pub mod ports;
 pub mod stats;
+pub mod timeline;

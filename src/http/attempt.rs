@@ -1,5 +1,6 @@
 //! One probe: an exchange, the redirects behind it, and the limit on all of it.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::PROXY_AUTHORIZATION;
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use super::args::OnRedirect;
@@ -17,6 +18,7 @@ use super::certificate::{self, Link};
 use super::checks::{Judgement, status_of};
 use super::connect::{Means, Miss, open};
 use super::cookie_file::Cookies;
+use super::cpu_wait::CpuWait;
 use super::evidence::{Recorder, Recording};
 use super::exchange::{Received, exchange};
 use super::plan::{PAGE_SHOWN, Plan};
@@ -35,6 +37,9 @@ use crate::plugin::metric::plain;
 /// How much of a failing reply is kept to be shown.
 const EVIDENCE: usize = 4096;
 
+/// What is not worth another wait: this much of waiting for a CPU is nothing out of the ordinary.
+const GAIN: Duration = Duration::from_millis(10);
+
 /// How much of a head is kept to be compared.
 const HEAD: usize = 8192;
 
@@ -44,6 +49,8 @@ pub struct Prober {
     run_number: u64,
     /// What keeps evidence.
     recorder: Option<Recorder>,
+    /// Of the thread that sends the probes: the one that makes this.
+    cpu_wait: CpuWait,
     /// Where connections rest between two requests.
     pool: Option<Pool>,
     /// Built at the start for https, or when a redirect leads there.
@@ -92,6 +99,7 @@ impl Prober {
             plan,
             run_number,
             recorder,
+            cpu_wait: CpuWait::of_this_thread(),
             pool,
             tls,
             proxy_tls: OnceLock::new(),
@@ -106,6 +114,7 @@ impl Prober {
     /// Sends probe `number`. An error is that this host could not: no fact about the server.
     pub async fn probe(&self, number: u64) -> anyhow::Result<Probe> {
         let at = Timestamp::now();
+        let waited_before = self.cpu_wait.total();
         let started = Instant::now();
         let request_id = self
             .plan
@@ -127,13 +136,15 @@ impl Prober {
             connections: Use::default(),
         };
         let follow = self.follow(path, request_id.as_deref(), &mut course);
+        let waited = || self.cpu_wait.total().saturating_sub(waited_before);
         let ended = match self.plan.timeout {
-            Some(limit) => timeout(limit, follow)
+            Some(limit) => in_time(started, limit, waited, follow)
                 .await
-                .unwrap_or_else(|_| Err(Miss::Server(Kind::Timeout, String::new()))),
+                .unwrap_or_else(|| Err(Miss::Server(Kind::Timeout, String::new()))),
             None => follow.await,
         };
         let elapsed = course.trace.done.unwrap_or_else(Instant::now) - started;
+        let waited = waited().min(elapsed);
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
@@ -144,16 +155,17 @@ impl Prober {
             Err(Miss::NoMatch(words)) => Judgement::final_word(State::Unknown, Kind::Tls, words),
             Err(Miss::Host(why)) => return Err(anyhow!(why)),
         };
-        self.plan.checks.judge_time(&mut judgement, elapsed);
+        let mut excused = self.plan.checks.judge_time(&mut judgement, elapsed, waited);
         if let Some(certificate) = course.certificate {
             judgement.words = format!("{} - {}", certificate.words, judgement.words);
             judgement.worsen(certificate.state, Kind::Certificate);
         }
         course.phases.add(&course.trace.phases());
-        self.plan
+        excused |= self
+            .plan
             .checks
             .phases
-            .judge(&mut judgement, &course.phases);
+            .judge(&mut judgement, &course.phases, waited);
         let mut head = Vec::new();
         if self.plan.evidence.compares() {
             let received = &course.trace.tape.received;
@@ -165,6 +177,8 @@ impl Prober {
             at,
             path,
             elapsed,
+            waited,
+            excused,
             phases: course.phases,
             state: judgement.state,
             kind: judgement.kind,
@@ -437,6 +451,27 @@ impl Prober {
         let seconds = plain(self.plan.timeout.unwrap_or(Duration::ZERO).as_secs_f64());
         let words = format!("Socket timeout after {seconds} seconds");
         Judgement::final_word(self.plan.timeout_result, kind, words)
+    }
+}
+
+/// Waits for a probe until its limit; what it waited for a CPU meanwhile does not count, up to as much again.
+async fn in_time<T>(
+    started: Instant,
+    limit: Duration,
+    waited: impl Fn() -> Duration,
+    probe: impl Future<Output = T>,
+) -> Option<T> {
+    let mut probe = pin!(probe);
+    let mut allowed = limit;
+    loop {
+        if let Ok(done) = timeout_at((started + allowed).into(), &mut probe).await {
+            return Some(done);
+        }
+        let more = limit + waited().min(limit);
+        if more <= allowed + GAIN {
+            return None;
+        }
+        allowed = more;
     }
 }
 

@@ -242,12 +242,31 @@ impl Checks {
         }
     }
 
-    /// Judges the time that a probe with a reply took.
-    pub fn judge_time(&self, judgement: &mut Judgement, elapsed: Duration) {
-        if judgement.sized {
-            judgement.worsen(self.time.judge(elapsed.as_secs_f64()), Kind::Slow);
+    /// Judges the time that a probe with a reply took, some of it waiting for a CPU. Returns whether it is good for that alone.
+    pub fn judge_time(
+        &self,
+        judgement: &mut Judgement,
+        elapsed: Duration,
+        waited: Duration,
+    ) -> bool {
+        if !judgement.sized {
+            return false;
         }
+        let (state, excused) = milder(&self.time, elapsed, waited);
+        judgement.worsen(state, Kind::Slow);
+        excused
     }
+}
+
+/// What a time comes to, when some of it may have been spent waiting for a CPU of this host: how much of it the server
+/// took meanwhile nobody knows, and only what is slow in any case is. Also whether the wait made a difference.
+pub fn milder(limits: &Limits, time: Duration, waited: Duration) -> (State, bool) {
+    let state = limits.judge(time.as_secs_f64());
+    if state == State::Ok || waited.is_zero() {
+        return (state, false);
+    }
+    let least = limits.judge(time.saturating_sub(waited).as_secs_f64());
+    (state.min(least), least < state)
 }
 
 /// Whether a status points elsewhere and `-f` says to go there.

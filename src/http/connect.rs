@@ -236,27 +236,24 @@ fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
     let address = remote.ip();
     let port = remote.port();
     let trouble = match errno {
-        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => {
-            "this host has no client port or source address left for it (check_port_exhaustion tells more)"
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            "this host has no file descriptor left (ulimit -n, fs.file-max)"
-        }
-        Some(Errno::NOBUFS | Errno::NOMEM) => "this host has no memory left for sockets",
-        Some(Errno::ACCESS | Errno::PERM) => "this host does not permit it (a firewall rule?)",
-        Some(Errno::AFNOSUPPORT) => "this host does not speak this kind of address",
-        _ => {
-            let kind = match errno {
-                Some(Errno::TIMEDOUT) => Kind::ConnectTimeout,
-                Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => {
-                    Kind::Unreachable
-                }
-                Some(Errno::CONNRESET) => Kind::Reset,
-                _ => Kind::Refused,
-            };
-            let words = format!("connect to address {address} and port {port}: {text}");
-            return Miss::Server(kind, words);
-        }
+        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Some(
+            "this host has no client port or source address left for it (check_port_exhaustion tells more)",
+        ),
+        Some(Errno::AGAIN) => Some("this host's routing table has no room left"),
+        Some(Errno::AFNOSUPPORT) => Some("this host does not speak this kind of address"),
+        other => other.and_then(lack),
+    };
+    let Some(trouble) = trouble else {
+        let kind = match errno {
+            Some(Errno::TIMEDOUT) => Kind::ConnectTimeout,
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => {
+                Kind::Unreachable
+            }
+            Some(Errno::CONNRESET) => Kind::Reset,
+            _ => Kind::Refused,
+        };
+        let words = format!("connect to address {address} and port {port}: {text}");
+        return Miss::Server(kind, words);
     };
     Miss::Host(format!(
         "connect to address {address} and port {port}: {text} - {trouble}"
@@ -346,7 +343,7 @@ fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'stati
 }
 
 fn no_session(error: &io::Error, settings: Option<&Tls>) -> Miss {
-    if let Some(miss) = verify::beyond_us(error) {
+    if let Some(miss) = verify::beyond_us(error).or_else(|| of_this_host(error)) {
         return miss;
     }
     if let Some(why) = settings.and_then(|tls| tls::no_match(error, tls)) {
@@ -357,6 +354,26 @@ fn no_session(error: &io::Error, settings: Option<&Tls>) -> Miss {
         _ => without_number(error),
     };
     Miss::Server(Kind::Tls, format!("Cannot make SSL connection. {why}"))
+}
+
+/// What a connection breaks of that is no doing of the other side.
+pub fn of_this_host(error: &io::Error) -> Option<Miss> {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error)?;
+    let trouble = lack(errno)?;
+    Some(Miss::Host(format!("{} - {trouble}", without_number(error))))
+}
+
+/// What this host lacks or forbids, where an error is about that.
+fn lack(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::MFILE | Errno::NFILE => {
+            "this host has no file descriptor left (ulimit -n, fs.file-max)"
+        }
+        Errno::NOBUFS | Errno::NOMEM => "this host has no memory left for sockets",
+        Errno::NOSPC => "this host may not watch more sockets (fs.epoll.max_user_watches)",
+        Errno::ACCESS | Errno::PERM => "this host does not permit it (a firewall rule?)",
+        _ => return None,
+    })
 }
 
 /// An error's text without the "(os error 111)" that the standard library adds.

@@ -68,6 +68,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
             "p95": number(l.p95), "p99": number(l.p99), "max": number(l.max),
         })),
         "phases": phases,
+        "cpu_wait": {"excused": summary.excused, "max": number(summary.waited.as_secs_f64())},
         "connections": plan.pace.keepalive.then(|| connections(summary)),
         "paths": paths,
         "comparison": comparison.iter().flat_map(|found| &found.steps).map(|step| json!({

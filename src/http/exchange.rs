@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
 use super::checks::status_of;
-use super::connect::{Means, Miss, without_number};
+use super::connect::{Means, Miss, of_this_host, without_number};
 use super::http2;
 use super::plan::PageUse;
 use super::pool::Carrier;
@@ -60,10 +60,8 @@ pub async fn exchange(
         Carrier::Stream(stream) if !stream.is_http2() => stream,
         two => return http2::exchange(means, two, request, trace).await,
     };
-    trace.tape.limit = match means.page {
-        PageUse::Kept(limit) => HEAD_LIMIT.max(limit),
-        PageUse::Unread | PageUse::Counted => HEAD_LIMIT,
-    };
+    // The page of a reply that hyper reads is not kept twice.
+    trace.tape.limit = HEAD_LIMIT;
     if let (Stream::Tcp(stream), false) = (&stream, request.body().is_end_stream()) {
         // The end of a long one must not wait for the receipt of its beginning.
         let _ = stream.set_nodelay(true);
@@ -160,6 +158,8 @@ async fn make_sense(
     page: &mut Page,
 ) -> Result<Option<(Kind, String)>, Miss> {
     let cause = root(error);
+    let ours = |error: &io::Error| of_this_host(error).map_or(Ok(()), Err);
+    cause.downcast_ref().map_or(Ok(()), ours)?;
     let broken = cause.downcast_ref::<io::Error>().map(why_broken);
     if page.begun {
         let damage = match broken {
@@ -171,7 +171,10 @@ async fn make_sense(
     }
     let mut broken = broken;
     if broken.is_none() && !wire.tape().ended && looks_like_http(&wire.tape().received) {
-        broken = read_reply(wire).await.err().as_ref().map(why_broken);
+        wire.keep(page.limit);
+        let read = read_reply(wire).await;
+        read.as_ref().err().map_or(Ok(()), ours)?;
+        broken = read.err().as_ref().map(why_broken);
     }
     let tape = wire.tape();
     match (tape.size, broken) {
@@ -190,8 +193,24 @@ async fn make_sense(
         (_, Some(damage)) => Ok(Some(damage)),
         (_, None) => {
             page.take_raw(tape);
-            Ok(page.missing(tape))
+            Ok(unfinished(tape).or_else(|| page.missing(tape)))
         }
+    }
+}
+
+/// Whether the server did not get to the reply itself: interim ones (100, 103) with nothing behind them, or headers
+/// without an end. A header block that ends with the connection is one.
+fn unfinished(tape: &Tape) -> Option<(Kind, String)> {
+    let raw = &tape.received;
+    match reply::split(raw) {
+        Some((start, end, _)) if reply::is_interim(&raw[start..end]) => {
+            Some((Kind::Truncated, "nothing came behind it".to_owned()))
+        }
+        None if raw.len() >= HEAD_LIMIT && looks_like_http(raw) => {
+            let why = format!("its headers have no end within {} KiB", HEAD_LIMIT >> 10);
+            Some((Kind::Protocol, why))
+        }
+        _ => None,
     }
 }
 

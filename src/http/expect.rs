@@ -1,8 +1,9 @@
 //! What `check_http` cannot be told: which statuses are good, how long a phase may take, how bad a time-out is.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use super::checks::Judgement;
+use super::checks::{Judgement, milder};
 use super::probe::{Kind, Phases};
 use crate::plugin::metric::plain;
 use crate::plugin::options::parse_state;
@@ -142,28 +143,30 @@ impl PhaseLimits {
     }
 
     /// Judges the phases of a probe with a reply. One that was not reached, or that there was no need for, is none.
-    pub fn judge(&self, judgement: &mut Judgement, phases: &Phases) {
+    pub fn judge(&self, judgement: &mut Judgement, phases: &Phases, waited: Duration) -> bool {
+        let mut excused = false;
         if !judgement.sized {
-            return;
+            return excused;
         }
         for ((name, limits), phase) in Phases::NAMES.iter().zip(&self.0).zip(phases.in_order()) {
-            let Some(seconds) = phase.map(|phase| phase.as_secs_f64()) else {
+            let Some(phase) = phase else {
                 continue;
             };
-            let state = limits.judge(seconds);
+            let (state, milder) = milder(limits, phase, waited);
+            excused |= milder;
             if state != State::Ok {
+                let seconds = phase.as_secs_f64();
                 let name = name.replace('_', " ");
                 judgement.words = format!("{} - {name} took {} s", judgement.words, plain(seconds));
                 judgement.worsen(state, Kind::Slow);
             }
         }
+        excused
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn reply(status: u16) -> Judgement {
@@ -211,14 +214,14 @@ mod tests {
             ..Phases::default()
         };
         let mut judgement = reply(200);
-        limits.judge(&mut judgement, &phases);
+        limits.judge(&mut judgement, &phases, Duration::ZERO);
         assert_eq!(judgement.words, "line - first byte took 0.2501 s");
         assert_eq!(
             (judgement.state, judgement.kind),
             (State::Warning, Some(Kind::Slow))
         );
         let mut missed = Judgement::final_word(State::Critical, Kind::Reset, String::new());
-        limits.judge(&mut missed, &phases);
+        limits.judge(&mut missed, &phases, Duration::ZERO);
         assert_eq!(missed.kind, Some(Kind::Reset));
     }
 }

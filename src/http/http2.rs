@@ -16,7 +16,7 @@ use hyper::{Request, Response, Uri, Version};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::{Means, Miss};
+use super::connect::{Means, Miss, of_this_host};
 use super::evidence::{LIMIT, Told};
 use super::exchange::{Page, Received, why_broken};
 use super::pool::Carrier;
@@ -251,6 +251,10 @@ pub async fn exchange(
     // What both sides say about the connection itself is neither request nor reply.
     trace.tape.last_write = asked.or(trace.tape.last_write);
     trace.tape.first_read = replied;
+    let broken = error.as_ref().and_then(h2::Error::get_io);
+    if let Some(miss) = broken.and_then(of_this_host) {
+        return Err(miss);
+    }
     trace.gone = head.is_empty() && error.as_ref().is_some_and(is_gone);
     let damage = error.as_ref().map(what);
     if head.is_empty() {

@@ -13,6 +13,7 @@
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
+//! | `cpu_wait` | what of a probe's time this host is to blame for |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
@@ -33,6 +34,7 @@ pub mod compare;
 pub mod connect;
 pub mod cookie_file;
 pub mod cookies;
+mod cpu_wait;
 pub mod details;
 mod early;
 pub mod evidence;

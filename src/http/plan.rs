@@ -33,7 +33,7 @@ use crate::plugin::{Arguments, Limit, Limits, State};
 const PAGES_KEPT: usize = 64 << 20;
 
 /// The most that is kept of one page.
-const PAGE_KEPT: usize = 16 << 20;
+const PAGE_KEPT: usize = 8 << 20;
 
 /// The most of a page that `-B` shows.
 pub const PAGE_SHOWN: usize = 16 << 10;

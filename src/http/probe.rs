@@ -22,6 +22,10 @@ pub struct Probe {
     pub path: usize,
     /// How long it took in all, up to its end or its failure.
     pub elapsed: Duration,
+    /// How much of that at the most it waited for a CPU of this host.
+    pub waited: Duration,
+    /// Whether it would count as slow, had it not waited for a CPU.
+    pub excused: bool,
     /// Where the time went.
     pub phases: Phases,
     /// How it is judged, by itself.

@@ -78,15 +78,18 @@ pub fn split(raw: &[u8]) -> Option<(usize, usize, usize)> {
     loop {
         let rest = &raw[start..];
         let (end, page) = end_of_head(rest)?;
-        let interim = rest.starts_with(b"HTTP/1.")
-            && rest.get(8..10) == Some(b" 1")
-            && rest.get(8..12) != Some(b" 101")
-            && raw[start + page..].starts_with(b"HTTP/");
-        if !interim {
+        if !is_interim(rest) || !raw[start + page..].starts_with(b"HTTP/") {
             return Some((start, start + end, start + page));
         }
         start += page;
     }
+}
+
+/// Whether this header block is that of a reply before the reply. (With 101 a connection is given over.)
+pub fn is_interim(block: &[u8]) -> bool {
+    block.starts_with(b"HTTP/1.")
+        && block.get(8..10) == Some(b" 1")
+        && block.get(8..12) != Some(b" 101")
 }
 
 /// The first empty line, with or without carriage returns: where it begins and where it ends.

@@ -339,6 +339,21 @@ fn advice(summary: &Summary) -> &'static str {
 }
 
 fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
+    let waited = plain((summary.waited.as_secs_f64() * 1e3).round() / 1e3);
+    if summary.excused > 0 {
+        report.line(
+            0,
+            format!(
+                "{} of {} probes are not counted as slow: they waited for a CPU of this host, one of them {waited} s",
+                summary.excused, summary.attempts
+            ),
+        );
+    } else if plan.percentile.is_some() && waited != "0" {
+        report.line(
+            1,
+            format!("the percentile is judged without what probes waited for a CPU of this host, up to {waited} s"),
+        );
+    }
     if let Some(Rate { high, .. }) = summary.rate.filter(|_| summary.failed == 0) {
         report.line(
             u8::from(summary.attempts == 1),

@@ -55,6 +55,10 @@ pub struct Summary {
     pub slowest_good: Option<Probe>,
     /// What the last probe came to, in a few words.
     pub last: String,
+    /// How many would count as slow, had they not waited for a CPU of this host.
+    pub excused: u64,
+    /// The longest that one waited for it.
+    pub waited: Duration,
     /// When probes came to their end.
     pub ticks: Ticks,
     /// The first failed probes and the last ones; see `left_out`.
@@ -123,6 +127,8 @@ pub struct Tally {
     summary: Summary,
     latency: Sample,
     phases: [Sample; 5],
+    /// The same times without what was waited for a CPU, where a percentile of them is judged.
+    judged: (Sample, [Sample; 5]),
     paths: Vec<PathTally>,
     last_failures: VecDeque<Probe>,
     percentile: Option<f64>,
@@ -150,6 +156,8 @@ impl Tally {
                 worst: None,
                 slowest_good: None,
                 last: String::new(),
+                excused: 0,
+                waited: Duration::ZERO,
                 ticks: Ticks::default(),
                 failures: Vec::new(),
                 left_out: 0,
@@ -162,6 +170,7 @@ impl Tally {
             },
             latency: Sample::default(),
             phases: Default::default(),
+            judged: Default::default(),
             paths: plan.paths.iter().map(|_| PathTally::default()).collect(),
             last_failures: VecDeque::new(),
             percentile: plan.percentile,
@@ -181,6 +190,8 @@ impl Tally {
         summary.attempts += 1;
         self.last = (probe.status, probe.kind);
         summary.failed += u64::from(failed);
+        summary.excused += u64::from(probe.excused);
+        summary.waited = summary.waited.max(probe.waited);
         summary.ticks.count(Instant::now(), failed);
         summary.connections.add(probe.connections);
         summary.reused.attempts += u64::from(probe.reused);
@@ -191,11 +202,22 @@ impl Tally {
         let timed = probe.kind.is_none() || probe.is_timed();
         if timed {
             self.latency.add(probe.elapsed);
+            if self.percentile.is_some() {
+                self.judged
+                    .0
+                    .add(probe.elapsed.saturating_sub(probe.waited));
+            }
         }
         self.paths[probe.path].add(&probe, timed);
         for (sample, phase) in self.phases.iter_mut().zip(probe.phases.in_order()) {
             if let Some(duration) = phase {
                 sample.add(duration);
+            }
+        }
+        let judged = self.judged.1.iter_mut().zip(probe.phases.in_order());
+        for (sample, phase) in judged.filter(|_| self.percentile.is_some()) {
+            if let Some(duration) = phase {
+                sample.add(duration.saturating_sub(probe.waited));
             }
         }
         match probe.kind {
@@ -265,7 +287,7 @@ impl Tally {
         let mut summary = Summary {
             comparison: compare(&counts),
             paths,
-            phase_percentiles: self.phases.each_ref().map(phase),
+            phase_percentiles: self.judged.1.each_ref().map(phase),
             rate: wilson(self.summary.failed, self.summary.attempts),
             latency: percentiles.map(|[min, p50, p90, p95, p99, max]| Latency {
                 min,
@@ -280,7 +302,7 @@ impl Tally {
                 .map(|sample| sample.percentiles([50.0, 95.0, 100.0])),
             percentile: self
                 .percentile
-                .and_then(|percent| Some(self.latency.percentiles([percent])?[0])),
+                .and_then(|percent| Some(self.judged.0.percentiles([percent])?[0])),
             end,
             cut_off,
             ..self.summary

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -37,11 +37,17 @@ pub struct Tape {
     pub record: Option<Box<Record>>,
 }
 
+/// After so many bytes the clock is heard. What a server repeats without an end (interim replies, zeros of a chunk's
+/// size, pings) may keep a reader of ours busy within a single look at it, and no time limit would be noticed.
+const TURN: usize = 64 * 1024;
+
 /// A stream with its tape.
 #[derive(Debug)]
 pub struct Wire<'a> {
     stream: &'a mut Stream,
     tape: &'a mut Tape,
+    /// The bytes read since the clock was heard.
+    turn: usize,
 }
 
 /// A connection, in clear or not.
@@ -151,7 +157,18 @@ impl AsyncWrite for Stream {
 impl<'a> Wire<'a> {
     /// Puts a tape under a stream.
     pub fn new(stream: &'a mut Stream, tape: &'a mut Tape) -> Self {
-        Self { stream, tape }
+        Self {
+            stream,
+            tape,
+            turn: 0,
+        }
+    }
+
+    /// From now on keeps this much of what comes, if nothing was left out yet.
+    pub fn keep(&mut self, limit: usize) {
+        if self.tape.size == self.tape.received.len() as u64 {
+            self.tape.limit = self.tape.limit.max(limit);
+        }
     }
 
     /// What went over it so far.
@@ -166,15 +183,28 @@ impl AsyncRead for Wire<'_> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            // Unlike waking oneself this has the executor look at its timers first.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        match ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer)) {
+        let result = loop {
+            let result = ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer));
+            if !is_interrupted(&result) {
+                break result;
+            }
+        };
+        match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
             // is told by its length.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             other => other?,
         }
-        let tape = &mut *self.tape;
         let new = &buffer.filled()[before..];
+        self.turn += new.len();
+        let tape = &mut *self.tape;
         if new.is_empty() {
             tape.ended = true;
         } else {
@@ -196,7 +226,12 @@ impl AsyncWrite for Wire<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
+        let written = loop {
+            let result = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
+            if !is_interrupted(&result) {
+                break result?;
+            }
+        };
         self.tape.last_write = Some(Instant::now());
         if let Some(record) = &mut self.tape.record {
             record.sent.take(&bytes[..written]);
@@ -211,6 +246,10 @@ impl AsyncWrite for Wire<'_> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
+}
+
+fn is_interrupted<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::Interrupted)
 }
 
 /// A socket to connect with.

@@ -186,7 +186,7 @@ impl Wording {
 }
 
 /// A zone by its name, or by its offset.
-fn parse_zone(text: &str) -> Result<TimeZone, String> {
+pub fn parse_zone(text: &str) -> Result<TimeZone, String> {
     let by_offset = || {
         strtime::parse("%:z", text)
             .ok()?

@@ -65,6 +65,13 @@ impl Clock {
         self.civil(second).strftime("%Y-%m-%dT%H:%M:%S").to_string()
     }
 
+    /// `2022-11-15T05:28:31+01:00`.
+    pub fn rfc3339(&self, second: i64) -> String {
+        let time = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time = time.to_zoned(self.zone.clone());
+        time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+
     /// `05:28`, and with the date where it is not today's.
     pub fn short(&self, second: i64) -> String {
         let time = self.civil(second);

@@ -2,7 +2,6 @@
 //! tell that two things coincide, never that one causes the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,6 +11,7 @@ use jiff::fmt::strtime;
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::clock::Clock;
+use super::links;
 use super::plan::Window;
 use super::reader::Reader;
 use super::scan::Ended;
@@ -69,6 +69,8 @@ pub struct Correlation {
     pub best_lag: (i64, u64),
     /// Its failures in the common minutes by name, largest first.
     pub what: Vec<(String, u64)>,
+    /// What clients got in these, where it is an access log, by status.
+    pub statuses: BTreeMap<u16, u64>,
 }
 
 /// Reads another log and compares.
@@ -81,7 +83,7 @@ pub fn correlate(
 ) -> anyhow::Result<Correlation> {
     let path = &other.path;
     let shown = || format!("--correlate: cannot read {}", path.display());
-    let file = File::open(path).with_context(shown)?;
+    let file = links::open(path).with_context(shown)?;
     let metadata = file.metadata().with_context(shown)?;
     if !metadata.is_file() {
         bail!("--correlate: {} is no regular file", path.display());
@@ -119,6 +121,8 @@ struct Seen {
     span: Option<(i64, i64)>,
     /// Failures by minute and name.
     failures: BTreeMap<i64, BTreeMap<String, u64>>,
+    /// The same by status, in an access log.
+    statuses: BTreeMap<i64, BTreeMap<u16, u64>>,
     names: BTreeSet<String>,
 }
 
@@ -147,8 +151,13 @@ impl Seen {
                 }
                 self.names.insert(name.clone());
             }
-            let minute = self.failures.entry(time - time.rem_euclid(60)).or_default();
-            *minute.entry(name).or_default() += 1;
+            let minute = time - time.rem_euclid(60);
+            let names = self.failures.entry(minute).or_default();
+            *names.entry(name).or_default() += 1;
+            if let Some(status) = access_status(line).and_then(number) {
+                let statuses = self.statuses.entry(minute).or_default();
+                *statuses.entry(status).or_default() += 1;
+            }
         }
         if let Some(line) = last {
             self.reach(line, clock);
@@ -180,6 +189,11 @@ fn compare(path: &Path, seen: &Seen, ours: &BTreeMap<i64, u64>, span: (i64, i64)
         .map(|lag| (lag, meet(lag)))
         .max_by_key(|(lag, meeting)| (*meeting, -lag.abs()))
         .unwrap_or((0, overlap));
+    let mut statuses = BTreeMap::new();
+    let of_ours = |(minute, _): &(&i64, _)| ours.contains(minute);
+    for (status, count) in seen.statuses.iter().filter(of_ours).flat_map(|(_, by)| by) {
+        *statuses.entry(*status).or_default() += count;
+    }
     let mut what: BTreeMap<&str, u64> = BTreeMap::new();
     for (_, names) in seen
         .failures
@@ -205,6 +219,7 @@ fn compare(path: &Path, seen: &Seen, ours: &BTreeMap<i64, u64>, span: (i64, i64)
         p_value: stats::hypergeometric_tail(common, marked, minutes, overlap),
         best_lag,
         what,
+        statuses,
     }
 }
 
@@ -232,6 +247,10 @@ fn access_status(line: &[u8]) -> Option<&[u8]> {
     let end = memmem::find(&line[request..], b"\" ")? + request + 2;
     let status = line.get(end..end + 3)?;
     status.iter().all(u8::is_ascii_digit).then_some(status)
+}
+
+fn number(status: &[u8]) -> Option<u16> {
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// What failed: the path's first step, a host and service, or nothing.
@@ -263,7 +282,13 @@ fn name(line: &[u8]) -> String {
 
 /// The time of a line: that of an access log, of Icinga 2, of Nagios, or one as ISO 8601 writes it near its start.
 pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
-    if let Some(open) = memchr(b'[', &line[..line.len().min(300)]) {
+    // A bracket within a record of JSON is no time's: a namespace has a number in it.
+    let reach = if line.starts_with(b"{") {
+        0
+    } else {
+        line.len().min(300)
+    };
+    if let Some(open) = memchr(b'[', &line[..reach]) {
         let rest = &line[open + 1..];
         let inner =
             std::str::from_utf8(&rest[..memchr(b']', &rest[..rest.len().min(40)])?]).ok()?;
@@ -283,7 +308,7 @@ pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
         .take(40)
         .take_while(|byte| byte.is_ascii() && **byte != b'[');
     let text = std::str::from_utf8(&rest[..ascii.count()]).ok()?;
-    let word = text.split(' ').next()?;
+    let word = text.split([' ', '"']).next()?;
     if let Ok(time) = word.parse::<Timestamp>() {
         return Some(time.as_second());
     }
@@ -347,6 +372,11 @@ mod tests {
             ),
             ("2026-11-23T05:00:00.123Z backup started CRITICAL", true, ""),
             ("2026-11-23 05:00:00 INFO nothing", false, ""),
+            (
+                r#"{"record":"ports","at":"2026-11-23T06:00:00.000+01:00","namespace":"net:[4026531840]"}"#,
+                false,
+                "",
+            ),
         ] {
             assert_eq!(time(line.as_bytes(), &clock()), Some(five), "{line}");
             assert_eq!(is_failure(line.as_bytes(), None), fails, "{line}");
@@ -363,6 +393,8 @@ mod tests {
         for minute in [10, 11, 12, 13, 14, 40] {
             let names = BTreeMap::from([("backup".to_owned(), 2)]);
             seen.failures.insert(minute * 60, names);
+            seen.statuses
+                .insert(minute * 60, [(500, 1), (502, 1)].into());
         }
         let ours: BTreeMap<i64, u64> = [9, 10, 11, 12, 13].map(|minute| (minute * 60, 7)).into();
         let found = compare(Path::new("x"), &seen, &ours, (0, 99 * 60));
@@ -370,6 +402,7 @@ mod tests {
         assert!((found.expected - 0.3).abs() < 1e-9 && found.p_value < 1e-4);
         assert_eq!(found.best_lag, (1, 5));
         assert_eq!(found.what, [("backup".to_owned(), 8)]);
+        assert_eq!(found.statuses, [(500, 4), (502, 4)].into());
         let elsewhere = compare(Path::new("x"), &seen, &ours, (20 * 60, 99 * 60));
         assert_eq!((elsewhere.overlap, elsewhere.p_value), (0, 1.0));
     }

@@ -34,6 +34,14 @@ impl Facts<'_> {
             .iter()
             .map(|cause| (cause.name().to_owned(), json!(summary.of(cause))))
             .collect();
+        let clients_get: Map<_, _> = self
+            .found()
+            .into_iter()
+            .filter_map(|cause| {
+                let status = self.dialect.client_sees(cause)?;
+                Some((cause.name().to_owned(), json!(status)))
+            })
+            .collect();
         let skipped = summary.minutes.len().saturating_sub(MINUTES);
         let minute = |(minute, count): (&i64, &u64)| json!({"minute": clock.minute(*minute), "count": count});
         let list = |kind| {
@@ -45,6 +53,8 @@ impl Facts<'_> {
             "files": files,
             "window": {"from": clock.second(plan.window.from), "to": clock.second(plan.window.to)},
             "causes": causes,
+            "clients_get": clients_get,
+            "dialect": self.dialect.name(),
             "minutes": summary.minutes.iter().skip(skipped).map(minute).collect::<Vec<_>>(),
             "peak": summary.peak.map(|(at, count)| minute((&at, &count))),
             "upstreams": list(Kind::Upstream),
@@ -56,6 +66,7 @@ impl Facts<'_> {
             "last": second(summary.span.map(|(_, last)| last)),
             "unparsed": summary.unparsed,
             "suspect": summary.suspect,
+            "explain": self.explained,
             "correlation": self.correlations.iter().flatten().map(correlation).collect::<Vec<_>>(),
         })
     }
@@ -63,6 +74,11 @@ impl Facts<'_> {
 
 fn correlation(found: &Correlation) -> Value {
     let named = |(name, count): &(String, u64)| json!({"name": name, "count": count});
+    let statuses: Map<_, _> = found
+        .statuses
+        .iter()
+        .map(|(status, count)| (status.to_string(), json!(count)))
+        .collect();
     json!({
         "path": found.path.display().to_string(),
         "minutes": found.minutes,
@@ -72,6 +88,7 @@ fn correlation(found: &Correlation) -> Value {
         "common_minutes": found.common,
         "lag_minutes": found.best_lag.0,
         "lag_overlap": found.best_lag.1,
+        "statuses": statuses,
         "what": found.what.iter().map(named).collect::<Vec<_>>(),
     })
 }

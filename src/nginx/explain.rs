@@ -1,29 +1,35 @@
 //! What to change: the counted causes beside the ports of this host as they are now, where the proxy runs on it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::cause::{Cause, CauseSet};
 use super::dialect::Dialect;
 use super::tally::Summary;
-use crate::plugin::Run;
+use crate::plugin::{Report, Run};
 use crate::ports;
 
 /// How many processes are looked through.
 const PROCESSES: usize = 1 << 17;
 
-/// Where the proxy runs, as far as it can be seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proxy {
-    /// In this network namespace, or it may not be seen in which.
-    Beside { namespace_seen: bool },
-    /// In that of this process.
-    In(u32),
-    /// Not here.
-    Elsewhere,
+/// In how many network namespaces other than ours a proxy's ports are looked at.
+const NAMESPACES: usize = 16;
+
+/// Where proxies run, as far as it can be seen.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// In this network namespace.
+    beside: bool,
+    /// There is one of which it cannot be seen where.
+    unseen: bool,
+    /// A process in each other namespace.
+    elsewhere: Vec<u32>,
 }
 
 /// What `--explain` says, a line each.
@@ -46,31 +52,42 @@ pub fn explain(summary: &Summary, counted: CauseSet, dialect: Dialect, run: &Run
         "on {name}'s host, or with --netns for its container, check_port_exhaustion --destination {upstream} --explain \
          shows range, reuse and what this upstream takes"
     );
-    let (process, doubt) = match find(Path::new("/proc"), dialect) {
-        Proxy::Elsewhere => {
-            return vec![format!(
-                "ports: no {name} runs here, its ports cannot be seen: {elsewhere}"
-            )];
+    let found = find(Path::new("/proc"), dialect);
+    if found == Found::default() {
+        return vec![format!(
+            "ports: no {name} runs here, its ports cannot be seen: {elsewhere}"
+        )];
+    }
+    let mut lines = Vec::new();
+    if found.unseen && !found.beside {
+        lines.push(format!(
+            "ports: in which network namespace {name} runs may not be seen (that takes root); this is of the check's own"
+        ));
+    }
+    let own = (found.beside || found.elsewhere.is_empty()).then_some(None);
+    let mut failed = None;
+    let mut worst: Option<(u64, Option<u32>, Report)> = None;
+    // Of several the log may be of any: the one with the most connections to the upstream is the likeliest.
+    for process in own.into_iter().chain(found.elsewhere.into_iter().map(Some)) {
+        match ports::explain_towards(upstream, process, run) {
+            Ok(report) => {
+                let open = of_upstream(&report);
+                if worst.as_ref().is_none_or(|(most, ..)| open > *most) {
+                    worst = Some((open, process, report));
+                }
+            }
+            Err(error) => failed = Some(error),
         }
-        Proxy::In(pid) => (Some(pid), None),
-        Proxy::Beside { namespace_seen } => {
-            let doubt = format!(
-                "ports: in which network namespace {name} runs may not be seen (that takes root); this is of the check's own"
-            );
-            (None, (!namespace_seen).then_some(doubt))
-        }
-    };
-    let mut lines: Vec<_> = doubt.into_iter().collect();
-    match ports::explain_towards(upstream, process, run) {
-        Ok(report) => {
-            let place = process.map_or_else(String::new, |pid| {
-                format!(" in the network namespace of process {pid}")
-            });
-            lines.push(format!("ports now{place}: {}", report.summary));
-            let told = report.lines.into_iter().filter(|(level, _)| *level == 0);
-            lines.extend(told.map(|(_, line)| format!("  {line}")));
-        }
-        Err(error) => lines.push(format!("ports: {error:#}; {elsewhere}")),
+    }
+    if let Some((_, process, report)) = worst {
+        let place = process.map_or_else(String::new, |pid| {
+            format!(" in the network namespace of process {pid}")
+        });
+        lines.push(format!("ports now{place}: {}", report.summary));
+        let told = report.lines.into_iter().filter(|(level, _)| *level == 0);
+        lines.extend(told.map(|(_, line)| format!("  {line}")));
+    } else if let Some(error) = failed {
+        lines.push(format!("ports: {error:#}; {elsewhere}"));
     }
     lines
 }
@@ -82,11 +99,24 @@ fn address(name: &str) -> Option<SocketAddr> {
         .filter(|address: &SocketAddr| address.port() > 0)
 }
 
-/// Where a proxy of this kind runs: rather in this network namespace than in another one.
-fn find(proc: &Path, dialect: Dialect) -> Proxy {
+/// How many connections to the upstream a look saw.
+fn of_upstream(report: &Report) -> u64 {
+    let count = |state: &str| {
+        let place = format!("/namespaces/0/destinations/0/{state}");
+        report.details.pointer(&place).and_then(Value::as_u64)
+    };
+    ["established", "time_wait"]
+        .into_iter()
+        .filter_map(count)
+        .sum()
+}
+
+/// Where proxies of this kind run.
+fn find(proc: &Path, dialect: Dialect) -> Found {
     let own = namespace(&proc.join("self"));
     let processes = fs::read_dir(proc).into_iter().flatten().flatten();
-    let mut found = Proxy::Elsewhere;
+    let mut found = Found::default();
+    let mut known = BTreeSet::new();
     for process in processes.take(PROCESSES) {
         let Some(pid) = process
             .file_name()
@@ -100,18 +130,13 @@ fn find(proc: &Path, dialect: Dialect) -> Proxy {
             continue;
         }
         match namespace(&folder) {
-            Some(namespace) if Some(namespace) == own => {
-                return Proxy::Beside {
-                    namespace_seen: true,
-                };
+            None => found.unseen = true,
+            namespace if namespace == own => found.beside = true,
+            Some(namespace) => {
+                if known.len() < NAMESPACES && known.insert(namespace) {
+                    found.elsewhere.push(pid);
+                }
             }
-            Some(_) => found = Proxy::In(pid),
-            None if found == Proxy::Elsewhere => {
-                found = Proxy::Beside {
-                    namespace_seen: false,
-                };
-            }
-            None => {}
         }
     }
     found
@@ -135,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_found_by_its_program_and_rather_here_than_elsewhere() {
+    fn proxies_are_found_by_their_program_once_in_each_namespace() {
         let proc = tempfile::tempdir().unwrap();
         let process = |pid: &str, name: &str, namespace: Option<&str>| {
             let folder = proc.path().join(pid);
@@ -150,19 +175,16 @@ mod tests {
         process("self", "check", Some("ours"));
         process("17", "envoy", Some("ours"));
         let find = || find(proc.path(), Dialect::Nginx);
-        assert_eq!(find(), Proxy::Elsewhere);
+        assert_eq!(find(), Found::default());
         process("20", "nginx", None);
-        let unseen = Proxy::Beside {
-            namespace_seen: false,
-        };
-        assert_eq!(find(), unseen);
         process("21", "nginx", Some("theirs"));
-        assert_eq!(find(), Proxy::In(21));
-        process("22", "nginx", Some("ours"));
-        let seen = Proxy::Beside {
-            namespace_seen: true,
-        };
-        assert_eq!(find(), seen);
+        process("22", "nginx", Some("theirs"));
+        let mut found = find();
+        found.elsewhere.retain(|pid| ![21, 22].contains(pid));
+        assert!(found.unseen && !found.beside && found.elsewhere.is_empty());
+        assert_eq!(find().elsewhere.len(), 1);
+        process("23", "nginx", Some("ours"));
+        assert!(find().beside);
     }
 
     #[test]

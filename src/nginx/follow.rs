@@ -15,7 +15,8 @@ use super::bisect::{self, Since};
 use super::compressed;
 use super::cursor::Cursor;
 use super::dialect::Dialect;
-use super::generation::{Generation, candidates, generations, open, open_quietly};
+use super::generation::{Generation, candidates, generations, open};
+use super::links;
 
 /// How long to wait for a log that is just being rotated, and how often.
 const GAP: Duration = Duration::from_millis(20);
@@ -80,7 +81,7 @@ pub struct Parts {
 pub fn parts(path: &Path, place: &Place, since: Since<'_>) -> anyhow::Result<Parts> {
     let mut tries = 0;
     let file = loop {
-        match open_quietly(path) {
+        match links::open(path) {
             // A log that was there a run ago is being rotated: renamed, and the new one not yet made.
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound

@@ -12,28 +12,34 @@ use super::wrapping::Wrapping;
 /// How many upstreams are remembered whose failure was told and not summed up yet.
 const EXPLAINED: usize = 16;
 
-/// Upstreams whose failure was told. The line of the request that comes behind sums it up, and does not count.
+/// Upstreams whose failures were told, and how often. The line of the request that comes behind sums up its tries, and
+/// does not count. It comes when the request is over, maybe after others have begun to fail.
 #[derive(Debug, Default)]
-pub struct Explained(Vec<Box<[u8]>>);
+pub struct Explained(Vec<(Box<[u8]>, u32)>);
 
 impl Explained {
     /// Whether this failure was told before.
     fn covers(&mut self, told: &Told<'_>) -> bool {
         let upstream = told.parties.upstream.unwrap_or_default();
-        if told.sums_up {
+        if let Some(tries) = told.sums_up {
             let backend = upstream.split(|byte| *byte == b'/').next();
             let known = |name: &[u8]| name == upstream || Some(name) == backend;
-            let place = self.0.iter().position(|name| known(name));
+            let place = self.0.iter().position(|(name, _)| known(name));
             // A failure that says nothing but that there was one.
             let is_vague = matches!(told.cause, Cause::OtherUpstream | Cause::NoLiveUpstreams);
             return place.is_some_and(|place| {
-                self.0.remove(place);
+                self.0[place].1 = self.0[place].1.saturating_sub(tries);
+                if self.0[place].1 == 0 {
+                    self.0.remove(place);
+                }
                 is_vague
             });
         }
-        if !self.0.iter().any(|name| **name == *upstream) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(name, _)| **name == *upstream) {
+            *count = count.saturating_add(1);
+        } else {
             self.0.truncate(EXPLAINED - 1);
-            self.0.insert(0, upstream.into());
+            self.0.insert(0, (upstream.into(), 1));
         }
         false
     }
@@ -104,5 +110,34 @@ impl Counter<'_> {
         } else {
             self.tally.add_cause(time, told.cause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nginx::fields::Parties;
+
+    #[test]
+    fn a_request_that_failed_after_all_its_tries_were_told_does_not_count_once_more() {
+        let told = |upstream: &'static str, sums_up| Told {
+            cause: Cause::OtherUpstream,
+            parties: Parties {
+                upstream: Some(upstream.as_bytes()),
+                ..Parties::default()
+            },
+            sums_up,
+        };
+        let mut explained = Explained::default();
+        // Two requests of three tries each, the first one summed up when the second has begun to fail.
+        for _ in 0..5 {
+            assert!(!explained.covers(&told("b", None)));
+        }
+        assert!(explained.covers(&told("b/s1", Some(3))));
+        assert!(!explained.covers(&told("b", None)));
+        assert!(explained.covers(&told("b/s1", Some(3))));
+        // The third one was refused, of which nothing was told.
+        assert!(!explained.covers(&told("b/s1", Some(3))));
+        assert!(!explained.covers(&told("c/s1", Some(1))));
     }
 }

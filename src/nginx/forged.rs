@@ -266,7 +266,7 @@ mod tests {
                 at += line.len() + 1;
                 watch.origin(start, start + line.len(), fields)
             };
-            let origins: Vec<_> = lines.iter().map(|line| judge(line)).collect();
+            let origins: Vec<_> = lines.iter().map(&mut judge).collect();
             let (last, forged) = origins[1..].split_last().unwrap();
             assert_eq!(*last, Origin::Nginx);
             assert!(

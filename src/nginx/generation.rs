@@ -1,16 +1,15 @@
 //! The earlier generations of a log: found in its folder by their names, opened without being held up.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use rustix::fs::OFlags;
 
-use super::owner;
+use super::{links, owner};
 
 /// How many earlier generations of a log are looked at.
 const GENERATIONS: usize = 64;
@@ -69,7 +68,7 @@ pub fn candidates(path: &Path) -> io::Result<Vec<Generation>> {
         if is_compressed && path.with_extension("").exists() {
             continue;
         }
-        let Ok(file) = open_quietly(&path) else {
+        let Ok(file) = links::open(&path) else {
             continue;
         };
         let metadata = file.metadata()?;
@@ -124,19 +123,10 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
         .is_some_and(is_mark)
 }
 
-/// Opens a file without waiting for it.
-pub fn open_quietly(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        // A FIFO without a writer would block.
-        .custom_flags(i32::try_from((OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or(0))
-        .open(path)
-}
-
 /// Opens a log, or says why not and what would help.
 pub fn open(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
-    let file = match open_quietly(path) {
+    let file = match links::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("there is no {shown}: name nginx' error_log with -f")
@@ -146,7 +136,8 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
     };
-    let kind = file.metadata()?.file_type();
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
     if kind.is_dir() {
         bail!("{shown} is a directory: name a log in it with -f");
     }
@@ -155,7 +146,17 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
             "{shown} is no regular file: only what can be read again from an earlier place can be counted"
         );
     }
+    if metadata.len() == 0 && is_made_up(&file) {
+        bail!("{shown} is no log, but something that the kernel makes up");
+    }
     Ok(file)
+}
+
+/// Whether a file without a size is one of those that have none, whatever is in them.
+fn is_made_up(file: &File) -> bool {
+    const PROC: i64 = 0x9fa0;
+    const SYSFS: i64 = 0x6265_6572;
+    rustix::fs::fstatfs(file).is_ok_and(|system| [PROC, SYSFS].contains(&system.f_type))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
@@ -30,15 +31,23 @@ enum Step {
     RenameByDate,
     /// logrotate with `copytruncate`.
     CopyTruncate,
+    /// Somebody empties the log: what no run has kept is lost.
+    Truncate,
     /// A worker that has not reopened its log.
     WriteLate,
-    /// gzip, on the latest generation that nobody writes to any more.
-    Compress,
+    /// gzip or zstd, on the latest generation that nobody writes to any more.
+    Compress(Packer),
     /// Somebody makes a copy.
     Copy,
     Look,
     /// A run that is killed before it stores anything.
     LookAndDie,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Packer {
+    Gzip,
+    Zstd,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -48,8 +57,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Rename),
         1 => Just(Step::RenameByDate),
         2 => Just(Step::CopyTruncate),
+        1 => Just(Step::Truncate),
         1 => Just(Step::WriteLate),
-        2 => Just(Step::Compress),
+        2 => Just(Step::Compress(Packer::Gzip)),
+        1 => Just(Step::Compress(Packer::Zstd)),
         1 => Just(Step::Copy),
         5 => Just(Step::Look),
         1 => Just(Step::LookAndDie),
@@ -62,6 +73,9 @@ struct World {
     clock: Clock,
     plan: Plan,
     lines: u64,
+    /// How many of them were lost, and how many would be if the log were emptied now.
+    lost: u64,
+    unkept: u64,
     /// Whether every line has a number of its own.
     numbered: bool,
     half: Option<String>,
@@ -98,6 +112,8 @@ impl World {
             clock,
             plan,
             lines: 0,
+            lost: 0,
+            unkept: 0,
             numbered,
             half: None,
             rotations: 0,
@@ -132,14 +148,21 @@ impl World {
         }
     }
 
+    /// What was in the log is now in an earlier generation.
+    fn begin_log(&mut self) {
+        File::create(self.log()).unwrap();
+        self.unkept = 0;
+    }
+
     /// Makes room for `error.log.1`, and says where the log is to go.
     fn shift(&mut self) -> PathBuf {
         self.end_half();
         self.late = None;
         let name = |n: u32| self.folder.path().join(format!("error.log.{n}"));
         let packed = |n| PathBuf::from(format!("{}.gz", name(n).display()));
+        let zstd = |n| PathBuf::from(format!("{}.zst", name(n).display()));
         for n in (1..50).rev() {
-            for name in [&name as &dyn Fn(u32) -> PathBuf, &packed] {
+            for name in [&name as &dyn Fn(u32) -> PathBuf, &packed, &zstd] {
                 if name(n).exists() {
                     std::fs::rename(name(n), name(n + 1)).unwrap();
                 }
@@ -150,7 +173,7 @@ impl World {
 
     fn rename(&mut self, to: PathBuf) {
         std::fs::rename(self.log(), &to).unwrap();
-        File::create(self.log()).unwrap();
+        self.begin_log();
         self.late = Some((to, 2));
     }
 
@@ -160,12 +183,14 @@ impl World {
                 self.end_half();
                 let text: String = (0..number).map(|_| self.line()).collect();
                 self.append(&text);
+                self.unkept += u64::from(number);
             }
             Step::Half => {
                 self.end_half();
                 let line = self.line();
                 let (half, rest) = line.split_at(40);
                 self.append(half);
+                self.unkept += 1;
                 self.half = Some(rest.to_owned());
             }
             Step::Rename => {
@@ -180,11 +205,16 @@ impl World {
             }
             // What was emptied and filled with the same bytes again cannot be told from what only grew, nor one
             // compressed file from another that begins with the same bytes.
-            Step::CopyTruncate | Step::Compress if !self.numbered => {}
+            Step::CopyTruncate | Step::Truncate | Step::Compress(_) if !self.numbered => {}
             Step::CopyTruncate => {
                 let to = self.shift();
                 std::fs::copy(self.log(), to).unwrap();
-                File::create(self.log()).unwrap();
+                self.begin_log();
+            }
+            Step::Truncate => {
+                self.end_half();
+                self.lost += self.unkept;
+                self.begin_log();
             }
             Step::WriteLate => {
                 if let Some((path, 1..)) = self.late.clone() {
@@ -193,13 +223,13 @@ impl World {
                     file.write_all(line.as_bytes()).unwrap();
                 }
             }
-            Step::Compress => {
+            Step::Compress(packer) => {
                 let late = self.late.as_ref().filter(|(_, looks)| *looks > 0);
                 let name = |n: u32| self.folder.path().join(format!("error.log.{n}"));
                 let free =
                     |path: &PathBuf| path.exists() && late.is_none_or(|(late, _)| late != path);
                 if let Some(path) = (1..50).map(name).find(free) {
-                    compress(&path);
+                    compress(&path, packer);
                 }
             }
             Step::Copy => {
@@ -207,6 +237,8 @@ impl World {
             }
             Step::Look => {
                 self.look(true);
+                // Half a line was left for the next run.
+                self.unkept = u64::from(self.half.is_some());
                 if let Some((_, looks)) = &mut self.late {
                     *looks = looks.saturating_sub(1);
                 }
@@ -221,7 +253,7 @@ impl World {
         let summary = memory
             .tally
             .summary(window.from, window.to, self.plan.counted);
-        let whole = self.lines - u64::from(self.half.is_some());
+        let whole = self.lines - self.lost - u64::from(self.half.is_some());
         assert_eq!(summary.count, whole);
         if self.numbered {
             assert_eq!(summary.connections, whole);
@@ -233,13 +265,25 @@ impl World {
     }
 }
 
-/// As gzip does it: the time of the file stays.
-fn compress(path: &Path) {
+/// As they do it: the time of the file stays.
+fn compress(path: &Path, packer: Packer) {
     let modified = std::fs::metadata(path).unwrap().modified().unwrap();
-    let to = File::create(format!("{}.gz", path.display())).unwrap();
-    let mut encoder = GzEncoder::new(to, Compression::fast());
-    encoder.write_all(&std::fs::read(path).unwrap()).unwrap();
-    encoder.finish().unwrap().set_modified(modified).unwrap();
+    let text = std::fs::read(path).unwrap();
+    let create = |ending| File::create(format!("{}.{ending}", path.display())).unwrap();
+    let packed = match packer {
+        Packer::Gzip => {
+            let mut encoder = GzEncoder::new(create("gz"), Compression::fast());
+            encoder.write_all(&text).unwrap();
+            encoder.finish().unwrap()
+        }
+        Packer::Zstd => {
+            let mut file = create("zst");
+            let packed = compress_to_vec(&text[..], CompressionLevel::Fastest);
+            file.write_all(&packed).unwrap();
+            file
+        }
+    };
+    packed.set_modified(modified).unwrap();
     std::fs::remove_file(path).unwrap();
 }
 

@@ -14,6 +14,7 @@
 //! | `sieve`, `count` | which lines are looked at, and what is counted in them |
 //! | `look` | all logs of a run, each from where the last run stopped |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
+//! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
 //! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
@@ -24,8 +25,8 @@
 
 mod args;
 mod bisect;
-mod cause;
-mod clock;
+pub(crate) mod cause;
+pub(crate) mod clock;
 mod compressed;
 mod correlate;
 mod count;
@@ -36,7 +37,7 @@ mod explain;
 mod fields;
 mod follow;
 mod foreign;
-mod forged;
+pub(crate) mod forged;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
@@ -44,7 +45,8 @@ mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;
-mod line;
+pub(crate) mod line;
+mod links;
 mod look;
 mod memory;
 mod message;
@@ -63,6 +65,8 @@ mod wrapping;
 mod zone;
 
 pub use args::Args;
+pub(crate) use args::parse_zone;
+pub(crate) use plan::point;
 
 use self::clock::Clock;
 use self::dialect::Dialect;

@@ -152,7 +152,7 @@ fn window(args: &Args, clock: &Clock) -> anyhow::Result<Window> {
 }
 
 /// A point in time as a person writes it; without a date the last time that the clock showed this.
-fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
+pub fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
     let text = text.trim();
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_second());

@@ -153,7 +153,7 @@ impl Facts<'_> {
     }
 
     /// The counted causes that were found and those beyond limits of their own, the most frequent first.
-    fn found(&self) -> Vec<Cause> {
+    pub(super) fn found(&self) -> Vec<Cause> {
         let beyond = |cause: Cause| {
             let mut limits = self.plan.also.iter().filter(|also| also.cause == cause);
             limits.any(|also| also.judge(self.summary) != State::Ok)
@@ -453,6 +453,14 @@ fn beside(found: &Correlation, report: &mut Report) {
             found.p_value
         ),
     );
+    if !found.statuses.is_empty() {
+        let words: Vec<_> = found
+            .statuses
+            .iter()
+            .map(|(status, count)| format!("{status} {}", plural(*count, "time")))
+            .collect();
+        report.line(0, format!("  clients got in these: {}", words.join(", ")));
+    }
     if !found.what.is_empty() {
         let words: Vec<_> = found
             .what

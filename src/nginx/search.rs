@@ -17,7 +17,8 @@ use super::clock::{self, Clock};
 use super::compressed;
 use super::correlate;
 use super::cursor::read_at;
-use super::generation::{generations, open_quietly};
+use super::generation::generations;
+use super::links;
 use super::owner;
 use super::reader::Reader;
 use super::source::Source;
@@ -44,6 +45,11 @@ impl Times {
     /// Those of this host, where a line does not name its zone.
     pub fn here(run: &Run) -> Self {
         Self(Clock::new(clock::local_zone(), run.started()))
+    }
+
+    /// Those of a clock, where a line does not name its zone.
+    pub fn by(clock: Clock) -> Self {
+        Self(clock)
     }
 
     /// The time of a line in seconds since 1970, where it has one that is understood.
@@ -120,7 +126,7 @@ impl<'a> Search<'a> {
                 return Ok(());
             }
         }
-        let Ok(now) = open_quietly(&tail.path) else {
+        let Ok(now) = links::open(&tail.path) else {
             return Ok(()); // it is just being rotated
         };
         let number = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
@@ -290,7 +296,7 @@ pub fn expand(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn open(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
-    let file = match open_quietly(path) {
+    let file = match links::open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             bail!("may not read {shown}: {}", owner::hint(path))
         }

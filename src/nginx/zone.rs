@@ -22,7 +22,7 @@ use super::compressed;
 use super::cursor::read_at;
 use super::dialect::{Dialect, Form};
 use super::forged::{Origin, Watch};
-use super::generation::open_quietly;
+use super::links;
 
 /// Offsets are multiples of this.
 const QUARTER: i64 = 900;
@@ -72,9 +72,7 @@ pub fn name(offset: i32) -> String {
 
 /// What a file shows; `here` is this host's zone. `None` where it shows nothing, or cannot be read.
 pub fn of_file(path: &Path, dialect: Option<Dialect>, here: &TimeZone) -> Option<Shown> {
-    look(&open_quietly(path).ok()?, dialect, here)
-        .ok()
-        .flatten()
+    look(&links::open(path).ok()?, dialect, here).ok().flatten()
 }
 
 /// What the beginning of a log shows that comes through a pipe.
@@ -130,7 +128,7 @@ fn by_what_is_around(lines: &[u8], form: Form, here: &TimeZone) -> Option<Shown>
         let Some(local) = form.time(raw).and_then(local_second) else {
             continue;
         };
-        offsets.extend(offset(local, moment, IDLE).map(|offset| (offset, moment)));
+        offsets.extend(offset(local, moment, DELAY).map(|offset| (offset, moment)));
     }
     let of = |wanted: i64| {
         let same = offsets.iter().filter(|(offset, _)| *offset == wanted);

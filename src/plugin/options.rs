@@ -140,7 +140,7 @@ pub fn command<A: CommandFactory>() -> clap::Command {
 }
 
 /// Help and version as they are, an error as one line that Icinga shows, and how to learn more.
-fn explain(name: &str, error: &clap::Error, command: &clap::Command) -> String {
+pub fn explain(name: &str, error: &clap::Error, command: &clap::Command) -> String {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.to_string(),
         _ => format!(

@@ -39,13 +39,18 @@ pub fn speak_as(options: &Common) {
 
 /// Writes the result, once, and gives the exit code for `main` to return.
 pub fn finish(text: &str, state: State) -> ExitCode {
+    finish_as_it_is(&shown(text), state)
+}
+
+/// The same for a text whose lines are to stay as they are on a terminal, too.
+pub fn finish_as_it_is(text: &str, state: State) -> ExitCode {
     let state = OPTIONS
         .get()
         .map_or(state, |options| options.format.exit_state(state));
     let code = state.exit_code();
     if SPOKEN.swap(1, Ordering::SeqCst) == 0 {
         CODE.store(code, Ordering::SeqCst);
-        write_all(shown(text).as_bytes());
+        write_all(text.as_bytes());
     }
     ExitCode::from(u8::try_from(code).unwrap_or(3))
 }

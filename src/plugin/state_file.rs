@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
 
-/// The largest state that is read.
+/// The largest state that is read; a larger one is damaged, and not read to find that out.
 const LIMIT: u64 = 64 << 20;
 
 /// What was found at the start of a run.
@@ -98,18 +98,17 @@ impl StateFile {
         };
         must_be_ours(&file, &self.path, "--state-file")?;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
-        let mut bytes = Vec::with_capacity(usize::try_from(size.min(LIMIT) + 1).unwrap_or(0));
-        file.take(LIMIT)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read {shown}"))?;
-        match self.unwrap(&bytes) {
+        let mut bytes = Vec::new();
+        if size <= LIMIT {
+            bytes.reserve_exact(usize::try_from(size + 1).unwrap_or(0));
+            file.take(LIMIT)
+                .read_to_end(&mut bytes)
+                .with_context(|| format!("cannot read {shown}"))?;
+        }
+        match content(&bytes, self.plugin, self.version) {
             Ok(data) => Ok(Found::Data(data.to_owned())),
             Err(why) => Ok(Found::Unusable(self.set_aside(why))),
         }
-    }
-
-    fn unwrap<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, &'static str> {
-        content(bytes, self.plugin, self.version)
     }
 
     /// Moves a file that cannot be used out of the way, where this run may. Returns a line that says so.

@@ -57,7 +57,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 pub use args::Args;
 
@@ -67,7 +67,7 @@ use self::plan::Plan;
 use self::record::Recorder;
 use self::report::{Facts, Sampled};
 use self::watch::Last;
-use crate::plugin::{Arguments, Plugin, Report, Run, State};
+use crate::plugin::{Arguments, Plugin, Report, Run, State, options};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
 const TIME_WAIT_MS: u32 = 60_000;
@@ -98,7 +98,8 @@ pub(crate) fn explain_towards(
     let mut line = vec![PLUGIN.binary.to_owned(), "--explain".to_owned()];
     line.push(format!("--destination={destination}"));
     line.extend(process.map(|pid| format!("--netns=pid:{pid}")));
-    let args = Args::try_parse_from(line)?;
+    let matches = options::command::<Args>().try_get_matches_from(line)?;
+    let args = Args::from_arg_matches(&matches)?;
     let plan = Plan {
         state_file: None,
         ..Plan::try_from(&args)?

@@ -195,6 +195,47 @@ fn a_log_in_another_zone_is_read_in_it() {
 }
 
 #[test]
+fn the_zone_of_a_log_is_inferred_where_it_shows() {
+    let mut log = GrowingLog::new();
+    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
+    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
+    let line = log.line(0, BIND, "log3:8080");
+    log.append(format!("{there}{}", &line[there.len()..]));
+    let found = look(&log);
+    assert_eq!(found.code, Some(2), "{}", found.text);
+    assert!(found.text.contains("UTC+05:00"), "{}", found.text);
+    let minute = there[11..16].to_owned();
+    assert!(found.text.contains(&minute), "{}", found.text);
+    // A minute later nothing shows it any more, and it is remembered.
+    let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(77);
+    File::options()
+        .append(true)
+        .open(log.path())
+        .and_then(|file| file.set_modified(earlier))
+        .unwrap();
+    assert_eq!(look(&log).code, Some(2));
+    // What is given counts.
+    let given = outcome(log.check().args(["--log-tz", "UTC"]));
+    assert_eq!(given.code, Some(0), "{}", given.text);
+    // A look back asks for the log's own time.
+    let back = outcome(log.check().args(["--since", &minute]));
+    assert!(!back.text.contains("is no time"), "{}", back.text);
+}
+
+#[test]
+fn the_zone_of_a_container_shows_in_what_docker_puts_around_its_lines() {
+    let mut log = GrowingLog::new();
+    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-8)));
+    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
+    let line = log.line(0, BIND, "log3:8080");
+    let now = jiff::Timestamp::now();
+    log.append(format!("{now} stderr F {there}{}", &line[there.len()..]));
+    let found = look(&log);
+    assert_eq!(found.code, Some(2), "{}", found.text);
+    assert!(found.text.contains("UTC-08:00"), "{}", found.text);
+}
+
+#[test]
 fn nul_bytes_broken_utf8_and_lines_without_end_do_no_harm() {
     let mut log = GrowingLog::new();
     log.binds(1, 300);
@@ -385,7 +426,8 @@ fn another_log_is_held_against_the_minutes_and_chance() {
         found.text
     );
     assert!(
-        found.text.contains("in the common minutes: /cart/a 15"),
+        found.text.contains("clients got in these: 500 15 times")
+            && found.text.contains("in the common minutes: /cart/a 15"),
         "{}",
         found.text
     );
@@ -397,6 +439,9 @@ fn another_log_is_held_against_the_minutes_and_chance() {
     let json = outcome(command.args(["--format", "json"])).json();
     let correlation = &json["details"]["correlation"][0];
     assert_eq!(correlation["overlap"], 15, "{json}");
+    assert_eq!(correlation["statuses"]["500"], 15, "{json}");
+    assert_eq!(json["details"]["clients_get"]["bind-in-use"], "500");
+    assert_eq!(json["details"]["dialect"], "nginx");
     assert!(correlation["p_value"].as_f64().unwrap() < 1e-6, "{json}");
 }
 
@@ -477,14 +522,15 @@ fn standard_input_is_read_to_its_end_and_nothing_is_kept() {
 
 #[test]
 fn what_docker_cri_and_syslog_put_around_a_line_is_taken_off() {
+    // Their own time is so far off that it shows no zone.
     let wrappers: [fn(&str) -> String; 3] = [
         |line| {
             let line = line.replace('"', "\\\"");
             format!(
-                "{{\"log\":\"{line}\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-23T05:00:00.1Z\"}}\n"
+                "{{\"log\":\"{line}\\n\",\"stream\":\"stderr\",\"time\":\"2020-11-23T05:00:00.1Z\"}}\n"
             )
         },
-        |line| format!("2026-11-23T05:00:00.123456789Z stderr F {line}\n"),
+        |line| format!("2020-11-23T05:00:00.123456789Z stderr F {line}\n"),
         |line| format!("Nov 23 05:00:00 proxy1 nginx: {line}\n"),
     ];
     for wrap in wrappers {

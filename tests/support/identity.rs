@@ -54,6 +54,15 @@ impl Identity {
         Self::make(parameters, None)
     }
 
+    /// One for `localhost` that calls itself anything.
+    pub fn called(name: &str) -> Self {
+        let mut parameters = named("localhost");
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        Self::make(parameters, None)
+    }
+
     fn make(parameters: rcgen::CertificateParams, authority: Option<&Self>) -> Self {
         let key = rcgen::KeyPair::generate().expect("ring can make a key");
         let certificate = match authority {

@@ -24,6 +24,8 @@ pub enum Answer {
     Failure,
     /// Nothing at all.
     Silence,
+    /// These bytes behind the number of the question.
+    Bytes(Vec<u8>),
 }
 
 /// The running server; what `ip netns exec` starts in its namespace asks it.
@@ -146,6 +148,7 @@ fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
         Some(Answer::Addresses(addresses)) => (0x80, &**addresses),
         Some(Answer::Failure) => (0x82, &[][..]),
         Some(Answer::Silence) => return None,
+        Some(Answer::Bytes(bytes)) => return Some([&question[..2], bytes].concat()),
         None => (0x83, &[][..]),
     };
     let records: Vec<Vec<u8>> = addresses

@@ -78,7 +78,7 @@ pub fn read(text: &[u8]) -> Option<Told<'_>> {
             client: address,
             ..Parties::default()
         },
-        sums_up: false,
+        sums_up: None,
     })
 }
 

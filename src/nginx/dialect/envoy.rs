@@ -73,7 +73,7 @@ pub fn read(text: &[u8]) -> Option<Told<'_>> {
             uri: path.and_then(fields::path_prefix),
             ..Parties::default()
         },
-        sums_up: false,
+        sums_up: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! HAProxy: what it says of connections that could not be made (`Connect() failed for backend …`, once for each try),
 //! and its log of requests, whose termination state tells the rest.
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::super::cause::Cause;
 use super::super::clock::When;
@@ -72,6 +72,7 @@ struct Request<'a> {
     has_server: bool,
     /// Why the session ended, and when.
     state: &'a [u8],
+    retries: u32,
     time: Option<When>,
 }
 
@@ -85,12 +86,18 @@ impl<'a> Request<'a> {
         let mut words = rest.split(|byte| *byte == b' ');
         let (frontend, upstream, timers) = (words.next()?, words.next()?, words.next()?);
         // http has five timers, a status, bytes and two cookies; tcp three and bytes.
-        let before = match timers.iter().filter(|byte| **byte == b'/').count() {
+        let before = match memchr_iter(b'/', timers).count() {
             4 => 4,
             2 => 1,
             _ => return None,
         };
         let state = words.nth(before).filter(|state| state.len() >= 2)?;
+        // actconn/feconn/beconn/srv_conn/retries, these with a + where another server was tried.
+        let retries = words.next().and_then(|counts| {
+            let last = &counts[memrchr(b'/', counts)? + 1..];
+            let digits = last.strip_prefix(b"+").unwrap_or(last);
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        });
         let slash = memchr(b'/', upstream)?;
         let uri = memmem::find(rest, b" \"").map(|quote| &rest[quote + 2..]);
         let uri =
@@ -104,6 +111,7 @@ impl<'a> Request<'a> {
             },
             has_server: &upstream[slash + 1..] != b"<NOSRV>",
             state,
+            retries: retries.unwrap_or(0),
             time: Some(time),
         })
     }
@@ -119,7 +127,7 @@ impl<'a> Request<'a> {
         Some(Told {
             cause,
             parties: self.parties,
-            sums_up: true,
+            sums_up: Some(self.retries.saturating_add(1)),
         })
     }
 }

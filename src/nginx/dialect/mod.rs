@@ -33,8 +33,8 @@ pub struct Told<'a> {
     pub cause: Cause,
     /// Whom it concerns.
     pub parties: Parties<'a>,
-    /// Whether the line only sums up a request whose failure may have been told before.
-    pub sums_up: bool,
+    /// Where the line only sums up a request: how many tries that took, each of which may have been told before.
+    pub sums_up: Option<u32>,
 }
 
 impl<'a> Told<'a> {
@@ -46,7 +46,7 @@ impl<'a> Told<'a> {
                 upstream,
                 ..Parties::default()
             },
-            sums_up: false,
+            sums_up: None,
         }
     }
 }
@@ -61,6 +61,16 @@ impl Dialect {
             Self::Haproxy => "HAProxy",
             Self::Apache => "Apache",
             Self::Envoy => "Envoy",
+        }
+    }
+
+    /// Its name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Apache => "apache",
+            Self::Envoy => "envoy",
         }
     }
 
@@ -127,12 +137,13 @@ impl Dialect {
     pub fn client_sees(self, cause: Cause) -> Option<&'static str> {
         match (self, cause) {
             (Self::Nginx, _) => cause.client_sees(),
-            (_, Cause::ListenConflict | Cause::OtherUpstream) => None,
+            // Apache connects all the same, from any address.
+            (_, Cause::ListenConflict | Cause::OtherUpstream)
+            | (Self::Apache, Cause::BindInUse | Cause::BindWrongAddress) => None,
             (Self::Haproxy | Self::Envoy, Cause::Timeout) => Some("503 or 504"),
-            (Self::Haproxy, Cause::ClosedEarly) => Some("502"),
-            // It connects all the same, from any address.
-            (Self::Apache, Cause::BindInUse | Cause::BindWrongAddress) => None,
-            (Self::Apache, Cause::ClosedEarly | Cause::Reset) => Some("502"),
+            (Self::Haproxy | Self::Apache, Cause::ClosedEarly) | (Self::Apache, Cause::Reset) => {
+                Some("502")
+            }
             (Self::Apache, Cause::Timeout) => Some("502 or 503"),
             (Self::Apache, Cause::Resolver) => Some("500 or 502"),
             (Self::Apache, Cause::Tls) => Some("500"),

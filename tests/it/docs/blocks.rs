@@ -80,7 +80,8 @@ pub fn plugin_words(line: &str) -> Option<Vec<String>> {
         .take_while(|word| !["|", ">", ";", "&", "2>&1"].contains(&word.as_str()))
         .cloned()
         .collect();
-    own[0] = own[0].rsplit('/').next().unwrap_or_default().to_owned();
+    let name = own[0].rsplit('/').next().unwrap_or_default().to_owned();
+    own[0] = name;
     (command && !own.iter().any(|word| word.starts_with('…'))).then_some(own)
 }
 

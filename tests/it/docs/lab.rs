@@ -149,7 +149,9 @@ fn shortened(output: &str, limit: usize) -> String {
         lines.truncate(limit);
         lines.push(CUT.to_owned());
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
 }
 
 fn wrapped(line: &str) -> Vec<String> {

@@ -13,6 +13,7 @@ use crate::support::fault_server::kept_page;
 use crate::support::identity::Identity;
 use crate::support::netns::Netns;
 use crate::support::nginx::Nginx;
+use crate::support::proxy::{Speech, TestProxy};
 
 /// Tells how many requests came over each connection, this one included.
 #[derive(Default)]
@@ -351,4 +352,36 @@ fn what_sends_no_request_cannot_keep_a_connection() {
         "{}",
         outcome.text
     );
+}
+
+#[test]
+fn a_way_through_a_proxy_is_kept_as_well() {
+    let kept = |_: &Seen| Act::Keep(kept_page(GOOD, "hello\n"));
+    let (clear, encrypted) = (FaultServer::start(kept), FaultServer::start_tls(kept));
+    let probe = |server: &FaultServer, proxy: String, more: &str| {
+        document(
+            server,
+            &format!("-H www.test -x {proxy} --attempts 4 {more}"),
+        )
+    };
+    let forwards = FaultServer::start(kept);
+    let json = probe(&clear, format!("http://{}", forwards.address), "");
+    assert_eq!(json["details"]["connections"]["opened"], 1, "{json}");
+    let seen = forwards.seen();
+    assert_eq!((seen.len(), peers(&forwards)), (4, 1));
+    assert!(
+        seen[3].head.starts_with("GET http://127.0.0.1:"),
+        "{seen:?}"
+    );
+    assert!(clear.seen().is_empty());
+
+    let tunnel = TestProxy::start(Speech::Connect, encrypted.address);
+    let json = probe(&encrypted, format!("http://{}", tunnel.address), "-S");
+    assert_eq!(json["exit_code"], 0, "{json}");
+    assert_eq!((tunnel.asked().len(), encrypted.seen().len()), (1, 4));
+
+    let socks = TestProxy::start(Speech::Socks5(None), clear.address);
+    let json = probe(&clear, format!("socks5://{}", socks.address), "");
+    assert_eq!(json["exit_code"], 0, "{json}");
+    assert_eq!((socks.asked().len(), clear.seen().len()), (1, 4));
 }

@@ -311,7 +311,7 @@ fn a_page_that_unpacks_without_an_end_is_bounded() {
     assert!(
         outcome
             .text
-            .contains("(the first 16777216 bytes were searched)"),
+            .contains("(the first 8388608 bytes were searched)"),
         "{}",
         outcome.text
     );

@@ -1,49 +1,42 @@
 //! A real nginx in a namespace with ten ports.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::netns::Netns;
+use crate::support::nginx::Nginx;
 use crate::support::plugin::{Outcome, outcome, plugin};
 
 /// nginx with its log, and an upstream that accepts and never answers.
-struct Nginx {
+struct Proxy {
+    nginx: Nginx,
     folder: tempfile::TempDir,
-    master: Child,
     /// One message for each connection that the upstream accepted.
     accepted: Receiver<()>,
-    _ns: Netns,
+    ns: Netns,
 }
 
-impl Nginx {
+impl Proxy {
     fn start() -> Self {
         let ns = Netns::new("nginx");
         ns.set("ipv4/ip_local_port_range", "20000 20009");
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().display();
         // Clients come through a unix socket: they take no ports.
-        let configuration = format!(
-            "daemon off; user root; worker_processes 1; pid {path}/pid; error_log {path}/error.log;
-             events {{ worker_connections 256; }}
-             http {{
-               access_log off; client_body_temp_path {path}/t; proxy_temp_path {path}/t; fastcgi_temp_path {path}/t;
-               uwsgi_temp_path {path}/t; scgi_temp_path {path}/t;
-               server {{
-                 listen unix:{path}/http; server_name shop.example;
-                 location /hold {{ proxy_pass http://127.0.0.1:9002; }}
-                 location /fixed {{ proxy_bind 127.0.0.1:30300; proxy_pass http://127.0.0.1:9002; }}
-                 location /refused {{ proxy_pass http://127.0.0.1:9099; }}
-               }}
-             }}\n"
+        let http = format!(
+            "server {{
+               listen 127.0.0.1:8080; listen unix:{}; server_name shop.example;
+               location /hold {{ proxy_pass http://127.0.0.1:9002; }}
+               location /fixed {{ proxy_bind 127.0.0.1:30300; proxy_pass http://127.0.0.1:9002; }}
+               location /refused {{ proxy_pass http://127.0.0.1:9099; }}
+             }}\n",
+            folder.path().join("http").display()
         );
-        std::fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
         let upstream = ns.within(|| TcpListener::bind("127.0.0.1:9002").unwrap());
         let (sender, accepted) = channel();
         std::thread::spawn(move || {
@@ -55,41 +48,19 @@ impl Nginx {
                 }
             }
         });
-        let errors = std::fs::File::create(folder.path().join("stderr")).unwrap();
-        let mut command = ns.command("/usr/sbin/nginx");
-        command.arg("-p").arg(folder.path());
-        command.arg("-c").arg(folder.path().join("nginx.conf"));
-        let master = command
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        let nginx = Self {
+        let listen: SocketAddrV4 = "127.0.0.1:8080".parse().unwrap();
+        let main = "worker_processes 1;";
+        let nginx = Nginx::start(&ns, folder.path(), main, &http, listen, None);
+        Self {
+            nginx,
             folder,
-            master,
             accepted,
-            _ns: ns,
-        };
-        nginx.wait_until("it listens", || {
-            UnixStream::connect(nginx.at("http")).is_ok()
-        });
-        nginx
+            ns,
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
-        let until = Instant::now() + Duration::from_secs(10);
-        while !holds() {
-            let said = std::fs::read_to_string(self.at("stderr")).unwrap_or_default();
-            assert!(
-                Instant::now() < until,
-                "waited for nginx until {what}: {said}"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     fn send(&self, path: &str) -> UnixStream {
@@ -124,10 +95,15 @@ impl Nginx {
 
     /// As logrotate does it: rename, then USR1.
     fn rotate(&self) {
-        std::fs::rename(self.at("error.log"), self.at("error.log.1")).unwrap();
-        let master = Pid::from_raw(i32::try_from(self.master.id()).unwrap()).unwrap();
+        let log = self.nginx.error_log();
+        std::fs::rename(&log, self.at("error.log.1")).unwrap();
+        let master = Pid::from_raw(i32::try_from(self.nginx.id()).unwrap()).unwrap();
         kill_process(master, Signal::USR1).unwrap();
-        self.wait_until("it has a new log", || self.at("error.log").exists());
+        let until = Instant::now() + Duration::from_secs(10);
+        while !log.exists() {
+            assert!(Instant::now() < until, "nginx makes no new log");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn check(&self) -> Outcome {
@@ -137,18 +113,9 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        if let Some(master) = i32::try_from(self.master.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(master, Signal::TERM);
-        }
-        let _ = self.master.wait();
-    }
-}
-
 #[test]
 fn what_a_real_nginx_logs_is_counted_exactly_across_a_rotation() {
-    let nginx = Nginx::start();
+    let nginx = Proxy::start();
     assert_eq!(nginx.check().code, Some(0));
     for _ in 0..3 {
         assert_eq!(nginx.status("/refused"), 502);
@@ -207,6 +174,38 @@ fn what_a_real_nginx_logs_is_counted_exactly_across_a_rotation() {
             found.text
         );
         assert_eq!(found.metric("connections"), Some(17.0), "{}", found.text);
+    }
+    drop(held);
+}
+
+#[test]
+fn what_to_change_is_explained_by_the_ports_of_the_proxy() {
+    let nginx = Proxy::start();
+    let held: Vec<_> = (0..10).map(|_| nginx.hold("/hold")).collect();
+    assert_eq!(nginx.status("/hold"), 502);
+    let explained = |command: &mut std::process::Command| {
+        command
+            .arg("--explain")
+            .arg("-f")
+            .arg(nginx.at("error.log"));
+        outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", nginx.at("state")))
+    };
+    // From beside it, as an agent on its host runs, and from outside of its container.
+    let mut beside = nginx
+        .ns
+        .command(plugin("check_nginx_upstream_bind").get_program());
+    for found in [
+        explained(&mut beside),
+        explained(&mut plugin("check_nginx_upstream_bind")),
+    ] {
+        assert_eq!(found.code, Some(2), "{}", found.text);
+        for words in [
+            "127.0.0.1:9002 from 127.0.0.1: 10 of 10 ports used (100 %)",
+            "ports 20000-20009",
+            "What to change, what helps most first",
+        ] {
+            assert!(found.text.contains(words), "{words}: {}", found.text);
+        }
     }
     drop(held);
 }

@@ -1,0 +1,61 @@
+//! How long this host let us wait for a CPU: time that no server is to blame for.
+//!
+//! The kernel counts for each thread the time in which it could have run and did not (`run_delay`, the second number of
+//! `/proc/thread-self/schedstat`, in nanoseconds; CONFIG_SCHED_INFO, which distributions set). A control group that has
+//! used up its CPU quota counts as well.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// The counter of the thread that opened it, whoever reads it.
+#[derive(Debug)]
+pub struct CpuWait(Option<File>);
+
+impl CpuWait {
+    /// That of the calling thread. Where the kernel does not count, nothing was ever waited for.
+    pub fn of_this_thread() -> Self {
+        Self(File::open("/proc/thread-self/schedstat").ok())
+    }
+
+    /// What was waited for so far.
+    pub fn total(&self) -> Duration {
+        let mut line = [0; 64];
+        let read = self
+            .0
+            .as_ref()
+            .and_then(|file| file.read_at(&mut line, 0).ok());
+        parse(&line[..read.unwrap_or(0)]).unwrap_or_default()
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(line).ok()?;
+    let nanoseconds = text.split(' ').nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_number_is_what_was_waited_for() {
+        for (line, waited) in [
+            ("787357 956657 3\n", Some(956_657)),
+            ("0 0 0\n", Some(0)),
+            ("787357\n", None),
+            ("", None),
+            ("a b c", None),
+        ] {
+            assert_eq!(
+                parse(line.as_bytes()),
+                waited.map(Duration::from_nanos),
+                "{line:?}"
+            );
+        }
+        let own = CpuWait::of_this_thread();
+        let first = own.total();
+        assert!(own.total() >= first);
+    }
+}

@@ -1,0 +1,45 @@
+//! Figures and names as people read them.
+
+use crate::plugin::clean::clean_cut;
+
+/// A name from outside, made harmless.
+pub fn name(bytes: &[u8]) -> String {
+    clean_cut(bytes, 60)
+}
+
+/// `1 bin`, `2 bins`.
+pub fn many(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `p = 0.03`, `p = 2e-10`, `p < 1e-99`.
+pub fn p_value(p: f64) -> String {
+    if p >= 0.001 {
+        format!("p = {p:.3}")
+    } else if p > 1e-99 {
+        format!("p = {p:.0e}")
+    } else {
+        "p < 1e-99".to_owned()
+    }
+}
+
+/// `12 times as often as chance`.
+pub fn times(times: f64) -> String {
+    if times >= 10.0 {
+        format!("{times:.0} times as often as chance")
+    } else {
+        format!("{times:.1} times as often as chance")
+    }
+}
+
+/// `97 %`; never 0 or 100 for what is not.
+pub fn percent(part: u64, whole: u64) -> String {
+    let share = part as f64 / whole.max(1) as f64 * 100.0;
+    if part == whole || part == 0 {
+        format!("{share:.0} %")
+    } else if !(1.0..=99.0).contains(&share) {
+        format!("{:.2} %", share.clamp(0.01, 99.99))
+    } else {
+        format!("{share:.0} %")
+    }
+}

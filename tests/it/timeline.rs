@@ -1,0 +1,491 @@
+//! `incident_timeline`: what it makes of logs, written by hand and by real daemons.
+
+mod failures;
+mod lab;
+mod page;
+mod replay;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::plugin::{Outcome, outcome, plugin, project};
+
+/// A command that runs it, in UTC.
+fn timeline() -> Command {
+    let mut command = plugin("incident_timeline");
+    command.args(["--log-tz", "UTC"]).env("TZ", "UTC");
+    command
+}
+
+/// Its one document.
+fn document(command: &mut Command) -> Value {
+    let outcome = outcome(command.args(["--format", "json"]));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    outcome.json()
+}
+
+/// A row of the document.
+fn row<'a>(document: &'a Value, group: &str, name: &str) -> &'a Value {
+    let rows = document["lanes"].as_array().expect("a list");
+    let found = rows
+        .iter()
+        .find(|row| row["group"] == group && row["name"] == name);
+    found.unwrap_or_else(|| panic!("no row {group} {name}: {}", names(document)))
+}
+
+fn names(document: &Value) -> String {
+    let rows = document["lanes"].as_array().expect("a list");
+    let name = |row: &Value| format!("{} {}", row["group"], row["name"]);
+    rows.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// `05:MM:SS` of the day of the example.
+fn clock(second: u32) -> String {
+    format!("05:{:02}:{:02}", second / 60, second % 60)
+}
+
+/// The minutes in which the example fails.
+const BAD: [u32; 5] = [10, 11, 25, 40, 41];
+
+/// Logs of an hour: three failures in each bad minute, a request every ten seconds, a check every minute, the ports.
+fn example(folder: &Path) {
+    let (mut errors, mut access, mut icinga, mut ports) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let begin = "2026-11-23T05:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    for second in (0..3600).step_by(10) {
+        let is_bad = BAD.contains(&(second / 60));
+        let fails = is_bad && second % 60 < 30;
+        let (time, status) = (clock(second), if fails { 500 } else { 200 });
+        let (service, proxy) =
+            [("a.example", "10.0.0.1"), ("b.example", "10.0.0.2")][usize::from(second % 20 == 0)];
+        access.push(format!(
+            "192.0.2.1 - - [23/Nov/2026:{time} +0000] \"GET /api/v1/x?secret HTTP/1.1\" {status} 9 \"-\" \"curl\" {service} {proxy}:80\n"
+        ));
+        if fails {
+            errors.push(format!(
+                "2026/11/23 {time} [crit] 7#7: *{second} bind(0.0.0.0) failed (98: Address already in use) while connecting to upstream, client: 192.0.2.1, server: {service}, request: \"GET /api/v1/x HTTP/1.1\", upstream: \"http://{proxy}:80/\", host: \"{service}\"\n"
+            ));
+        }
+        if second % 60 == 50 {
+            let at = begin.as_second() + i64::from(second);
+            let (state, text) = if is_bad {
+                ("CRITICAL", "HTTP/1.1 500")
+            } else {
+                ("OK", "HTTP/1.1 200")
+            };
+            icinga.push(format!(
+                "[{at}] SERVICE ALERT: web1;http;{state};SOFT;1;HTTP {state}: {text}\n"
+            ));
+            let share = if is_bad { 100 } else { 40 };
+            ports.push(format!(
+                "{{\"record\":\"ports\",\"at\":\"2026-11-23T{time}.123+00:00\",\"service\":null,\"namespace\":\"net:[4026531840]\",\"budget\":\"bind\",\"used\":{share},\"limit\":100,\"share\":{share},\"limits\":[]}}\n"
+            ));
+        }
+    }
+    for (name, text) in [
+        ("error.log", errors),
+        ("access.log", access),
+        ("icinga.log", icinga),
+        ("ports.jsonl", ports),
+    ] {
+        fs::write(folder.join(name), text.concat()).unwrap();
+    }
+}
+
+/// The form of the example's access log.
+const FORM: &str = "$remote_addr - - [$time_local] \"$request\" $status $bytes_sent \"$http_referer\" \"$http_user_agent\" $server_name $upstream_addr";
+
+/// A command that reads all of the example.
+fn of_example(folder: &Path) -> Command {
+    let mut command = timeline();
+    command.current_dir(folder).args([
+        "-e",
+        "error.log",
+        "-a",
+        "access.log",
+        "-i",
+        "icinga.log",
+        "-j",
+        "ports.jsonl",
+        "--log-format",
+        FORM,
+    ]);
+    command
+}
+
+#[test]
+fn four_sources_lie_side_by_side_and_coincide() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let document = document(&mut of_example(folder.path()));
+    let window = &document["window"];
+    assert_eq!((&window["step"], &window["bins"]), (&60.into(), &60.into()));
+    for (group, name) in [
+        ("status", "500"),
+        ("error", "bind-in-use"),
+        ("check", "web1!http"),
+        ("ports", "net:[4026531840] bind"),
+    ] {
+        let row = row(&document, group, name);
+        let raised: Vec<u32> = (0..60)
+            .filter(|bin| {
+                let value = &row["values"][*bin as usize];
+                value.as_f64().unwrap() > if group == "ports" { 50.0 } else { 0.0 }
+            })
+            .collect();
+        assert_eq!(raised, BAD, "{group}");
+        assert_eq!(row["raised"], 5, "{group}");
+    }
+    assert_eq!(row(&document, "requests", "requests")["total"], 360.0);
+    assert_eq!(row(&document, "status", "500")["total"], 15.0);
+    assert_eq!(row(&document, "path", "/api/v1")["total"], 15.0);
+    let pair = document["coincidences"].as_array().unwrap().iter();
+    let pair = pair.clone().find(|pair| {
+        pair["names"][0] == "status 500" && pair["names"][1].as_str().unwrap().starts_with("ports")
+    });
+    let pair = pair.expect("the ports rise with the failures");
+    assert_eq!(
+        (&pair["both"], &pair["bins"], &pair["best_lag"]),
+        (&5.into(), &60.into(), &0.into())
+    );
+    // 1 / C(60, 5), the chance that five minutes of sixty are the same ones.
+    let p = pair["p_value"].as_f64().unwrap();
+    assert!((p * 5_461_512.0 - 1.0).abs() < 1e-6, "{p}");
+    let cause = &document["causes"][0];
+    assert_eq!(cause["cause"], "client-ports", "{}", document["causes"]);
+    assert!(cause["score"].as_f64().unwrap() > 0.9, "{cause}");
+    assert_eq!(document["first"]["at"], "2026-11-23T05:10:00+00:00");
+    let said = document.to_string();
+    assert!(!said.contains(" causes ") && said.contains("coincides"));
+}
+
+#[test]
+fn the_window_is_found_in_rotated_and_compressed_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    example(folder.path());
+    let whole = document(of_example(folder.path()).args([
+        "--since",
+        "2026-11-23 05:05",
+        "--before",
+        "2026-11-23 05:30",
+    ]));
+    assert_eq!(
+        (
+            &whole["window"]["bins"],
+            &row(&whole, "status", "500")["total"]
+        ),
+        (&25.into(), &9.0.into())
+    );
+    assert_eq!(row(&whole, "requests", "requests")["total"], 150.0);
+    // The first half goes into an earlier file, compressed.
+    for name in ["access.log", "error.log"] {
+        let text = fs::read_to_string(at(name)).unwrap();
+        let middle = text[..text.len() / 2].rfind('\n').unwrap() + 1;
+        let file = fs::File::create(at(&format!("{name}.1.gz"))).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &text.as_bytes()[..middle]).unwrap();
+        packed.finish().unwrap();
+        fs::write(at(name), &text[middle..]).unwrap();
+    }
+    let rotated = document(of_example(folder.path()).args([
+        "--since",
+        "2026-11-23 05:05",
+        "--before",
+        "2026-11-23 05:30",
+    ]));
+    for field in [
+        "lanes",
+        "causes",
+        "coincidences",
+        "services",
+        "first",
+        "window",
+    ] {
+        assert_eq!(rotated[field], whole[field], "{field}");
+    }
+}
+
+#[test]
+fn forms_of_access_logs_are_found_in_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "nginx.conf",
+        "http { log_format short '$remote_addr $status';\n log_format j escape=json '{\"time\":\"$time_iso8601\",\"status\":$status,\"host\":\"$host\",\"request\":\"$request\",\"up\":\"$upstream_addr\",\"ups\":\"$upstream_status\"}'; access_log access.log j; }",
+    );
+    let line = |second: u32, host: &str, up: &str, ups: &str, status: u16| {
+        format!(
+            "{{\"time\":\"2026-11-23T05:00:{second:02}+00:00\",\"status\":{status},\"host\":\"{host}\",\"request\":\"GET /x/y/z HTTP/1.1\",\"up\":\"{up}\",\"ups\":\"{ups}\"}}\n"
+        )
+    };
+    let mut text = String::new();
+    for second in 0..30 {
+        text += &line(second, "a", "10.0.0.1:80, 10.0.0.2:80", "502, 200", 200);
+        text += &line(second, "b", "10.0.0.2:80", "200", 200);
+    }
+    write("access.log", &text);
+    let mut command = timeline();
+    command
+        .current_dir(folder.path())
+        .args(["-a", "access.log", "--nginx-conf", "nginx.conf"]);
+    let document = document(&mut command);
+    assert_eq!(row(&document, "backend", "10.0.0.1:80")["total"], 30.0);
+    let common = &document["common"][0];
+    assert_eq!(
+        (&common["dimension"], &common["value"]),
+        (&"backend".into(), &"10.0.0.1:80".into())
+    );
+    assert_eq!(
+        (
+            &common["failed"],
+            &common["tried"],
+            &common["failed_without"]
+        ),
+        (&30.into(), &30.into(), &0.into())
+    );
+}
+
+#[test]
+fn the_proxy_that_failing_services_share_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (proxy, services) in [("p0", &["c", "d"][..]), ("p1", &["a", "b"])] {
+        let mut text = Vec::new();
+        for second in 0..600 {
+            for service in services {
+                let status = if proxy == "p1" && second % 60 < 3 {
+                    500
+                } else {
+                    200
+                };
+                text.push(format!(
+                    "x [23/Nov/2026:{} +0000] \"GET / HTTP/1.1\" {status} {service}\n",
+                    clock(second)
+                ));
+            }
+        }
+        fs::write(folder.path().join(proxy), text.concat()).unwrap();
+    }
+    let mut command = timeline();
+    command.current_dir(folder.path()).args([
+        "-a",
+        "proxy0=p0",
+        "-a",
+        "proxy1=p1",
+        "--log-format",
+        "x [$time_local] \"$request\" $status $host",
+    ]);
+    let found = document(&mut command);
+    let common = &found["common"][0];
+    assert_eq!(
+        (&common["value"], &common["parts_them"]),
+        (&"proxy1".into(), &true.into()),
+        "{common}"
+    );
+    assert_eq!(found["causes"][0]["cause"], "unknown");
+    let text = outcome(command.args(["--format", "text"])).text;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains(
+            "proxy proxy1: all 2 failing services go through it, none of the 2 that stayed well"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn icingas_own_log_tells_of_runs_and_changes_and_keeps_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "\
+[2026-11-23 05:00:01 +0000] notice/Process: Running command '/x/check_http' '-I' '192.0.2.7' '-a' 'me:hunter2': PID 7
+[2026-11-23 05:00:02 +0000] notice/Process: PID 7 ('/x/check_http' '-I' '192.0.2.7' '-u' '/a?token=hunter2' '-a' 'me:hunter2') terminated with exit code 2
+[2026-11-23 05:00:02 +0000] notice/Checkable: State Change: Checkable 'web1!http' soft state change from OK to CRITICAL detected.
+[2026-11-23 05:00:03 +0000] notice/Checkable: State Change: Checkable 'web1!http' hard state change from CRITICAL to OK detected.
+[2026-11-23 05:00:04 +0000] notice/Process: PID 8 ('/x/check_http' '-I' '192.0.2.7' '-u' '/a') terminated with exit code 0
+[2026-11-23 05:00:05 +0000] critical/ApiListener: Cannot connect to host 'a' on port '5665': Connection refused
+";
+    fs::write(folder.path().join("debug.log"), text).unwrap();
+    let mut command = timeline();
+    command.current_dir(folder.path()).args(["-i", "debug.log"]);
+    let found = document(&mut command);
+    assert_eq!(row(&found, "run", "check_http 192.0.2.7 /a")["total"], 1.0);
+    assert_eq!(row(&found, "check", "web1!http")["total"], 1.0);
+    assert_eq!(row(&found, "daemon", "ApiListener")["total"], 1.0);
+    assert!(!found.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_forged_error_line_is_no_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let forged = "2026/11/23 05:00:00 [error] 7#7: *1 open() \"/srv/x
+2026/11/23 05:00:00 [crit] 7#7: *2 bind(0.0.0.0) failed (98: Address already in use) while connecting to upstream, client: 192.0.2.1\" failed (2: No such file or directory), client: 192.0.2.9, server: a, request: \"GET /x HTTP/1.1\", host: \"a\"
+2026/11/23 05:00:01 [error] 7#7: *3 connect() failed (111: Connection refused) while connecting to upstream, client: 192.0.2.1, server: a, request: \"GET / HTTP/1.1\", upstream: \"http://10.0.0.1:80/\", host: \"a\"
+";
+    fs::write(folder.path().join("error.log"), forged).unwrap();
+    let mut command = timeline();
+    command.current_dir(folder.path()).args(["-e", "error.log"]);
+    let found = document(&mut command);
+    assert_eq!(found["sources"][0]["suspect"], 1);
+    assert_eq!(row(&found, "error", "refused")["total"], 1.0);
+    assert_eq!(found["causes"][0]["cause"], "dead-backend");
+}
+
+/// Runs it where it has to fail, and gives the one line that it says.
+fn trouble(arguments: &[&str], folder: &Path) -> String {
+    let Outcome { code, text } = outcome(timeline().current_dir(folder).args(arguments));
+    assert_eq!(
+        (code, text.lines().count()),
+        (Some(3), 1),
+        "{arguments:?}: {text}"
+    );
+    assert!(text.starts_with("TIMELINE UNKNOWN: "), "{text}");
+    text
+}
+
+#[test]
+fn trouble_of_its_own_is_one_line_and_3() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    for (arguments, words) in [
+        (&[][..], "nothing to read"),
+        (&["--bad"], "there is no option --bad"),
+        (&["-e", "none.log"], "cannot read none.log"),
+        (
+            &["-e", "access.log"],
+            "is of the form of an nginx error log",
+        ),
+        (&["-a", "error.log"], "--log-format"),
+        (
+            &[
+                "-e",
+                "error.log",
+                "--since",
+                "06:00:00",
+                "--before",
+                "05:00",
+            ],
+            "--since",
+        ),
+        (
+            &["-e", "error.log", "--since", "soon"],
+            "--since: 'soon' is no time",
+        ),
+        (&["-e", "error.log", "--mark", "deploy"], "--mark"),
+        (&["-e", "error.log", "--step", "7s"], "--step: give one of"),
+        (
+            &["-e", "error.log", "--log-format", "$status"],
+            "--log-format: the format has no $time_local",
+        ),
+        (
+            &["-e", "error.log", "-o", "x.pdf"],
+            "its ending has to say the form",
+        ),
+        (
+            &["-e", "error.log", "-o", "none/x.html"],
+            "cannot write none/x.html",
+        ),
+        (&["-e", "-", "-a", "-"], "only once"),
+    ] {
+        let text = trouble(arguments, folder.path());
+        assert!(text.contains(words), "{words} not in {text}");
+    }
+    assert_eq!(outcome(timeline().arg("--help")).code, Some(3));
+    let version = outcome(timeline().arg("-V")).text;
+    assert!(version.starts_with("incident_timeline "), "{version}");
+}
+
+#[test]
+fn help_and_text_fit_80_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let help = outcome(timeline().arg("--help").env("COLUMNS", "200")).text;
+    let text = outcome(of_example(folder.path()).args([
+        "--mark",
+        "2026-11-23 05:59 a deploy that has a long name, longer than there is room",
+    ]))
+    .text;
+    for line in help.lines().chain(text.lines()) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(text.contains("bind-in-use") && text.contains('█'), "{text}");
+}
+
+#[test]
+fn files_are_written_whole_and_never_through_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    example(folder.path());
+    fs::write(at("r.html"), "old").unwrap();
+    let mut command = of_example(folder.path());
+    for ending in ["html", "svg", "png", "json", "csv", "txt"] {
+        command.args(["-o", &format!("r.{ending}")]);
+    }
+    let told = outcome(&mut command);
+    assert_eq!(
+        (told.code, told.text.lines().count()),
+        (Some(0), 7),
+        "{}",
+        told.text
+    );
+    let start = |name: &str| fs::read(at(name)).unwrap()[..8].to_vec();
+    assert_eq!(start("r.png"), b"\x89PNG\r\n\x1a\n");
+    assert_eq!(start("r.html"), b"<!DOCTYP");
+    assert_eq!(start("r.svg"), b"<svg xml");
+    assert_eq!(start("r.csv"), b"time,gro");
+    serde_json::from_slice::<Value>(&fs::read(at("r.json")).unwrap()).unwrap();
+    std::os::unix::fs::symlink(at("r.txt"), at("link.txt")).unwrap();
+    let before = fs::read(at("r.txt")).unwrap();
+    let text = trouble(&["-e", "error.log", "-o", "link.txt"], folder.path());
+    assert!(text.contains("link"), "{text}");
+    assert_eq!(fs::read(at("r.txt")).unwrap(), before);
+    let left = fs::read_dir(folder.path()).unwrap().flatten();
+    assert!(
+        left.map(|entry| entry.file_name())
+            .all(|name| !name.to_string_lossy().contains(".new"))
+    );
+}
+
+#[test]
+fn lines_of_any_kind_do_not_stop_it() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let mut text = fs::read(folder.path().join("access.log")).unwrap();
+    text.extend_from_slice(b"\xff\x00\x1b]0;x\x07 no line\n\n[\n");
+    text.extend(std::iter::repeat_n(b'x', 300_000));
+    text.extend_from_slice(b"\n192.0.2.1 - - [23/Nov/2026:05:59:59 +0000] \"GET /\x1b[31m|<script> HTTP/1.1\" 500 9 \"-\" \"\" a b\n");
+    for name in ["access.log", "error.log", "icinga.log", "ports.jsonl"] {
+        let mut whole = fs::read(folder.path().join(name)).unwrap();
+        whole.extend_from_slice(&text);
+        fs::write(folder.path().join(name), whole).unwrap();
+    }
+    for form in ["text", "json", "csv", "html", "svg"] {
+        let told = outcome(of_example(folder.path()).args(["--format", form]));
+        assert_eq!(told.code, Some(0), "{form}");
+        assert!(!told.text.contains(['\u{1b}', '\u{7}', '\0']), "{form}");
+        assert!(
+            form == "json"
+                || form == "text"
+                || form == "csv"
+                || !told.text.contains("<script> HTTP"),
+            "{form}"
+        );
+    }
+}
+
+#[test]
+fn fixtures_of_a_real_nginx_are_read() {
+    let mut command = timeline();
+    command
+        .current_dir(project())
+        .args(["-e", "tests/fixtures/nginx_error.log"]);
+    let found = document(&mut command);
+    assert!(
+        row(&found, "error", "bind-in-use")["total"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+}
