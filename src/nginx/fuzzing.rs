@@ -122,17 +122,17 @@ pub fn state(data: &[u8]) {
     };
     survives(tally.clone());
     let mut later = tally;
-    later.forget_before(before);
+    later.forget_before(before.clamp(FIRST, LAST));
     survives(later);
 }
 
 fn survives(tally: Tally) {
     let all = |tally: &Tally| {
-        let summary = tally.summary(i64::MIN, i64::MAX, Cause::ALL.into_iter().collect());
+        let summary = tally.summary(FIRST, LAST, Cause::ALL.into_iter().collect());
         format!("{summary:?}")
     };
     let mut sorted = tally;
-    sorted.forget_before(i64::MIN);
+    sorted.forget_before(FIRST);
     let before = all(&sorted);
     let stored = serde_json::to_string(&sorted).expect("a tally can be stored");
     let read: Tally = serde_json::from_str(&stored).expect("what was stored can be read");
@@ -177,10 +177,14 @@ fn counted(stream: Box<dyn Read + Send>, sieve: &Sieve, wanted: CauseSet) -> (Co
         first: seen.first,
         last: seen.last,
         recognised: seen.recognised,
-        summary: tally.summary(i64::MIN / 4, i64::MAX / 4, listed),
+        summary: tally.summary(FIRST, LAST, listed),
     };
     (counted, tally)
 }
+
+/// All times that a log or a clock can have, and more.
+const FIRST: i64 = i64::MIN / 4;
+const LAST: i64 = i64::MAX / 4;
 
 /// The time of the seeds.
 const NOW: i64 = 1_700_000_000;
