@@ -232,7 +232,7 @@ pub fn parts(data: &[u8]) {
     }
     let _ = reply::is_chunked(data);
     let _ = reply::content_length(data);
-    let _ = age::judge(&reply, Duration::from_secs(3600));
+    let _ = age::judge(&reply, Duration::from_hours(1));
     let (page, whole) = chunks(data);
     assert!(page.len() <= data.len());
     // What is put into chunks comes out of them.

@@ -172,14 +172,14 @@ fn counted(stream: Box<dyn Read + Send>, sieve: &Sieve, wanted: CauseSet) -> (Co
         .and_then(|stream| stream.count("a log", &mut counter, &|| false))
         .map_err(|error| format!("{error:#}"));
     let seen = counter.seen;
-    let counted = Counted {
+    let sum = Counted {
         result,
         first: seen.first,
         last: seen.last,
         recognised: seen.recognised,
         summary: tally.summary(FIRST, LAST, listed),
     };
-    (counted, tally)
+    (sum, tally)
 }
 
 /// All times that a log or a clock can have, and more.
