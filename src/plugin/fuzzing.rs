@@ -17,8 +17,8 @@ pub fn ranges(data: &[u8]) {
         let again = Range::from_str(&range.to_string()).expect("what a range prints is a range");
         for value in [0.0, -1.0, 0.5, 10.0, 1e9, -1e9, range.end(), -range.end()] {
             // What is printed is cut at six digits.
-            let off = (value - range.end()).abs();
-            let near = off > 0.0 && off < 1e-5;
+            let distance = (value - range.end()).abs();
+            let near = distance < 1e-5 && distance > 0.0;
             assert!(
                 near || range.alerts(value) == again.alerts(value) || text.contains('.'),
                 "{text} is not {again} at {value}"

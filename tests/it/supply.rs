@@ -72,9 +72,10 @@ fn the_bill_of_materials_holds_together_and_says_of_each_crate_what_it_is() {
             .output();
         let output = output.expect("bash is there");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        match output.status.success() {
-            true => Ok(fs::read_to_string(&file).expect("it was written")),
-            false => Err(errors),
+        if output.status.success() {
+            Ok(fs::read_to_string(&file).expect("it was written"))
+        } else {
+            Err(errors)
         }
     };
     let text = match bill("one") {
