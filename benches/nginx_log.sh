@@ -91,16 +91,20 @@ printf '%-62s %9s %9s %10s\n' "the whole log" wall cpu "grep / it"
 row "grep -c 'failed (9' | cat" 1 "grep -c 'failed (9' $log | cat"
 yardstick=$wall
 row "check_nginx_upstream_bind, all causes, first run" 1 "$first"
+row "check_nginx_upstream_bind --only, default causes, first run" 1 "$first --only"
 row "read alone: dd bs=256K" 1 "dd if=$log of=/dev/null bs=256K"
 if command -v rg > /dev/null; then
     row "rg -c --no-mmap 'failed \(9'" 1 "rg -c --no-mmap 'failed \(9' $log | cat"
 fi
 row "grep -cE 'failed \(9[89]|no live upstreams' | cat" 1 "grep -cE 'failed \(9[89]|no live upstreams' $log | cat"
 row "grep | awk | sort | uniq -c, as in the incident" 1 "grep 'Address already in use' $log | awk '{ print substr(\$2, 1, 5) }' | sort | uniq -c | sort -rn | head"
+PATH=$PATH:/usr/lib/nagios/plugins
 if command -v check_logfiles > /dev/null; then
     runs_before=$runs runs=1
     row "check_logfiles, first run, all of it" 1 "rm -rf $folder/seek; mkdir $folder/seek; check_logfiles --seekfilesdir $folder/seek --logfile $log --criticalpattern 'failed \(9' --allyoucaneat --noprotocol"
     runs=$runs_before
+else
+    echo 'check_logfiles: skipped (apt-get install monitoring-plugins-check-logfiles)'
 fi
 
 unset yardstick

@@ -71,8 +71,8 @@ pub async fn exchange(
     }
     let mut wire = Wire::new(&mut stream, &mut trace.tape);
     let mut page = Page::new(means.page, *request.method() == Method::HEAD);
-    let spoken = speak(&mut wire, request, &mut page).await;
-    let stays = means.keep && matches!(spoken, Ok(true)) && !wire.tape().ended;
+    let spoken = speak(&mut wire, request, &mut page, means.keep).await;
+    let stays = matches!(spoken, Ok(true)) && !wire.tape().ended;
     let received = match spoken {
         Ok(_) => Ok(None),
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
@@ -98,11 +98,12 @@ pub async fn exchange(
 }
 
 /// Sends the request and reads the reply to its end, with hyper. Returns whether a further request may follow on this
-/// connection, by what both sides said and by how the reply came.
+/// connection, where that is wanted: by what both sides said and by how the reply came.
 async fn speak(
     wire: &mut Wire<'_>,
     request: Request<Full<Bytes>>,
     page: &mut Page,
+    keep: bool,
 ) -> Result<bool, hyper::Error> {
     let (mut sender, mut connection) = http1::Builder::new()
         .title_case_headers(true)
@@ -142,6 +143,9 @@ async fn speak(
         tokio::task::coop::consume_budget().await;
     }
     drop(body);
+    if !keep {
+        return Ok(false);
+    }
     // hyper, too, has to notice that the reply is over.
     poll_fn(|cx| {
         drive(cx);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::correlate::Correlation;
 use super::report::{Facts, LISTED, MINUTES};
-use super::tally::Kind;
+use super::summary::Kind;
 
 impl Facts<'_> {
     /// As the interface has it.

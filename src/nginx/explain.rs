@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cause::{Cause, CauseSet};
 use super::dialect::Dialect;
-use super::tally::Summary;
+use super::summary::Summary;
 use crate::plugin::{Report, Run};
 use crate::ports;
 

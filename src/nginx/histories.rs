@@ -270,7 +270,7 @@ fn compress(path: &Path, packer: Packer) {
     let modified = std::fs::metadata(path).unwrap().modified().unwrap();
     let text = std::fs::read(path).unwrap();
     let create = |ending| File::create(format!("{}.{ending}", path.display())).unwrap();
-    let target = match packer {
+    let file = match packer {
         Packer::Gzip => {
             let mut encoder = GzEncoder::new(create("gz"), Compression::fast());
             encoder.write_all(&text).unwrap();
@@ -278,12 +278,12 @@ fn compress(path: &Path, packer: Packer) {
         }
         Packer::Zstd => {
             let mut file = create("zst");
-            let bytes = compress_to_vec(&text[..], CompressionLevel::Fastest);
-            file.write_all(&bytes).unwrap();
+            let frame = compress_to_vec(&text[..], CompressionLevel::Fastest);
+            file.write_all(&frame).unwrap();
             file
         }
     };
-    target.set_modified(modified).unwrap();
+    file.set_modified(modified).unwrap();
     std::fs::remove_file(path).unwrap();
 }
 

@@ -16,13 +16,15 @@
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
-//! | `tally`, `packed`, `memory` | the counts by time, and what is kept of them between two runs |
+//! | `tally`, `slot`, `summary`, `packed`, `memory` | the counts by time, what a window holds of them, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `search` | the lines of a log of any kind, for those who look for something in them |
 //! | `owner` | who may read a log that we may not |
 //! | `explain` | what to change, with the ports of this host as they are |
-//! | `verdict`, `report`, `details` | counts and limits to a state, to words, to the JSON document |
+//! | `verdict`, `report`, `words`, `details` | counts and limits to a state, to words, to the JSON document |
 
+#[cfg(test)]
+mod alike;
 mod args;
 mod bisect;
 pub(crate) mod cause;
@@ -58,9 +60,12 @@ mod report;
 mod scan;
 pub(crate) mod search;
 mod sieve;
+mod slot;
 mod source;
+mod summary;
 mod tally;
 mod verdict;
+mod words;
 mod wrapping;
 mod zone;
 

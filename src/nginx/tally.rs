@@ -1,13 +1,14 @@
 //! What was counted, second by second (or coarser for long windows): small enough to be kept between two runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::cause::{CAUSES, Cause, CauseSet};
+use super::cause::{Cause, CauseSet};
 use super::fields::Parties;
 use super::line::Event;
-use super::packed::{Pack, Packer, Unpacker};
+use super::slot::{Slot, add_to};
+use super::summary::{KINDS, Summary};
 
 /// How many names of upstreams, servers and clients are told apart in all.
 const NAMES: usize = 4096;
@@ -52,122 +53,6 @@ pub struct Tally {
     /// Where a name was found last in the list of a slot, by kind and number.
     #[serde(skip)]
     hints: Vec<u8>,
-}
-
-/// What happened within some seconds.
-#[derive(Debug, Clone, Default)]
-struct Slot {
-    /// The second at which it begins.
-    start: i64,
-    causes: [u64; CAUSES],
-    suspect: u64,
-    unparsed: u64,
-    /// The first and the last counted event, in seconds from the start of the slot.
-    span: Option<(u8, u8)>,
-    /// Counted events by name: upstreams, servers, clients, URIs.
-    who: [Vec<(u32, u64)>; KINDS],
-    /// The connections of counted events, sorted once packed.
-    connections: Vec<u64>,
-}
-
-impl Pack for Slot {
-    fn pack(&self, into: &mut Packer) {
-        into.push(self.start.cast_unsigned());
-        let causes = (0_u64..).zip(self.causes).filter(|(_, count)| *count > 0);
-        into.push(causes.clone().count() as u64);
-        for (cause, count) in causes {
-            into.push(cause);
-            into.push(count);
-        }
-        into.push(self.suspect);
-        into.push(self.unparsed);
-        let (first, last) = self
-            .span
-            .map_or((0, 0), |(a, b)| (u64::from(a) + 1, b.into()));
-        into.push(first);
-        into.push(last);
-        for list in &self.who {
-            into.push(list.len() as u64);
-            for &(name, count) in list {
-                into.push(name.into());
-                into.push(count);
-            }
-        }
-        into.sorted(&self.connections);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        let pair = |from: &mut Unpacker<'_>| {
-            let name = u32::try_from(from.next()?).ok()?;
-            Some((name, from.next()?))
-        };
-        let mut slot = Self {
-            start: from.next()?.cast_signed(),
-            ..Self::default()
-        };
-        for (cause, count) in from.list(pair)? {
-            *slot.causes.get_mut(cause as usize)? = count;
-        }
-        slot.suspect = from.next()?;
-        slot.unparsed = from.next()?;
-        let (first, last) = (from.next()?, u8::try_from(from.next()?).ok()?);
-        slot.span = match first.checked_sub(1) {
-            Some(first) => Some((u8::try_from(first).ok()?, last)),
-            None => None,
-        };
-        for list in &mut slot.who {
-            *list = from.list(pair)?;
-        }
-        slot.connections = from.sorted()?;
-        Some(slot)
-    }
-}
-
-/// How many kinds of names there are.
-pub const KINDS: usize = 4;
-
-/// What is listed by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `host:port` and the like.
-    Upstream,
-    /// As the line has it.
-    Server,
-    /// Addresses.
-    Client,
-    /// The first two steps of the request's path.
-    Uri,
-}
-
-/// What a window holds.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Summary {
-    /// Events by cause, all of them.
-    pub causes: [u64; CAUSES],
-    /// Events of the counted causes.
-    pub count: u64,
-    /// Counted events by the second at which their minute begins.
-    pub minutes: BTreeMap<i64, u64>,
-    /// The minute with the most; of equals the first.
-    pub peak: Option<(i64, u64)>,
-    /// Counted events by name, largest first.
-    pub upstreams: Vec<(String, u64)>,
-    /// The same for servers.
-    pub servers: Vec<(String, u64)>,
-    /// The same for clients.
-    pub clients: Vec<(String, u64)>,
-    /// The same for the beginnings of paths.
-    pub uris: Vec<(String, u64)>,
-    /// Distinct connections with a counted event.
-    pub connections: u64,
-    /// Whether there were more connections than can be told apart.
-    pub connections_capped: bool,
-    /// The first and the last counted event.
-    pub span: Option<(i64, i64)>,
-    /// Lines that a request wrote.
-    pub suspect: u64,
-    /// Lines that look like failures and cannot be read.
-    pub unparsed: u64,
 }
 
 impl Tally {
@@ -506,47 +391,6 @@ fn quick_hash(name: &[u8]) -> usize {
     let mixed =
         (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     usize::try_from(mixed >> 40).unwrap_or(0)
-}
-
-/// Adds to the count of a name. `hint` is where it may be in the list. `false` where the list has no room for it.
-fn add_to(list: &mut Vec<(u32, u64)>, name: u32, more: u64, room: usize, hint: &mut u8) -> bool {
-    if let Some((known, count)) = list.get_mut(usize::from(*hint))
-        && *known == name
-    {
-        *count += more;
-        return true;
-    }
-    let place = list.iter().position(|(known, _)| *known == name);
-    let place = match place {
-        Some(place) => {
-            list[place].1 += more;
-            place
-        }
-        None if list.len() < room => {
-            list.push((name, more));
-            list.len() - 1
-        }
-        None => return false,
-    };
-    *hint = u8::try_from(place).unwrap_or(0);
-    true
-}
-
-impl Summary {
-    /// How many events had this cause.
-    pub fn of(&self, cause: Cause) -> u64 {
-        self.causes[cause.index()]
-    }
-
-    /// The list of a kind.
-    pub fn list(&self, kind: Kind) -> &[(String, u64)] {
-        match kind {
-            Kind::Upstream => &self.upstreams,
-            Kind::Server => &self.servers,
-            Kind::Client => &self.clients,
-            Kind::Uri => &self.uris,
-        }
-    }
 }
 
 #[cfg(test)]

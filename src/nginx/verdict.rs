@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::cause::Cause;
-use super::tally::Summary;
+use super::summary::Summary;
 use crate::plugin::{Range, State};
 
 /// A pair of ranges: WARNING and CRITICAL.

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proxy_checks::plugin::{Arguments, options as plugin_options};
-use proxy_checks::{http, nginx, ports};
+use proxy_checks::{http, nginx, ports, timeline};
 
 use self::blocks::{Block, blocks};
 use crate::support::incident::Incident;
@@ -81,6 +81,10 @@ fn a_plugin_takes_every_command_line_that_the_pages_show() {
                 "check_http_retry" => taken::<http::Args>(&words),
                 "check_port_exhaustion" => taken::<ports::Args>(&words),
                 "check_nginx_upstream_bind" => taken::<nginx::Args>(&words),
+                "incident_timeline" => plugin_options::command::<timeline::Args>()
+                    .try_get_matches_from(&words)
+                    .map(|_| ())
+                    .map_err(|error| error.to_string()),
                 _ => continue,
             };
             assert_eq!(answer, Ok(()), "{}: {line}", name(&page));
@@ -90,6 +94,7 @@ fn a_plugin_takes_every_command_line_that_the_pages_show() {
     assert!(seen > 30, "{seen}");
 }
 
+/// As `plugin::run` reads it: getopt's spellings are rewritten first.
 fn taken<A: Arguments>(words: &[String]) -> Result<(), String> {
     let words = words.iter().map(Into::into);
     plugin_options::parse::<A>("X", words).map(|_| ())

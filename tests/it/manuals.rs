@@ -84,6 +84,7 @@ fn completions_know_the_options_of_help_and_no_others() {
     for name in binaries() {
         let entries = entries(&name);
         let names = entries.iter().flat_map(Entry::names);
+        let names = names.chain(entries.iter().flat_map(Entry::aliases));
         let long: BTreeSet<String> = names
             .filter(|option| option.starts_with("--"))
             .map(str::to_owned)
@@ -105,7 +106,13 @@ fn completions_know_the_options_of_help_and_no_others() {
             let option = line.split(" -l ").nth(1)?.split(' ').next()?;
             Some(format!("--{option}"))
         });
-        assert_eq!(of_fish.collect::<BTreeSet<_>>(), long, "{name}");
+        // To fish an option has one name; its aliases are left to those who know them.
+        let names = entries.iter().flat_map(Entry::names);
+        let first: BTreeSet<String> = names
+            .filter(|option| option.starts_with("--"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(of_fish.collect::<BTreeSet<_>>(), first, "{name}");
 
         let zsh = folder.path().join("zsh").join(format!("_{name}"));
         let zsh = fs::read_to_string(zsh).expect("for zsh");

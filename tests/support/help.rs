@@ -22,6 +22,15 @@ impl Entry {
             .map(|name| name.trim_end_matches(['.', '=']))
             .filter(|name| name.starts_with('-'))
     }
+
+    /// Other spellings, which its text names.
+    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+        let listed = self.text.split("[alias").nth(1).unwrap_or_default();
+        let listed = listed.split(']').next().unwrap_or_default();
+        listed
+            .split([' ', ','])
+            .filter(|name| name.starts_with('-'))
+    }
 }
 
 /// The options of a binary, in the order of its help.

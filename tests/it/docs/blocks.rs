@@ -67,7 +67,7 @@ pub fn plugin_words(line: &str) -> Option<Vec<String>> {
     let words = words(line);
     let starts = |word: &String| {
         let name = word.rsplit('/').next().unwrap_or_default();
-        name.starts_with("check_") && !name.contains('.')
+        (name.starts_with("check_") || name == "incident_timeline") && !name.contains('.')
     };
     let first = words.iter().position(starts)?;
     // What is no command, but prose or output, has something else in front.

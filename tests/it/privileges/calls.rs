@@ -10,7 +10,7 @@ use crate::support::plugin::plugin;
 use crate::support::skip::skip;
 use crate::support::watched::{self, Call};
 
-/// What every program opens, linked with the C library or not, and the local time zone.
+/// What every program opens, linked with the C library or not, the local time zone, and how long it waited for a CPU.
 const START: [&str; 7] = [
     "/etc/ld.so",
     "/lib",
@@ -18,7 +18,6 @@ const START: [&str; 7] = [
     "/usr/share/zoneinfo",
     "/etc/localtime",
     "/proc/self/maps",
-    // What a probe waited for a CPU.
     "/proc/thread-self/schedstat",
 ];
 
