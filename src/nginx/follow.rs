@@ -22,8 +22,8 @@ use super::links;
 const GAP: Duration = Duration::from_millis(20);
 const GAP_TRIES: u32 = 10;
 
-/// How many earlier generations are remembered.
-const REMEMBERED: usize = 32;
+/// How many earlier generations are remembered: more than are looked at, or one that was read would be read again.
+const REMEMBERED: usize = 80;
 
 /// What is remembered of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

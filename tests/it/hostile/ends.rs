@@ -51,7 +51,7 @@ fn killed_at_any_moment_the_log_check_has_counted_each_line_once() {
     for round in 0..rounds() {
         log.binds(2, 60);
         lines += 2;
-        if round % 9 == 8 {
+        if round % 19 == 18 {
             log.rename(&format!("error.log.{}", 2000 - round));
         }
         cut += u64::from(killed(
@@ -74,6 +74,22 @@ fn killed_at_any_moment_the_log_check_has_counted_each_line_once() {
         "check_nginx_upstream_bind: {cut} of {} were killed before their end",
         rounds()
     ));
+}
+
+#[test]
+fn a_log_that_is_rotated_fifty_times_in_its_window_is_counted_once() {
+    let mut log = GrowingLog::new();
+    for round in 1..=50 {
+        log.binds(2, 60);
+        log.rename(&format!("error.log.{}", 2000 - round));
+        let found = outcome(&mut log.check());
+        assert_eq!(
+            found.metric("count"),
+            Some(f64::from(2 * round)),
+            "{}",
+            found.text
+        );
+    }
 }
 
 #[test]
