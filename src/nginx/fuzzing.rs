@@ -15,7 +15,8 @@ use super::line::{self, Level, Line};
 use super::memory;
 use super::scan::Stream;
 use super::sieve::Sieve;
-use super::tally::{Summary, Tally};
+use super::summary::Summary;
+use super::tally::Tally;
 use super::wrapping::Wrapping;
 use crate::fuzzing::Feed;
 
