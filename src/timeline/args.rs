@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(
         short,
         long,
-        visible_alias = "nagios-log",
+        alias = "nagios-log",
         value_name = "[NAME=]FILE",
         help_heading = "Sources"
     )]

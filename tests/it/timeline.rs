@@ -489,3 +489,38 @@ fn fixtures_of_a_real_nginx_are_read() {
             > 0.0
     );
 }
+
+#[test]
+fn a_report_keeps_its_code_when_nobody_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    let mut command = of_example(folder.path());
+    assert_eq!(command.stdout(writer).status().unwrap().code(), Some(0));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = of_example(folder.path());
+    assert_eq!(
+        command.stdout(full.unwrap()).status().unwrap().code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn what_comes_through_a_pipe_is_read_and_a_source_that_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let mut command = timeline();
+    let errors = fs::File::open(folder.path().join("error.log")).unwrap();
+    command.stdin(errors).current_dir(folder.path());
+    command.args(["-e", "-", "-j", "none.jsonl"]);
+    let found = document(&mut command);
+    assert_eq!(row(&found, "error", "bind-in-use")["total"], 15.0);
+    // What the error log says of services and backends stands in for an access log.
+    assert_eq!(row(&found, "service", "a.example")["total"], 5.0);
+    let trouble = &found["sources"][0]["trouble"];
+    assert!(
+        trouble.as_str().unwrap().contains("none.jsonl"),
+        "{trouble}"
+    );
+}
