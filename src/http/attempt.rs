@@ -246,7 +246,8 @@ impl Prober {
                 }
                 course.certificate = Some(judged);
             }
-            let mut request = self.request(means, request_id, by_get)?;
+            let first = &plan.paths[path].target;
+            let mut request = self.request(means, first, request_id, by_get)?;
             let server = jar.as_ref().map(|jar| jar.add_to(&mut request, &target));
             let repeatable = !anew && request.method().is_idempotent();
             let received = exchange(means, carrier, request, &mut course.trace).await;
@@ -311,10 +312,11 @@ impl Prober {
         }
     }
 
-    /// The request to a target.
+    /// The request to a target, to which the one to `first` has led.
     fn request(
         &self,
         means: Means<'_>,
+        first: &Target,
         id: Option<&str>,
         by_get: bool,
     ) -> Result<Request<Full<Bytes>>, Miss> {
@@ -327,9 +329,16 @@ impl Prober {
             .request
             .build(asked.as_ref().unwrap_or(target), id)
             .map_err(|error| Miss::Server(Kind::Redirect, format!("{error:#}")))?;
+        let trusted = target.may_know_secrets_of(first);
+        if !trusted {
+            request::drop_secrets(&mut request);
+        }
         // In a tunnel it would be the server that reads it.
         let authorization = forwards.map_or(&plan.proxy_authorization, |p| &p.authorization);
-        if let Some(value) = authorization {
+        if let Some(value) = authorization
+            .as_ref()
+            .filter(|_| trusted || forwards.is_some())
+        {
             let headers = request.headers_mut();
             headers.insert(PROXY_AUTHORIZATION, value.clone());
         }

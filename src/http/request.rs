@@ -4,7 +4,8 @@ use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
 };
 use hyper::{Method, Request, Uri, Version};
 
@@ -149,6 +150,18 @@ fn method_for_server(text: &str) -> &str {
     match text.split_once(':').unwrap_or((text, "")) {
         ("CONNECT", "") => "GET",
         ("CONNECT", method) | (method, _) => method,
+    }
+}
+
+/// Takes out what only the server that it was given for may know: a redirect leads wherever a server likes.
+pub fn drop_secrets(request: &mut Request<Full<Bytes>>) {
+    let headers = request.headers_mut();
+    let secret = |(name, value): (&HeaderName, &HeaderValue)| {
+        (value.is_sensitive() || [AUTHORIZATION, COOKIE].contains(name)).then(|| name.clone())
+    };
+    let names: Vec<_> = headers.iter().filter_map(secret).collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 

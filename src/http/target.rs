@@ -51,6 +51,12 @@ impl Target {
         self.address.starts_with('/')
     }
 
+    /// Whether names, passwords and tokens that are for the other one may be sent here: under the same name, and not in clear
+    /// where they were to be encrypted.
+    pub fn may_know_secrets_of(&self, other: &Self) -> bool {
+        self.server_name().eq_ignore_ascii_case(other.server_name()) && (self.https || !other.https)
+    }
+
     /// What the server is called: in the TLS handshake, in its certificate, in a URL.
     pub fn server_name(&self) -> &str {
         let name = self.host.as_ref().or(self.name.as_ref());

@@ -1,5 +1,7 @@
 //! Passwords, tokens and keys: where they come from, and that they stay there.
 
+use crate::support::fault_server::page_with;
+
 use super::{Act, FaultServer, GOOD, always, command, outcome, page};
 
 #[test]
@@ -136,4 +138,29 @@ fn a_secret_that_cannot_be_had_is_unknown_and_is_not_shown() {
     let outcome = outcome(&mut both);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text);
     assert!(!outcome.text.contains("hush"), "{}", outcome.text);
+}
+
+#[test]
+fn a_redirect_to_another_name_takes_no_secret_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "hush").unwrap();
+    let other = always(page(GOOD, ""));
+    let port = other.address.port();
+    for (name, kept) in [("localhost", false), ("127.0.0.1", true)] {
+        let header = format!("Location: http://{name}:{port}/there\r\n");
+        let server = FaultServer::start(move |_| Act::Send(page_with("302 Found", &header, "")));
+        let before = other.seen().len();
+        let mut command = command(&server, "--attempts 1 -f follow -a user:pass -b proxy:pass");
+        command
+            .args(["-k", "Cookie: id=1", "-k", "X-Open: 1"])
+            .args(["--header-file", &format!("X-Key={}", file.display())]);
+        let outcome = outcome(&mut command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        let seen = &other.seen()[before];
+        assert_eq!(seen.header("x-open"), Some("1"));
+        for secret in ["authorization", "proxy-authorization", "cookie", "x-key"] {
+            assert_eq!(seen.header(secret).is_some(), kept, "{name}: {secret}");
+        }
+    }
 }
