@@ -61,7 +61,7 @@ static: ## the binaries without any library, with manual pages and all, checksum
 
 rpm: static ## the same as .rpm for any distribution, in target/generate-rpm
 	@scripts/needs --install rpm
-	cargo generate-rpm --target $$(rustc -vV | sed -n 's/^host: //p') --source-date $(SOURCE_DATE_EPOCH)
+	cargo generate-rpm --source-date $(SOURCE_DATE_EPOCH)
 
 sbom: ## the bill of materials, CycloneDX, in target/sbom.cdx.json
 	@mkdir -p target && scripts/sbom target/sbom.cdx.json && echo target/sbom.cdx.json

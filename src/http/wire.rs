@@ -190,12 +190,16 @@ impl AsyncRead for Wire<'_> {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
+        let room = buffer.remaining().min(TURN);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
         let result = loop {
-            let result = ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer));
+            let result = ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut part));
             if !is_interrupted(&result) {
                 break result;
             }
         };
+        let count = part.filled().len();
+        buffer.advance(count);
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
             // is told by its length.

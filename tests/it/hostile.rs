@@ -15,6 +15,9 @@ use std::time::Duration;
 use crate::support::measured::{MEMORY, assert_clean, measured};
 use crate::support::plugin::{Outcome, plugin};
 
+/// When a run has to be over: a little before its deadline, at which it would be ended.
+const LIMIT: Duration = Duration::from_millis(9500);
+
 /// One way to be hostile, and what has to be said of it.
 struct Case {
     name: &'static str,
@@ -41,7 +44,7 @@ fn probe(port: &str, arguments: &str) -> Command {
             "-t",
             "0.7",
             "--deadline",
-            "6",
+            "10",
             "-vvv",
         ])
         .args(arguments.split_whitespace());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::growing_log::GrowingLog;
-use crate::support::measured::{assert_clean, in_full, tell};
+use crate::support::measured::{MEMORY, assert_clean, in_full, measured, tell};
 use crate::support::plugin::{outcome, plugin};
 use crate::support::wrapped::wrapped;
 
@@ -240,4 +240,49 @@ fn a_day_of_forever_neither_grows_nor_leaks() {
             });
         }
     });
+}
+
+#[test]
+fn a_log_of_100_gigabytes_is_answered_from_its_end() {
+    let mut log = GrowingLog::new();
+    log.binds(2, 7200);
+    let file = fs::File::options()
+        .write(true)
+        .open(log.path())
+        .expect("a log");
+    file.set_len(100_000_000_000).expect("a hole");
+    drop(file);
+    log.append("\n");
+    log.binds(3, 60);
+    let first = measured(&log.check());
+    assert_eq!(
+        first.outcome.metric("count"),
+        Some(3.0),
+        "{}",
+        first.outcome.text
+    );
+    // As much again between two looks.
+    let file = fs::File::options()
+        .write(true)
+        .open(log.path())
+        .expect("a log");
+    file.set_len(200_000_000_000).expect("a hole");
+    drop(file);
+    log.append("\n");
+    log.binds(4, 30);
+    let second = measured(&log.check());
+    assert_eq!(
+        second.outcome.metric("count"),
+        Some(7.0),
+        "{}",
+        second.outcome.text
+    );
+    for run in [&first, &second] {
+        tell(&format!(
+            "a log of 100 GB: {:?}, {} KiB",
+            run.elapsed, run.peak
+        ));
+        assert!(run.peak <= MEMORY, "{} KiB", run.peak);
+        assert!(run.elapsed < Duration::from_secs(20), "{:?}", run.elapsed);
+    }
 }

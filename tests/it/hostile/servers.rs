@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::{Case, judge, kinds, probe};
+use super::{Case, LIMIT, judge, kinds, probe};
 use crate::support::measured::assert_clean;
 use crate::support::plugin::outcome;
 use crate::support::raw_server::{RawServer, read_request, reset_at_the_end, wait_until_gone};
@@ -64,7 +64,7 @@ fn case(
         command: probe(&server.port(), arguments),
         codes,
         kinds,
-        limit: Duration::from_secs(6),
+        limit: LIMIT,
         _server: Box::new(server),
     }
 }
@@ -373,7 +373,7 @@ fn what_a_server_says_cannot_leave_its_line() {
         }
     }
     for case in &mut cases {
-        case.limit = Duration::from_secs(6);
+        case.limit = LIMIT;
     }
     let all = cases.len();
     assert!(all > 50, "{all}");
@@ -548,7 +548,7 @@ fn redirects_lead_to_web_servers_alone_and_come_to_an_end() {
         command: probe(&server.port(), "-f follow --max-redirs 1000000"),
         codes: BAD,
         kinds: &["timeout"],
-        limit: Duration::from_secs(6),
+        limit: LIMIT,
         _server: Box::new(server),
     });
     let mut good = cases;
@@ -638,7 +638,7 @@ fn half_closed_connections_are_told_from_whole_ones() {
             command: probe(&server.port(), ""),
             codes,
             kinds,
-            limit: Duration::from_secs(6),
+            limit: LIMIT,
             _server: Box::new(server),
         });
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Case, judge, kinds, probe};
+use super::{Case, LIMIT, judge, kinds, probe};
 use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::identity::Identity;
 use crate::support::measured::assert_clean;
@@ -35,7 +35,7 @@ fn case(
         command: probe(&server.port(), &format!("-S {arguments}")),
         codes,
         kinds,
-        limit: Duration::from_secs(6),
+        limit: LIMIT,
         _server: Box::new(server),
     }
 }

@@ -10,14 +10,15 @@ use crate::support::plugin::plugin;
 use crate::support::skip::skip;
 use crate::support::watched::{self, Call};
 
-/// What every program opens, linked with the C library or not, and the local time zone.
-const START: [&str; 6] = [
+/// What every program opens, linked with the C library or not, the local time zone, and how long it waited for a CPU.
+const START: [&str; 7] = [
     "/etc/ld.so",
     "/lib",
     "/usr/lib",
     "/usr/share/zoneinfo",
     "/etc/localtime",
     "/proc/self/maps",
+    "/proc/thread-self/schedstat",
 ];
 
 /// What the C library opens and asks to look a name up.
