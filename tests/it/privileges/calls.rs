@@ -1,6 +1,8 @@
 //! What the plugins ask the kernel for in their usual runs, and that it is nothing else: no shell, no program but one
 //! that is named, no file and no connection that was not asked for.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -263,6 +265,7 @@ fn check_nginx_upstream_bind_reads_its_log_and_starts_journalctl_by_its_path_alo
     // One in the path is not looked for: it may be anybody's.
     let other = log.at("journalctl");
     std::fs::write(&other, "#!/bin/sh\nexit 1\n").expect("a file");
+    std::fs::set_permissions(&other, Permissions::from_mode(0o755)).expect("a file of ours");
     let mut command = plugin("check_nginx_upstream_bind");
     command
         .args(["--journal-unit", "nginx", "--state-file"])
