@@ -27,7 +27,7 @@ check: ## quick: format, clippy, the tests beside the code
 docs: ## writes into the pages what --help says and what the commands that they show print now (needs root)
 	@scripts/needs --install demo
 	cargo build --locked --bins
-	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it docs::
+	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it -- docs:: timeline::page::
 
 bench: ## every claim of the README about speed in one table, beside its yardstick; fails where one no longer holds
 	@benches/claims.sh

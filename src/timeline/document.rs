@@ -357,14 +357,7 @@ fn notes(facts: &Facts<'_>) -> Vec<String> {
 }
 
 fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
-    let failures: f64 = document
-        .lanes
-        .iter()
-        .filter(|lane| {
-            lane.failure && matches!(lane.group, "status" | "error" | "check" | "run" | "probe")
-        })
-        .map(|lane| lane.total)
-        .sum();
+    let (failures, by) = most_failures(&document.lanes);
     let Some(first) = &facts.first else {
         return "no failure in what was read".to_owned();
     };
@@ -389,12 +382,35 @@ fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
         )
     });
     format!(
-        "{failures:.0} failures in {} of {} bins of {}, the first at {}; {cause}",
+        "{failures:.0} failures by {by}, in {} of {} bins of {}, the first at {}; {cause}",
         bins.len(),
         document.window.bins,
         width(document.window.step),
         clock.second(first.at).replace('T', " ")
     )
+}
+
+/// How many failures the source knows of that knows of most, and its name: the sources tell of the same ones, so that
+/// their sum would be of nothing.
+fn most_failures(lanes: &[Row]) -> (f64, &'static str) {
+    let sources = [
+        ("status", "the access logs"),
+        ("error", "the error logs"),
+        ("probe", "the probes"),
+        ("check", "the check results"),
+        ("run", "the runs of plugins"),
+    ];
+    let told = sources.map(|(group, name)| {
+        let lanes = lanes
+            .iter()
+            .filter(|lane| lane.failure && lane.group == group);
+        (lanes.map(|lane| lane.total).sum::<f64>(), name)
+    });
+    // The first one of equals.
+    told.into_iter()
+        .rev()
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .unwrap_or((0.0, ""))
 }
 
 /// `1 s`, `1 min`, `1 h`.

@@ -121,6 +121,10 @@ fn four_sources_lie_side_by_side_and_coincide() {
     let folder = tempfile::tempdir().unwrap();
     example(folder.path());
     let document = document(&mut of_example(folder.path()));
+    // Of which two logs tell, and which are no more for that.
+    let summary = document["summary"].as_str().unwrap();
+    let failures = "15 failures by the access logs, in 5 of 60 bins of 1 min, ";
+    assert!(summary.starts_with(failures), "{summary}");
     let window = &document["window"];
     assert_eq!((&window["step"], &window["bins"]), (&60.into(), &60.into()));
     for (group, name) in [

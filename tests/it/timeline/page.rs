@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{BAD, example, of_example};
-use crate::support::plugin::outcome;
+use crate::support::plugin::{outcome, project};
 use crate::support::skip::skip;
 
 /// A browser with a profile of its own that talks to nobody.
@@ -94,6 +94,10 @@ fn the_page_shows_its_lanes_and_figures_in_a_real_browser() {
         fs::metadata(&picture).unwrap().len() > 10_000,
         "an empty picture"
     );
+    if std::env::var_os("PROXY_CHECKS_WRITE_DOCS").is_some() {
+        let kept = project().join("docs/pictures/incident_timeline.png");
+        fs::copy(&picture, kept).expect("the project can be written to");
+    }
 }
 
 #[test]
