@@ -399,12 +399,18 @@ fn most_failures(lanes: &[Row]) -> (f64, &'static str) {
         ("probe", "the probes"),
         ("check", "the check results"),
         ("run", "the runs of plugins"),
+        ("daemon", "Icinga itself"),
     ];
     let told = sources.map(|(group, name)| {
         let lanes = lanes
             .iter()
             .filter(|lane| lane.failure && lane.group == group);
-        (lanes.map(|lane| lane.total).sum::<f64>(), name)
+        (
+            lanes
+                .map(|lane| lane.total)
+                .fold(0.0, |sum, total| sum + total),
+            name,
+        )
     });
     // The first one of equals.
     told.into_iter()

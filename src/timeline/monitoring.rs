@@ -114,7 +114,7 @@ fn result(at: i64, name: &[u8], state: &[u8], output: &[u8], line: &[u8], facts:
 }
 
 /// `notice/Checkable: State Change: Checkable 'web1!http' soft state change from OK to CRITICAL detected.`, the ends of
-/// plugins' processes, and lines of level critical.
+/// plugins' processes, plugins that are none, and lines of level critical.
 fn icinga(at: i64, told: &[u8], line: &[u8], facts: &mut Facts<'_>) {
     if let Some(rest) = behind(told, b"/Checkable: State Change: Checkable '") {
         let Some(end) = memmem::find(rest, b"' ") else {
@@ -128,11 +128,29 @@ fn icinga(at: i64, told: &[u8], line: &[u8], facts: &mut Facts<'_>) {
         if let Some((command, code)) = ended(rest) {
             run(at, command, code, line, facts);
         }
+    } else if let Some(rest) = behind(told, b"/PluginCheckTask: Check command for object '") {
+        broken_plugin(at, rest, line, facts);
     } else if told.starts_with(b"critical/") {
         let facility = &told[9..];
         let end = memchr(b':', facility).unwrap_or(facility.len());
         facts.failure(at, Group::Daemon, &facility[..end], line);
     }
+}
+
+/// `web1!http' (PID: 7, arguments: '/x/check_http' '-a' 'me:secret') terminated with exit code 128, output: …`: no result of
+/// a check but none at all, and in the main log, too. What the plugin was told is not shown.
+fn broken_plugin(at: i64, rest: &[u8], line: &[u8], facts: &mut Facts<'_>) {
+    let ended = b") terminated with exit code ";
+    let (Some(end), Some(code)) = (memmem::find(rest, b"' (PID: "), memmem::rfind(rest, ended))
+    else {
+        return;
+    };
+    let stamp = &line[..memchr(b']', line).map_or(0, |at| at + 1)];
+    let name = [b"plugin of ", &rest[..end]].concat();
+    let code = &rest[code + 2..];
+    let code = &code[..memchr(b',', code).unwrap_or(code.len())];
+    let shown = [stamp, b" ", &name, b" ", code].concat();
+    facts.failure(at, Group::Daemon, &name, &shown);
 }
 
 /// What stands behind a text near the start.

@@ -319,6 +319,26 @@ fn icingas_own_log_tells_of_runs_and_changes_and_keeps_secrets() {
     assert_eq!(row(&found, "check", "web1!http")["total"], 1.0);
     assert_eq!(row(&found, "daemon", "ApiListener")["total"], 1.0);
     assert!(!found.to_string().contains("hunter2"));
+
+    // The main log has what is above a notice.
+    let text = "\
+[2026-11-23 05:00:00 +0000] information/Checkable: Checkable 'web1!http' has 1 notification(s). Checking filters for type 'Problem', sends will be logged.
+[2026-11-23 05:00:01 +0000] warning/PluginCheckTask: Check command for object 'web1!http' (PID: 9, arguments: '/x/check_http' '-a' 'me:hunter2') terminated with exit code 128, output: execvpe(/x/check_http) failed: No such file or directory
+[2026-11-23 05:00:05 +0000] critical/ApiListener: Cannot connect to host 'a' on port '5665': Connection refused
+";
+    fs::write(folder.path().join("icinga2.log"), text).unwrap();
+    let mut command = timeline();
+    let command = command.current_dir(folder.path());
+    let found = document(command.args(["-i", "icinga2.log"]));
+    let plugin = row(&found, "daemon", "plugin of web1!http");
+    let line = "[2026-11-23 05:00:01 +0000] plugin of web1!http terminated with exit code 128";
+    assert!(plugin.to_string().contains(line), "{plugin}");
+    assert!(!found.to_string().contains("hunter2"));
+    let summary = found["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("2 failures by Icinga itself, in 2 of "),
+        "{summary}"
+    );
 }
 
 #[test]
