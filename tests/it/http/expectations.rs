@@ -164,8 +164,9 @@ fn each_wish_has_its_state_and_its_words() {
         "--first-byte-warning @0:9 --transfer-critical 9 --percentile 50",
     );
     assert_eq!(half.code, Some(1), "{}", half.text);
+    // All of it may have been spent waiting for a CPU, which is left out: then it is 0.
     assert!(
-        half.headline().contains(" - p50 of the first byte 0."),
+        half.headline().contains(" - p50 of the first byte 0"),
         "{}",
         half.text
     );
