@@ -46,7 +46,7 @@ impl Kept {
 
     /// What looked bound, unless that was too long ago.
     pub fn recall(&self, memory: &mut Memory, now: i64) {
-        if (0..BELIEVED).contains(&(now - self.at)) {
+        if (0..BELIEVED).contains(&now.saturating_sub(self.at)) {
             for (source, destination, port) in self.bound.iter().copied() {
                 memory.recall(Tuple {
                     source,
