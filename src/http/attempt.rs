@@ -114,8 +114,8 @@ impl Prober {
     /// Sends probe `number`. An error is that this host could not: no fact about the server.
     pub async fn probe(&self, number: u64) -> anyhow::Result<Probe> {
         let at = Timestamp::now();
-        let waited_before = self.cpu_wait.total();
         let started = Instant::now();
+        let waited_before = self.cpu_wait.at(started);
         let request_id = self
             .plan
             .request_id

@@ -1,18 +1,18 @@
 //! The loop: probes one after the other or side by side, until there are enough of them or the run has to end.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Runtime};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::attempt::Prober;
 use super::early::Early;
 use super::evidence::Keeper;
+use super::flying::Flying;
 use super::pace::Pace;
 use super::paths::{self, Ways};
 use super::plan::Plan;
@@ -33,12 +33,12 @@ const PULSE: Duration = Duration::from_secs(1);
 static CARRIED: Mutex<Option<(Runtime, Pool)>> = Mutex::new(None);
 
 /// Sends the probes of a plan and sums them up; writes down each as it ends, where there is something to write to.
-/// Returns the plan, too: the probes have borrowed it.
+/// Returns what sent them, too: it has the plan.
 pub fn run(
     mut plan: Plan,
     run: &Run,
     recorder: Option<&mut Recorder>,
-) -> anyhow::Result<(Arc<Prober>, Summary)> {
+) -> anyhow::Result<(Prober, Summary)> {
     let (runtime, pool) = match carried() {
         Some((runtime, pool)) => (runtime, Some(pool)),
         None => (executor(&plan)?, plan.pace.keepalive.then(Pool::default)),
@@ -52,7 +52,7 @@ pub fn run(
     }
     let number = run_number();
     let keeper = Keeper::begin(&plan, number);
-    let prober = Arc::new(Prober::new(plan, number, keeper.recorder(), pool.clone())?);
+    let prober = Prober::new(plan, number, keeper.recorder(), pool.clone())?;
     let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
     match pool {
         Some(pool) => {
@@ -82,7 +82,7 @@ fn executor(plan: &Plan) -> anyhow::Result<Runtime> {
 }
 
 async fn burst(
-    prober: &Arc<Prober>,
+    prober: &Prober,
     mut keeper: Keeper,
     run: &Run,
     mut recorder: Option<&mut Recorder>,
@@ -95,15 +95,14 @@ async fn burst(
     };
     let mut schedule = Schedule::new(pace);
     let mut early = Early::new(run, pace);
-    let mut flying = JoinSet::new();
+    let mut flying = Flying::new(pace.concurrency);
     let mut signalled = pin!(signal.readable());
     let mut deadline = pin!(sleep_until(run.deadline().into()));
     let mut pulse = pin!(sleep(PULSE));
     keeper.listen();
     let end = loop {
         while let Some(number) = schedule.due(flying.len()) {
-            let prober = Arc::clone(prober);
-            flying.spawn(async move { prober.probe(number).await });
+            flying.push(prober.probe(number));
         }
         if flying.is_empty() && schedule.is_over() {
             break None;
@@ -113,8 +112,8 @@ async fn burst(
             biased;
             _ = &mut signalled => break run.ended(),
             () = &mut deadline => break Some(End::Deadline),
-            Some(probe) = flying.join_next() => {
-                match probe.context("a probe broke off").and_then(|probe| probe) {
+            Some(probe) = flying.next() => {
+                match probe {
                     Ok(mut probe) => {
                         early.hear(prober.plan(), &tally, &probe);
                         keeper.take(&mut probe);
@@ -140,7 +139,7 @@ async fn burst(
     };
     // Those that were cut off say nothing about the server.
     let cut_off = flying.len() as u64;
-    flying.abort_all();
+    drop(flying);
     let mut summary = tally.close(end, cut_off);
     summary.evidence = keeper.finish(run).await;
     Ok(summary)

@@ -66,7 +66,9 @@ pub enum Miss {
 pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     if means.target.is_file() {
         let mut stream = connect_file(&means.target.address, trace).await?;
-        announce(means, &mut stream, None, trace).await?;
+        if means.announce {
+            announce(&mut stream, None, trace).await?;
+        }
         return match means.tls {
             Some(connector) => {
                 let session = secure(connector, means, stream, trace).await?;
@@ -83,8 +85,10 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
     };
     match near {
         Near::Clear(mut stream) => {
-            let ends = ends(&stream);
-            announce(means, &mut stream, ends, trace).await?;
+            if means.announce {
+                let ends = ends(&stream);
+                announce(&mut stream, ends, trace).await?;
+            }
             match means.tls {
                 Some(connector) => {
                     // The end of the handshake and the request are two small writes: the second must not wait for the
@@ -97,8 +101,10 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
             }
         }
         Near::Encrypted(mut stream) => {
-            let ends = ends(stream.get_ref().0);
-            announce(means, &mut stream, ends, trace).await?;
+            if means.announce {
+                let ends = ends(stream.get_ref().0);
+                announce(&mut stream, ends, trace).await?;
+            }
             match means.tls {
                 Some(connector) => {
                     let session = secure(connector, means, *stream, trace).await?;
@@ -163,22 +169,19 @@ async fn reach(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> Result<Nea
     Ok(Near::Encrypted(Box::new(session)))
 }
 
-/// Says where the connection comes from, where that is asked for.
+/// Says where the connection comes from, by a header of the PROXY protocol.
 async fn announce(
-    means: Means<'_>,
     stream: &mut (impl AsyncWrite + Unpin),
     ends: Option<(SocketAddr, SocketAddr)>,
     trace: &mut Trace,
 ) -> Result<(), Miss> {
-    if means.announce {
-        let line = tunnel::announcement(ends);
-        stream.write_all(line.as_bytes()).await.map_err(|error| {
-            let words = format!("No data received from host: {}", without_number(&error));
-            Miss::Server(Kind::Reset, words)
-        })?;
-        if let Some(record) = &mut trace.tape.record {
-            record.sent.take(line.as_bytes());
-        }
+    let line = tunnel::announcement(ends);
+    stream.write_all(line.as_bytes()).await.map_err(|error| {
+        let words = format!("No data received from host: {}", without_number(&error));
+        Miss::Server(Kind::Reset, words)
+    })?;
+    if let Some(record) = &mut trace.tape.record {
+        record.sent.take(line.as_bytes());
     }
     Ok(())
 }

@@ -4,28 +4,49 @@
 //! `/proc/thread-self/schedstat`, in nanoseconds; CONFIG_SCHED_INFO, which distributions set). A control group that has
 //! used up its CPU quota counts as well.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// For how long a reading is good: probes follow each other without a pause, and where one ends the next one begins.
+const FRESH: Duration = Duration::from_micros(100);
 
 /// The counter of the thread that opened it, whoever reads it.
 #[derive(Debug)]
-pub struct CpuWait(Option<File>);
+pub struct CpuWait {
+    file: Option<File>,
+    /// The last reading, and when it was taken.
+    last: Cell<Option<(Instant, Duration)>>,
+}
 
 impl CpuWait {
     /// That of the calling thread. Where the kernel does not count, nothing was ever waited for.
     pub fn of_this_thread() -> Self {
-        Self(File::open("/proc/thread-self/schedstat").ok())
+        Self {
+            file: File::open("/proc/thread-self/schedstat").ok(),
+            last: Cell::new(None),
+        }
     }
 
     /// What was waited for so far.
     pub fn total(&self) -> Duration {
         let mut line = [0; 64];
         let read = self
-            .0
+            .file
             .as_ref()
             .and_then(|file| file.read_at(&mut line, 0).ok());
-        parse(&line[..read.unwrap_or(0)]).unwrap_or_default()
+        let total = parse(&line[..read.unwrap_or(0)]).unwrap_or_default();
+        self.last.set(Some((Instant::now(), total)));
+        total
+    }
+
+    /// What was waited for until `now`, or up to [`FRESH`] earlier.
+    pub fn at(&self, now: Instant) -> Duration {
+        match self.last.get() {
+            Some((when, total)) if now.saturating_duration_since(when) < FRESH => total,
+            _ => self.total(),
+        }
     }
 }
 
@@ -56,6 +77,9 @@ mod tests {
         }
         let own = CpuWait::of_this_thread();
         let first = own.total();
+        let (when, _) = own.last.get().expect("it was just read");
+        assert_eq!(own.at(when), first);
+        assert!(own.at(when + FRESH) >= first);
         assert!(own.total() >= first);
     }
 }

@@ -120,7 +120,12 @@ async fn speak(
         }
     };
     let mut response = pin!(sender.send_request(request));
+    // The request is handed over before the connection looks for one: waiting for it, it would have to be woken.
     let response = poll_fn(|cx| {
+        let ready = response.as_mut().poll(cx);
+        if ready.is_ready() {
+            return ready;
+        }
         drive(cx);
         response.as_mut().poll(cx)
     })

@@ -18,7 +18,7 @@
 //! | [`probe`] | what is known of one probe, as plain data |
 //! | [`paths`], [`turns`] | the ways to the server, and which one a probe takes |
 //! | [`path_summary`], [`compare`], `by_path`, `path_numbers` | what came over each of them, and whether one fails more than the others |
-//! | [`pace`], [`burst`], `early` | how many probes and how fast, the loop, and the word ahead of its result |
+//! | [`pace`], [`burst`], `flying`, `early` | how many probes and how fast, the loop, those under way, and the word ahead of its result |
 //! | [`record`], [`find`] | one probe as a line of the journal, and in the proxy's log |
 //! | [`summary`], [`verdict`], [`report`], `shown`, [`details`] | many probes to numbers, a state, a report |
 
@@ -43,6 +43,7 @@ pub mod exempt;
 pub mod expect;
 mod extra_opts;
 pub mod find;
+mod flying;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub mod http2;

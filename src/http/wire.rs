@@ -190,16 +190,12 @@ impl AsyncRead for Wire<'_> {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let room = buffer.remaining().min(TURN);
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
         let result = loop {
-            let result = ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut part));
+            let result = ready!(read_turn(Pin::new(&mut *self.stream), cx, buffer));
             if !is_interrupted(&result) {
                 break result;
             }
         };
-        let count = part.filled().len();
-        buffer.advance(count);
         match result {
             // Many servers end a TLS connection without the farewell that it should have. Whether the reply is whole
             // is told by its length.
@@ -250,6 +246,22 @@ impl AsyncWrite for Wire<'_> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
+}
+
+/// Reads no more than one turn takes.
+fn read_turn(
+    stream: Pin<&mut Stream>,
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    if buffer.remaining() <= TURN {
+        return stream.poll_read(cx, buffer);
+    }
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(TURN));
+    let result = stream.poll_read(cx, &mut part);
+    let count = part.filled().len();
+    buffer.advance(count);
+    result
 }
 
 fn is_interrupted<T>(result: &io::Result<T>) -> bool {
