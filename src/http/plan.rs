@@ -27,6 +27,7 @@ use super::source::Source;
 use super::target::{Target, default_port, host_and_port};
 use super::tls::Met;
 use super::verify::Trust;
+use crate::plugin::options::Format;
 use crate::plugin::{Arguments, Limit, Limits, State};
 
 /// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
@@ -134,6 +135,8 @@ pub struct Show {
     pub url: bool,
     /// The failing probe with what came, at the end of a loop.
     pub exchange: bool,
+    /// The details of the JSON document.
+    pub details: bool,
 }
 
 /// What becomes of a page.
@@ -267,6 +270,7 @@ impl TryFrom<&Args> for Plan {
                 page: args.show_body,
                 url: args.link,
                 exchange: args.common().until.is_some(),
+                details: args.common().format == Format::Json,
             },
         })
     }

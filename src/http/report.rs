@@ -35,7 +35,9 @@ pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     // Of a single probe, the first line has said it all.
     let single = plan.pace.attempts == Some(1) && summary.trouble.is_none();
     report.findings_from = u8::from(single && !plan.show.exchange);
-    report.details = details(plan, summary);
+    if plan.show.details {
+        report.details = details(plan, summary);
+    }
     shown_things(&mut report, plan, summary);
     chain(&mut report, summary);
     if plan.show.exchange {
