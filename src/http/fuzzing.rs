@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream as Pair;
 use std::sync::LazyLock;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -437,6 +438,30 @@ pub fn secrets(data: &[u8]) {
     assert!(!once.iter().zip(&twice).any(shown_again));
 }
 
+thread_local! {
+    static HTTP_OPTIONS: Definition = Definition::new(options::command::<Args>());
+    static PORTS_OPTIONS: Definition = Definition::new(options::command::<crate::ports::Args>());
+    static NGINX_OPTIONS: Definition = Definition::new(options::command::<crate::nginx::Args>());
+}
+
+/// A hundred options, which take far longer to lay out than a command line to read.
+type Definition = RefCell<clap::Command>;
+
+/// Why a command line is refused. Now and then it is also read with a definition that nothing was read with before, and
+/// that says the same.
+fn refusal<A: options::Arguments>(
+    name: &str,
+    definition: &'static LocalKey<Definition>,
+    choice: u8,
+    argv: Vec<OsString>,
+) -> Option<String> {
+    let fresh = (choice >= 240).then(|| options::parse::<A>(name, argv.clone().into_iter()).err());
+    let refused = definition
+        .with_borrow_mut(|command| options::parse_with::<A>(command, name, argv.into_iter()).err());
+    assert!(fresh.is_none_or(|fresh| fresh == refused));
+    refused
+}
+
 /// Command lines: taken, or refused in one clean line.
 pub fn options(data: &[u8]) {
     let Some((&choice, words)) = data.split_first() else {
@@ -459,10 +484,10 @@ pub fn options(data: &[u8]) {
             if argv.iter().any(names_file) {
                 return;
             }
-            options::parse::<Args>("HTTP", argv.into_iter()).err()
+            refusal::<Args>("HTTP", &HTTP_OPTIONS, choice, argv)
         }
-        1 => options::parse::<crate::ports::Args>("PORTS", argv.into_iter()).err(),
-        _ => options::parse::<crate::nginx::Args>("NGINX", argv.into_iter()).err(),
+        1 => refusal::<crate::ports::Args>("PORTS", &PORTS_OPTIONS, choice, argv),
+        _ => refusal::<crate::nginx::Args>("NGINX", &NGINX_OPTIONS, choice, argv),
     };
     if let Some(text) = refused {
         let shown = text.starts_with("HTTP UNKNOWN: ")

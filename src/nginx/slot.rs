@@ -4,6 +4,12 @@ use super::cause::CAUSES;
 use super::packed::{Pack, Packer, Unpacker};
 use super::summary::KINDS;
 
+/// What nobody has counted within some seconds. Of less than this no sum overflows.
+const COUNTED: u64 = 1 << 40;
+
+/// Seconds from 1970, both ways, that no log and no clock tells of.
+const TIMES: i64 = 1 << 40;
+
 /// What happened within some seconds.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
@@ -50,19 +56,21 @@ impl Pack for Slot {
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let count = |from: &mut Unpacker<'_>| from.next().filter(|count| *count < COUNTED);
         let pair = |from: &mut Unpacker<'_>| {
             let name = u32::try_from(from.next()?).ok()?;
-            Some((name, from.next()?))
+            Some((name, count(from)?))
         };
+        let start = from.next()?.cast_signed();
         let mut slot = Self {
-            start: from.next()?.cast_signed(),
+            start: Some(start).filter(|start| (-TIMES..TIMES).contains(start))?,
             ..Self::default()
         };
-        for (cause, count) in from.list(pair)? {
-            *slot.causes.get_mut(cause as usize)? = count;
+        for (cause, number) in from.list(pair)? {
+            *slot.causes.get_mut(cause as usize)? = number;
         }
-        slot.suspect = from.next()?;
-        slot.unparsed = from.next()?;
+        slot.suspect = count(from)?;
+        slot.unparsed = count(from)?;
         let (first, last) = (from.next()?, u8::try_from(from.next()?).ok()?);
         slot.span = match first.checked_sub(1) {
             Some(first) => Some((u8::try_from(first).ok()?, last)),

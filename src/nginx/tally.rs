@@ -471,6 +471,33 @@ mod tests {
     }
 
     #[test]
+    fn a_state_whose_sums_would_wrap_round_is_refused() {
+        let mut tally = Tally::new(600);
+        for time in [1000, 1001] {
+            let listed = event(Cause::BindInUse, "crit] 7#7: *1 ", "u");
+            tally.add(time, &listed, true, 0);
+        }
+        let stored = |tally: &Tally| {
+            let text = serde_json::to_string(tally).unwrap();
+            serde_json::from_str::<Tally>(&text)
+        };
+        assert!(stored(&tally).is_ok());
+        let huge = [
+            |slot: &mut Slot| slot.causes[0] = u64::MAX,
+            |slot: &mut Slot| slot.suspect = u64::MAX,
+            |slot: &mut Slot| slot.unparsed = u64::MAX,
+            |slot: &mut Slot| slot.who[0][0].1 = u64::MAX,
+            |slot: &mut Slot| slot.start = i64::MAX,
+            |slot: &mut Slot| slot.start = i64::MIN,
+        ];
+        for (number, change) in huge.iter().enumerate() {
+            let mut tally = tally.clone();
+            change(&mut tally.slots[1]);
+            assert!(stored(&tally).is_err(), "{number}");
+        }
+    }
+
+    #[test]
     fn two_parts_counted_apart_are_the_whole() {
         let header: Vec<_> = (0..600).map(|n| format!("crit] 7#7: *{n} ")).collect();
         let (mut whole, mut parts) = (Tally::new(600), [Tally::new(600), Tally::new(600)]);

@@ -115,17 +115,25 @@ impl Format {
 
 /// Reads a command line. The error is the text to print before leaving with 3: help, version or what is wrong.
 pub fn parse<A: Arguments>(name: &str, argv: impl Iterator<Item = OsString>) -> Result<A, String> {
+    parse_with(&mut command::<A>(), name, argv)
+}
+
+/// The same with the definition at hand.
+pub(crate) fn parse_with<A: Arguments>(
+    command: &mut clap::Command,
+    name: &str,
+    argv: impl Iterator<Item = OsString>,
+) -> Result<A, String> {
     let argv = A::rewrite(argv.collect()).map_err(|error| {
         format!(
             "{name} UNKNOWN: {}\n",
             clean::clean_cut(format!("{error:#}"), 300)
         )
     })?;
-    let mut command = command::<A>();
     command
         .try_get_matches_from_mut(argv)
         .and_then(|matches| A::from_arg_matches(&matches))
-        .map_err(|error| explain(name, &error, &command))
+        .map_err(|error| explain(name, &error, command))
 }
 
 /// The command line's definition, with what all plugins have in common: the last of a repeated option counts,

@@ -77,7 +77,7 @@ pub fn read_counters(root: &Path, protocol: Protocol) -> Counters {
         Protocol::Udp => {
             let v4 = titled(&read("snmp"), "Udp:", "RcvbufErrors");
             let v6 = named(&read("snmp6"), "Udp6RcvbufErrors");
-            counters[5] = v4.map(|v4| v4 + v6.unwrap_or(0));
+            counters[5] = v4.map(|v4| v4.saturating_add(v6.unwrap_or(0)));
         }
     }
     counters
@@ -97,7 +97,7 @@ fn conntrack_sum(text: &str, column: &str) -> Option<u64> {
         .position(|name| name == column)?;
     lines
         .map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(at)?, 16).ok())
-        .sum()
+        .try_fold(0, |sum: u64, more| Some(sum.saturating_add(more?)))
 }
 
 /// A value of the two lines that begin so: one with the names, one with the numbers.
@@ -319,6 +319,12 @@ pub fn sockstat_field(sockstat: &str, start: &str, field: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_that_are_as_large_as_can_be_do_not_wrap_round() {
+        let text = "entries drop\n00 ffffffffffffffff\n00 ffffffffffffffff\n";
+        assert_eq!(conntrack_sum(text, "drop"), Some(u64::MAX));
+    }
 
     #[test]
     fn what_is_there_is_read_and_what_is_missing_left_out() {

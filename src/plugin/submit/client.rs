@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(5);
 const REPLY_LIMIT: usize = 64 * 1024;
 
 /// Times closer than this are the same one: they went through decimals and back.
-const SAME: i64 = 500;
+const SAME: u64 = 500;
 
 /// Why a request came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Last {
 }
 
 fn same(one: i64, other: i64) -> bool {
-    (one - other).abs() < SAME
+    one.abs_diff(other) < SAME
 }
 
 /// The way to the API.
@@ -434,6 +434,14 @@ mod tests {
                 began,
                 "{ends:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_times_at_the_ends_of_what_numbers_can_say_wrap_round() {
+        for (theirs, end) in [(i64::MIN, 1), (i64::MIN, 0), (i64::MAX, -1), (0, i64::MIN)] {
+            let has = Last([theirs; 4]).has(&result(0, end, end));
+            assert_ne!(has, Some(true), "{theirs} {end}");
         }
     }
 

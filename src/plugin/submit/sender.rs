@@ -263,7 +263,9 @@ impl Sender {
     /// Whether a result of somebody else's may have begun since this one did.
     fn is_late(&self, result: &Passive) -> bool {
         let known = self.last.is_some_and(|(_, at)| at.elapsed() < FRESH);
-        let age = Timestamp::now().as_microsecond() - result.start;
+        let age = Timestamp::now()
+            .as_microsecond()
+            .saturating_sub(result.start);
         !known && !self.mute && age > i64::try_from(FRESH.as_micros()).unwrap_or(i64::MAX)
     }
 
@@ -289,7 +291,7 @@ impl Sender {
             .last
             .map_or(0, |(start, _)| start.saturating_add(APART));
         let measured = result.start;
-        if measured >= earliest && result.end >= self.ours.0 + APART {
+        if measured >= earliest && result.end >= self.ours.0.saturating_add(APART) {
             return;
         }
         result.start = measured.max(earliest);
@@ -297,7 +299,7 @@ impl Sender {
             .end
             .max(result.start)
             .max(self.ours.0.saturating_add(APART));
-        if result.start - measured > 1_000_000
+        if result.start.saturating_sub(measured) > 1_000_000
             && let Ok(time) = Timestamp::from_microsecond(measured)
         {
             let line = format!("\n(measured at {}, sent late)", local_time(time));
