@@ -168,15 +168,35 @@ pub fn open_files(proc: &Path) -> Option<Neighbour> {
             limit: file_limit(&read_small(&folder.join("limits")).ok()?)?,
         })
     };
+    let kernels = kernel_threads(&processes_folder);
     processes(proc)
         .ok()?
         .into_iter()
+        .filter(|pid| !kernels.contains(pid))
         .filter_map(worst)
         .max_by(|a, b| a.share().total_cmp(&b.share()))
 }
 
+/// The kernel's own threads: often half of a host's processes, all in one file. None where process 2 is not their parent, as
+/// in a container.
+fn kernel_threads(processes: &File) -> HashSet<u32> {
+    let is_parent = || {
+        /// `PF_KTHREAD`, among the flags.
+        const KERNEL: u32 = 0x0020_0000;
+        let stat = read_at(processes, "2/stat")?;
+        // Behind the name: state, parent, group, session, terminal, its group, flags.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let flags: u32 = rest.split_ascii_whitespace().nth(6)?.parse().ok()?;
+        (flags & KERNEL != 0).then_some(())
+    };
+    let children = is_parent().and_then(|()| read_at(processes, "2/task/2/children"));
+    let numbers = children.as_deref().unwrap_or_default();
+    let numbers = numbers.split_ascii_whitespace();
+    numbers.filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Whether a process runs one of the proxies' programs. Its program is a link, which takes one call to read where its name
-/// takes three, and of a host's processes half are the kernel's and have none. Whoever may not see it may not see the
+/// takes three. Whoever may not see it may not see the
 /// descriptors, either, unless he is root without CAP_SYS_PTRACE, as in a container.
 fn is_proxy(processes: &File, pid: u32, root: bool) -> bool {
     match readlinkat(processes, format!("{pid}/exe"), Vec::with_capacity(256)) {
@@ -202,7 +222,10 @@ fn read_at(folder: &File, path: &str) -> Option<String> {
     )
     .ok()?;
     let mut text = String::new();
-    File::from(file).take(256).read_to_string(&mut text).ok()?;
+    File::from(file)
+        .take(64 * 1024)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }
 
@@ -272,6 +295,14 @@ mod tests {
             std::fs::write(folder.join("limits"), text).unwrap();
         }
         assert_eq!(open_files(root.path()).unwrap().limit, 4);
+        // The kernel's threads are not looked at; in a container, process 2 is anybody.
+        std::fs::create_dir_all(root.path().join("2/task/2")).unwrap();
+        std::fs::write(root.path().join("2/task/2/children"), "8 9 ").unwrap();
+        for (flags, limit) in [(0x40_0000, 4), (0x20_8040, 10)] {
+            let stat = format!("2 (k) 0 (d) S 0 0 0 0 -1 {flags} 0 0");
+            std::fs::write(root.path().join("2/stat"), stat).unwrap();
+            assert_eq!(open_files(root.path()).unwrap().limit, limit);
+        }
         assert_eq!(
             file_limit("Max open files  unlimited unlimited files"),
             None

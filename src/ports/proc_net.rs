@@ -3,17 +3,24 @@
 //! Slower by five times, and with less to see: no bound sockets of TCP, no socket options, no timers.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState, UdpNetEntries, UdpNetEntry, UdpState};
-use procfs::{FromBufReadSI, current_system_info};
+use procfs::{FromBufReadSI, ProcResult, current_system_info};
 
 use super::socket::{Protocol, Socket, State};
 
+/// A line has 150 characters.
+const LONGEST_LINE: u64 = 1024;
+/// Lines that are parsed at a time.
+const BATCH: usize = 1000;
+
 /// Gives every socket of the namespace of whoever `root` is mounted for to `each`, those that claim a port first.
+///
+/// Each table is gone through twice, so that no more than a batch of it has to be kept.
 pub fn dump(root: &Path, protocol: Protocol, mut each: impl FnMut(&Socket)) -> anyhow::Result<()> {
     let net = folder(root);
     let names = match protocol {
@@ -21,13 +28,26 @@ pub fn dump(root: &Path, protocol: Protocol, mut each: impl FnMut(&Socket)) -> a
         Protocol::Udp => ["udp", "udp6"],
     };
     let [v4, v6] = names.map(|name| net.join(name));
-    let mut sockets = read(&v4, protocol)?;
     // A kernel without IPv6 has no such file.
-    if v6.exists() {
-        sockets.extend(read(&v6, protocol)?);
+    let tables = [Some(&v4), Some(&v6).filter(|v6| v6.exists())];
+    for path in tables.into_iter().flatten() {
+        read(path, protocol, |sockets| {
+            let mut claiming = sockets.iter().filter(|s| s.claims_port()).peekable();
+            // TCP's listeners stand at the beginning: behind a batch without one there are none.
+            let more = protocol == Protocol::Udp || claiming.peek().is_some();
+            claiming.for_each(&mut each);
+            more
+        })?;
     }
-    let (claiming, rest): (Vec<_>, Vec<_>) = sockets.iter().partition(|s| s.claims_port());
-    claiming.into_iter().chain(rest).for_each(&mut each);
+    for path in tables.into_iter().flatten() {
+        read(path, protocol, |sockets| {
+            sockets
+                .iter()
+                .filter(|s| !s.claims_port())
+                .for_each(&mut each);
+            true
+        })?;
+    }
     Ok(())
 }
 
@@ -37,17 +57,49 @@ pub fn folder(root: &Path) -> PathBuf {
     if own.exists() { own } else { root.join("net") }
 }
 
-fn read(path: &Path, protocol: Protocol) -> anyhow::Result<Vec<Socket>> {
+/// Reads a table for `each`.
+fn read(
+    path: &Path,
+    protocol: Protocol,
+    each: impl FnMut(&[Socket]) -> bool,
+) -> anyhow::Result<()> {
     let file = File::open(path)
         .with_context(|| format!("cannot open {}; mount /proc or give --proc", path.display()))?;
-    let (file, system) = (BufReader::new(file), current_system_info());
-    let sockets = match protocol {
-        Protocol::Tcp => TcpNetEntries::from_buf_read(file, system)
+    batches(file, protocol, each).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Gives a table to `each`, some sockets at a time, as long as it wants more.
+fn batches(
+    table: impl Read,
+    protocol: Protocol,
+    mut each: impl FnMut(&[Socket]) -> bool,
+) -> anyhow::Result<()> {
+    let mut table = BufReader::new(table);
+    let mut add_line = |text: &mut String| table.by_ref().take(LONGEST_LINE).read_line(text);
+    let mut text = String::new();
+    // The heading, which the parser leaves out in each batch.
+    add_line(&mut text)?;
+    let heading = text.len();
+    loop {
+        text.truncate(heading);
+        let mut lines = 0;
+        while lines < BATCH && add_line(&mut text)? > 0 {
+            lines += 1;
+        }
+        if lines == 0 || !each(&parse(&text, protocol)?) {
+            return Ok(());
+        }
+    }
+}
+
+fn parse(table: &str, protocol: Protocol) -> ProcResult<Vec<Socket>> {
+    let (text, system) = (table.as_bytes(), current_system_info());
+    match protocol {
+        Protocol::Tcp => TcpNetEntries::from_buf_read(text, system)
             .map(|TcpNetEntries(entries)| entries.iter().map(tcp).collect()),
-        Protocol::Udp => UdpNetEntries::from_buf_read(file, system)
+        Protocol::Udp => UdpNetEntries::from_buf_read(text, system)
             .map(|UdpNetEntries(entries)| entries.iter().map(udp).collect()),
-    };
-    sockets.with_context(|| format!("cannot read {}", path.display()))
+    }
 }
 
 fn tcp(entry: &TcpNetEntry) -> Socket {
@@ -111,6 +163,8 @@ fn state(state: &TcpState) -> State {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
@@ -156,6 +210,39 @@ mod tests {
                 (State::Established, 40000, 53, 12)
             ]
         );
+    }
+
+    /// A table, and how much of it was read.
+    struct Table<'a> {
+        text: &'a [u8],
+        read: &'a Cell<usize>,
+    }
+
+    impl Read for Table<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let length = self.text.read(buffer)?;
+            self.read.set(self.read.get() + length);
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_batch_of_a_table_is_kept() {
+        const LINE: &str = "   0: 0100007F:9C40 0200007F:1F90 06 00000000:00000000 03:00000171 00000000     0        0 0 3 0000000000000000\n";
+        let text = HEAD.to_owned() + &LINE.repeat(5 * BATCH);
+        let (read, mut seen) = (Cell::new(0), 0);
+        let table = Table {
+            text: text.as_bytes(),
+            read: &read,
+        };
+        batches(table, Protocol::Tcp, |sockets| {
+            // What a reader has in advance.
+            assert!(read.get() <= HEAD.len() + (seen + BATCH) * LINE.len() + 8 * 1024);
+            seen += sockets.len();
+            true
+        })
+        .unwrap();
+        assert_eq!(seen, 5 * BATCH);
     }
 
     #[test]

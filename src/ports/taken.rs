@@ -45,7 +45,7 @@ impl Taken {
                 self.any6.insert(port)
             }
         };
-        match socket.source {
+        match &socket.source {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => self.wildcard4.insert(port),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) if socket.v6only => self.wildcard6_only.insert(port),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => self.wildcard6.insert(port),
@@ -57,23 +57,23 @@ impl Taken {
     }
 
     /// The number of a local address, a new one where it is not known yet; none when there are too many.
-    fn number(&mut self, address: IpAddr) -> Option<usize> {
+    fn number(&mut self, address: &IpAddr) -> Option<usize> {
         if self
             .addresses
             .get(self.last)
-            .is_some_and(|(last, _)| *last == address)
+            .is_some_and(|(last, _)| last == address)
         {
             return Some(self.last);
         }
-        if let Some(number) = self.numbers.get(&address) {
+        if let Some(number) = self.numbers.get(address) {
             return Some(*number);
         }
         let number = self.addresses.len();
         if number >= MOST_SOURCES {
             return None;
         }
-        self.addresses.push((address, PortSet::default()));
-        self.numbers.insert(address, number);
+        self.addresses.push((*address, PortSet::default()));
+        self.numbers.insert(*address, number);
         Some(number)
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -221,13 +222,19 @@ fn long_lists_are_bounded_but_for_what_is_named() {
 
 #[test]
 fn time_wait_tells_the_rate_of_closing() {
-    let mut scene = Scene::new("rate", "20000 20999");
-    scene.listen(TO);
-    scene.time_wait(A, TO, 100, Connect);
-    let told = entry(
-        &namespace(&check(&scene.ns, &["--format=json"]))["destinations"],
-        &[("port", json!(80))],
-    );
+    // The rate is that of the last 5 s: on a machine that needs longer than that, once more.
+    let told = (0..5).find_map(|_| {
+        let mut scene = Scene::new("rate", "20000 20999");
+        scene.listen(TO);
+        let begun = Instant::now();
+        scene.time_wait(A, TO, 100, Connect);
+        let told = entry(
+            &namespace(&check(&scene.ns, &["--format=json"]))["destinations"],
+            &[("port", json!(80))],
+        );
+        (begun.elapsed() < Duration::from_secs(5)).then_some(told)
+    });
+    let told = told.expect("5 s are enough to close 100 connections and look");
     assert_eq!(told["time_wait"], 100);
     assert_eq!(told["closed_per_second"], 20);
     assert_eq!(told["limit_per_second"], 16.666_667);
@@ -400,25 +407,32 @@ fn a_sample_reports_the_peak() {
     let scene = busy(30);
     let outcome = check(&scene.ns, &["--sample", "1200ms"]);
     assert_eq!(outcome.code, Some(0));
-    assert!(
-        outcome.headline().contains("(peak of ") && outcome.headline().contains(" looks in 1 s)"),
-        "{}",
-        outcome.headline()
-    );
+    let (_, sampled) = outcome.headline().split_once("(peak of ").unwrap();
+    let (_, seconds) = sampled.split_once(" looks in ").unwrap();
+    // Longer where the machine is busy.
+    let seconds: u32 = seconds.strip_suffix(" s)").unwrap().parse().unwrap();
+    assert!(seconds >= 1, "{}", outcome.headline());
 }
 
 #[test]
 fn a_burst_that_is_shorter_than_a_second_is_in_the_sample() {
     let mut scene = busy(5);
     let binary = binary_folder().join("check_port_exhaustion");
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
     let mut command = scene.ns.command(binary);
     command
-        .args(["--sample", "3s"])
+        .args(["--sample", "3s", "--journal"])
+        .arg(&journal)
         .stdout(std::process::Stdio::piped());
     let sampling = command.spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !std::fs::metadata(&journal).is_ok_and(|journal| journal.len() > 0) {
+        assert!(Instant::now() < deadline, "it never looked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     scene.connect(A, TO, 55, Connect);
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(700));
     // Every second one goes, and then half of the rest: 60, 30, 15.
     scene.thin_out();
     scene.thin_out();
@@ -618,7 +632,7 @@ fn trying_the_ports_leaves_nothing_behind_and_says_what_it_cost() {
     assert!(
         tried
             .text
-            .contains("--active tried 30 ports on loopback in 0."),
+            .contains("--active tried 30 ports on loopback in "),
         "{}",
         tried.text
     );
