@@ -11,6 +11,7 @@
 //! | `conf`, `format` | nginx' `log_format`: found in a configuration, and taken apart |
 //! | `read` | each source through the library's search |
 //! | `errors`, `access`, `monitoring`, `journal` | the lines of one kind of source |
+//! | `heard` | what several logs of monitoring tell of the same result |
 //! | `group`, `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
 //! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
@@ -31,6 +32,7 @@ mod facts;
 mod format;
 mod grid;
 mod group;
+mod heard;
 mod html;
 mod journal;
 mod monitoring;

@@ -1,5 +1,6 @@
 //! `incident_timeline`: what it makes of logs, written by hand and by real daemons.
 
+mod daemons;
 mod failures;
 mod lab;
 mod page;
