@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::access::GAVE_UP;
 use super::causes::{self, Case};
 use super::common;
 use super::facts::Facts;
 use super::grid::{Grid, Lane};
 use super::pairs::{Pair, pairs};
 use super::series::{Bins, Series};
-use super::words::name;
+use super::words::{many, name};
 use crate::nginx::clock::Clock;
 use crate::plugin::clean::clean_cut;
 
@@ -48,8 +49,16 @@ pub struct Window {
     pub start: i64,
     pub step: i64,
     pub bins: usize,
-    /// When each bin begins, as the local clock showed it.
+    /// When each bin begins, as the local clock showed it; with the zone behind it where that changes meanwhile.
     pub labels: Vec<String>,
+}
+
+impl Window {
+    /// The zone of its labels, as `+01:00`, where they have one in common.
+    pub fn zone(&self) -> Option<&str> {
+        let label = self.labels.first()?;
+        (label.len() == 19).then(|| self.from.get(19..))?
+    }
 }
 
 /// What was read of one file.
@@ -75,6 +84,9 @@ pub struct Mark {
     pub text: String,
     /// Its bin; null outside of the window.
     pub bin: Option<usize>,
+    /// Where it is, in bins from the begin of the first one.
+    #[serde(skip)]
+    pub place: f64,
 }
 
 /// The first failure.
@@ -175,6 +187,10 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
         series: &series,
         bins,
         common: &found,
+        window: [
+            clock.rfc3339(bins.start(0)),
+            clock.rfc3339(bins.start(bins.count)),
+        ],
     };
     let causes: Vec<Cause> = causes::candidates(&case)
         .into_iter()
@@ -211,9 +227,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
             start: bins.start(0),
             step,
             bins: bins.count,
-            labels: (0..bins.count)
-                .map(|index| clock.second(bins.start(index)).replace('T', " "))
-                .collect(),
+            labels: labels(bins, clock),
         },
         sources: facts
             .sources
@@ -227,6 +241,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
                 at: time(mark.at),
                 text: clean_cut(&mark.text, 200),
                 bin: bins.index(mark.at),
+                place: (mark.at - bins.start(0)) as f64 / step as f64,
             })
             .collect(),
         first: facts.first.as_ref().map(|first| First {
@@ -249,10 +264,27 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
             })
             .collect(),
         common: found.iter().map(shown_common).collect(),
-        notes: notes(&facts),
+        notes: notes(&facts, clock),
     };
     document.summary = summary(&document, &facts, clock);
     document
+}
+
+/// When each bin begins. Where the clocks are changed meanwhile one time can be two.
+fn labels(bins: Bins, clock: &Clock) -> Vec<String> {
+    let labels =
+        (0..bins.count).map(|index| clock.rfc3339(bins.start(index)).replacen('T', " ", 1));
+    let mut labels: Vec<String> = labels.collect();
+    let zone = |label: &str| label.get(19..).map(str::to_owned);
+    if labels
+        .windows(2)
+        .all(|pair| zone(&pair[0]) == zone(&pair[1]))
+    {
+        for label in &mut labels {
+            label.truncate(19);
+        }
+    }
+    labels
 }
 
 pub fn round(value: f64, to: f64) -> f64 {
@@ -334,8 +366,18 @@ fn row(lane: &Lane, series: &Series, bins: Bins, clock: &Clock, room: &mut [usiz
     }
 }
 
-fn notes(facts: &Facts<'_>) -> Vec<String> {
+fn notes(facts: &Facts<'_>, clock: &Clock) -> Vec<String> {
     let mut notes = Vec::new();
+    for source in facts.sources.iter().filter(|source| source.used == 0) {
+        if let Some((first, last)) = source.beside {
+            notes.push(format!(
+                "{} has no line in the window: what was read of it is of {} to {}",
+                clean_cut(&source.path, 300),
+                clock.rfc3339(first),
+                clock.rfc3339(last)
+            ));
+        }
+    }
     let suspect: u64 = facts.sources.iter().map(|source| source.suspect).sum();
     if suspect > 0 {
         notes.push(format!("{suspect} lines of the error logs look as if a request had written them, and are not counted"));
@@ -358,13 +400,20 @@ fn notes(facts: &Facts<'_>) -> Vec<String> {
 
 fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
     let (failures, by) = most_failures(&document.lanes);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
+    let failures = failures as u64;
     let Some(first) = &facts.first else {
-        return "no failure in what was read".to_owned();
+        let is_empty = facts.sources.iter().all(|source| source.used == 0);
+        return if is_empty {
+            "nothing that was read lies in the window".to_owned()
+        } else {
+            "no failure in what was read".to_owned()
+        };
     };
     let bins = document
         .lanes
         .iter()
-        .filter(|lane| lane.failure)
+        .filter(|lane| counts(lane))
         .flat_map(|lane| {
             lane.values
                 .iter()
@@ -382,12 +431,17 @@ fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
         )
     });
     format!(
-        "{failures:.0} failures by {by}, in {} of {} bins of {}, the first at {}; {cause}",
+        "{} by {by}, in {} of {} of {}, the first at {}; {cause}",
+        many(failures, "failure"),
         bins.len(),
-        document.window.bins,
+        many(document.window.bins as u64, "bin"),
         width(document.window.step),
         clock.second(first.at).replace('T', " ")
     )
+}
+
+fn counts(lane: &Row) -> bool {
+    lane.failure && lane.name != GAVE_UP
 }
 
 /// How many failures the source knows of that knows of most, and its name: the sources tell of the same ones, so that
@@ -404,7 +458,7 @@ fn most_failures(lanes: &[Row]) -> (f64, &'static str) {
     let told = sources.map(|(group, name)| {
         let lanes = lanes
             .iter()
-            .filter(|lane| lane.failure && lane.group == group);
+            .filter(|lane| counts(lane) && lane.group == group);
         (
             lanes
                 .map(|lane| lane.total)

@@ -17,7 +17,8 @@
 //! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
 //! | `coincide`, `pairs` | which lanes stand out together, against chance |
 //! | `document` | the report that all forms show |
-//! | `text`, `html`, `scene`, `svg`, `png` | the forms |
+//! | `text`, `html` with `plots`, `scene` with `svg` and `png` | the forms |
+//! | `ticks` | round times for their axes |
 //! | `output` | files written whole |
 
 mod access;
@@ -40,6 +41,7 @@ mod next;
 mod output;
 mod pairs;
 mod plan;
+mod plots;
 mod png;
 mod read;
 mod scene;
@@ -49,6 +51,7 @@ mod sort;
 mod strangers;
 mod svg;
 mod text;
+mod ticks;
 mod words;
 
 use std::fmt::Write;

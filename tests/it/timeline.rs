@@ -4,8 +4,10 @@ mod daemons;
 mod failures;
 mod lab;
 mod page;
+mod reasoning;
 mod replay;
 mod rotated;
+mod windows;
 
 use std::fs;
 use std::path::Path;
