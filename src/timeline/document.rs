@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::ToSpan;
+use jiff::civil::DateTime;
 use serde::Serialize;
 
 use super::access::GAVE_UP;
@@ -17,6 +19,8 @@ use crate::plugin::clean::clean_cut;
 
 /// How many services are listed.
 const SERVICES: usize = 50;
+/// On how many days a mark is looked for.
+const MOST_DAYS: usize = 3;
 /// How many lines all bins together show, and how much of each.
 const LINES: usize = 12_000;
 const LINE: usize = 400;
@@ -237,12 +241,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
         marks: plan
             .marks
             .iter()
-            .map(|mark| Mark {
-                at: time(mark.at),
-                text: clean_cut(&mark.text, 200),
-                bin: bins.index(mark.at),
-                place: (mark.at - bins.start(0)) as f64 / step as f64,
-            })
+            .map(|mark| shown_mark(mark, bins, clock))
             .collect(),
         first: facts.first.as_ref().map(|first| First {
             at: time(first.at),
@@ -268,6 +267,32 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
     };
     document.summary = summary(&document, &facts, clock);
     document
+}
+
+fn shown_mark(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> Mark {
+    let at = moment(mark, bins, clock);
+    Mark {
+        at: clock.rfc3339(at),
+        text: clean_cut(&mark.text, 200),
+        bin: bins.index(at),
+        place: (at - bins.start(0)) as f64 / bins.step as f64,
+    }
+}
+
+/// When a mark is: a time without a date is of the first day on which it lies in the window, if there is one.
+fn moment(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> i64 {
+    let Some(time) = mark.time.filter(|_| bins.index(mark.at).is_none()) else {
+        return mark.at;
+    };
+    let (first, last) = (bins.start(0), bins.start(bins.count));
+    let days = clock.civil(first).date().series(1.day());
+    let moments = days
+        .map_while(|day| clock.at(DateTime::from_parts(day, time)))
+        .take_while(|at| *at < last);
+    moments
+        .take(MOST_DAYS)
+        .find(|at| bins.index(*at).is_some())
+        .unwrap_or(mark.at)
 }
 
 /// When each bin begins. Where the clocks are changed meanwhile one time can be two.

@@ -92,6 +92,43 @@ fn the_hour_that_comes_twice_is_two_hours() {
 }
 
 #[test]
+fn a_mark_without_a_date_is_of_the_day_of_the_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let mut command = of_example(folder.path());
+    let found = document(command.args(["--mark", "05:25 deploy", "--mark", "07:00 later"]));
+    assert_eq!(
+        (&found["marks"][0]["at"], &found["marks"][0]["bin"]),
+        (&"2026-11-23T05:25:00+00:00".into(), &25.into())
+    );
+    assert!(found["marks"][1]["bin"].is_null());
+}
+
+#[test]
+fn tabs_in_a_form_are_written_as_nginx_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |second: i64| {
+        let status = if second % 10 == 0 { 502 } else { 200 };
+        format!(
+            "{}.5\t{status}\tb.example\t/q/r?s=1\n",
+            1_795_410_000 + second
+        )
+    };
+    let text: Vec<String> = (0..60).map(line).collect();
+    fs::write(folder.path().join("tabs.log"), text.concat()).unwrap();
+    let form = r"$msec\t$status\t$host\t$request_uri";
+    let conf = format!("http {{ log_format tabs \"{form}\"; }}");
+    fs::write(folder.path().join("nginx.conf"), conf).unwrap();
+    for told in [["--log-format", form], ["--nginx-conf", "nginx.conf"]] {
+        let mut command = timeline();
+        command.current_dir(folder.path()).args(["-a", "tabs.log"]);
+        let found = document(command.args(told));
+        assert_eq!(row(&found, "status", "502")["total"], 6.0);
+        assert_eq!(row(&found, "path", "/q/r")["total"], 6.0);
+    }
+}
+
+#[test]
 fn the_next_command_looks_at_the_window() {
     let folder = tempfile::tempdir().unwrap();
     example(folder.path());
