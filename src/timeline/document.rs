@@ -6,14 +6,14 @@ use jiff::ToSpan;
 use jiff::civil::DateTime;
 use serde::Serialize;
 
-use super::access::GAVE_UP;
 use super::causes::{self, Case};
 use super::common;
 use super::facts::Facts;
 use super::grid::{Grid, Lane};
 use super::pairs::{Pair, pairs};
 use super::series::{Bins, Series};
-use super::words::{many, name};
+use super::summary::summary;
+use super::words::name;
 use crate::nginx::clock::Clock;
 use crate::plugin::clean::clean_cut;
 
@@ -421,81 +421,6 @@ fn notes(facts: &Facts<'_>, clock: &Clock) -> Vec<String> {
             .to_owned(),
     );
     notes
-}
-
-fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
-    let (failures, by) = most_failures(&document.lanes);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
-    let failures = failures as u64;
-    let Some(first) = &facts.first else {
-        let is_empty = facts.sources.iter().all(|source| source.used == 0);
-        return if is_empty {
-            "nothing that was read lies in the window".to_owned()
-        } else {
-            "no failure in what was read".to_owned()
-        };
-    };
-    let bins = document
-        .lanes
-        .iter()
-        .filter(|lane| counts(lane))
-        .flat_map(|lane| {
-            lane.values
-                .iter()
-                .enumerate()
-                .filter(|(_, value)| value.is_some_and(|value| value > 0.0))
-                .map(|(at, _)| at)
-        });
-    let bins: std::collections::BTreeSet<usize> = bins.collect();
-    let cause = document.causes.first().filter(|cause| cause.score > 0.0);
-    let cause = cause.map_or("no candidate".to_owned(), |cause| {
-        format!(
-            "best candidate: {} ({:.0} %)",
-            cause.name,
-            cause.score * 100.0
-        )
-    });
-    format!(
-        "{} by {by}, in {} of {} of {}, the first at {}; {cause}",
-        many(failures, "failure"),
-        bins.len(),
-        many(document.window.bins as u64, "bin"),
-        width(document.window.step),
-        clock.second(first.at).replace('T', " ")
-    )
-}
-
-fn counts(lane: &Row) -> bool {
-    lane.failure && lane.name != GAVE_UP
-}
-
-/// How many failures the source knows of that knows of most, and its name: the sources tell of the same ones, so that
-/// their sum would be of nothing.
-fn most_failures(lanes: &[Row]) -> (f64, &'static str) {
-    let sources = [
-        ("status", "the access logs"),
-        ("error", "the error logs"),
-        ("probe", "the probes"),
-        ("check", "the check results"),
-        ("run", "the runs of plugins"),
-        ("daemon", "Icinga itself"),
-    ];
-    let told = sources.map(|(group, name)| {
-        let lanes = lanes
-            .iter()
-            .filter(|lane| counts(lane) && lane.group == group);
-        (
-            lanes
-                .map(|lane| lane.total)
-                .fold(0.0, |sum, total| sum + total),
-            name,
-        )
-    });
-    // The first one of equals.
-    told.into_iter()
-        .rev()
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .unwrap_or((0.0, ""))
 }
 
 /// `1 s`, `1 min`, `1 h`.

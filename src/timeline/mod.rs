@@ -16,7 +16,7 @@
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
 //! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
 //! | `coincide`, `pairs` | which lanes stand out together, against chance |
-//! | `document` | the report that all forms show |
+//! | `document` with `summary` | the report that all forms show |
 //! | `text`, `html` with `plots`, `scene` with `svg` and `png` | the forms |
 //! | `ticks` | round times for their axes |
 //! | `output` | files written whole |
@@ -49,6 +49,7 @@ mod series;
 mod shares;
 mod sort;
 mod strangers;
+mod summary;
 mod svg;
 mod text;
 mod ticks;

@@ -3,6 +3,7 @@
 mod daemons;
 mod failures;
 mod lab;
+mod looks;
 mod page;
 mod reasoning;
 mod replay;

@@ -1,11 +1,10 @@
-//! The page in a real browser: its lanes and figures, what a hand does with it, light, dark and on paper; and that nothing
-//! from a log runs in it.
+//! The page in a real browser: its lanes and figures, what a hand does with it, and that nothing from a log runs in it.
 
 use std::fs;
 use std::path::Path;
 
 use super::{BAD, example, of_example, timeline};
-use crate::support::browser::{Browser, contrast, pixels, plain_streams};
+use crate::support::browser::{Browser, pixels};
 use crate::support::plugin::{outcome, project};
 use crate::support::skip::skip;
 
@@ -13,16 +12,16 @@ use crate::support::skip::skip;
 const WIDTH: u32 = 1200;
 
 /// The lane of the status 500, and that of the ports.
-const STATUS: &str = "[data-group=status] .plot";
-const PORTS: &str = "[data-group=ports] .plot";
+pub const STATUS: &str = "[data-group=status] .plot";
+pub const PORTS: &str = "[data-group=ports] .plot";
 
 /// Where the middle of a bin is in a plot that shows all 60.
-fn middle(bin: u32) -> f64 {
+pub fn middle(bin: u32) -> f64 {
     (f64::from(bin) + 0.5) / 60.0
 }
 
 /// The page of the example with a mark, in a browser; `None` where there is none.
-fn page_of(folder: &Path, more: &[&str]) -> Option<Browser> {
+pub fn page_of(folder: &Path, more: &[&str]) -> Option<Browser> {
     if let Err(why) = Browser::possible() {
         skip(&why);
         return None;
@@ -36,7 +35,7 @@ fn page_of(folder: &Path, more: &[&str]) -> Option<Browser> {
 }
 
 /// That the script ran, that nothing went wrong, and that the page asked for nothing but itself.
-fn assert_well(browser: &mut Browser) {
+pub fn assert_well(browser: &mut Browser) {
     assert_eq!(
         browser.text("document.documentElement.dataset.ready"),
         "yes"
@@ -333,126 +332,6 @@ fn the_page_zooms_by_drag_by_wheel_and_by_key() {
     browser.key("-");
     assert_eq!(view(&mut browser), "0 0 60 100");
     assert_well(&mut browser);
-}
-
-#[test]
-fn it_can_be_read_in_the_light_and_in_the_dark_and_on_narrow_screens() {
-    let folder = tempfile::tempdir().unwrap();
-    example(folder.path());
-    let Some(mut browser) = page_of(folder.path(), &[]) else {
-        return;
-    };
-    let place = browser.point(STATUS, middle(10), 0.5);
-    browser.click(place);
-    let mut papers = Vec::new();
-    for scheme in ["light", "dark"] {
-        browser.media("screen", scheme);
-        let paper = browser.style("body", "backgroundColor");
-        for text in [
-            "body",
-            ".soft",
-            ".figures",
-            ".flags",
-            ".ticks",
-            "#detail .line",
-            "h3",
-        ] {
-            let ratio = contrast(&browser.style(text, "color"), &paper);
-            assert!(ratio >= 4.5, "{scheme}: {text} on {paper}: {ratio}");
-        }
-        let track = browser.style(STATUS, "backgroundColor");
-        for plot in [STATUS, PORTS] {
-            let ratio = contrast(&browser.style(&format!("{plot} .bars"), "fill"), &track);
-            assert!(ratio >= 3.0, "{scheme}: {plot}: {ratio}");
-        }
-        let (ink, tip) = (
-            browser.style("#tip", "color"),
-            browser.style("#tip", "backgroundColor"),
-        );
-        assert!(contrast(&ink, &tip) >= 4.5, "{ink} {tip}");
-        assert_eq!(browser.style("#detail", "backgroundColor"), paper);
-        papers.push(paper);
-    }
-    assert_eq!(papers, ["rgb(255, 255, 255)", "rgb(20, 24, 28)"]);
-    for width in [1280, 800, 390] {
-        browser.resize(width, 900);
-        let wide = browser.value("document.documentElement.scrollWidth - innerWidth");
-        assert!(wide.as_i64().unwrap() <= 0, "{width}: {wide} too wide");
-        let plot = browser.value("document.querySelector('.plot').clientWidth");
-        assert!(
-            plot.as_u64().unwrap() * 10 >= u64::from(width) * 3,
-            "{width}: a plot of {plot}"
-        );
-        let cut = browser.value("[...document.querySelectorAll('.figures')].filter(cell => cell.scrollWidth > cell.clientWidth).length");
-        assert_eq!(cut, 0, "{width}");
-    }
-    assert_well(&mut browser);
-}
-
-#[test]
-fn it_prints_in_dark_ink_on_white_paper() {
-    let folder = tempfile::tempdir().unwrap();
-    example(folder.path());
-    let Some(mut browser) = page_of(folder.path(), &[]) else {
-        return;
-    };
-    let place = browser.point(STATUS, middle(10), 0.5);
-    browser.click(place);
-    browser.media("print", "dark");
-    assert_eq!(
-        browser.style("body", "backgroundColor"),
-        "rgb(255, 255, 255)"
-    );
-    assert_eq!(browser.style("body", "color"), "rgb(27, 31, 36)");
-    assert_eq!(
-        browser.style(&format!("{STATUS} .bars"), "fill"),
-        "rgb(180, 35, 24)"
-    );
-    for gone in ["#whole", "#detail", "#tip", ".over .cursor"] {
-        let shown = browser.value(&format!(
-            "document.querySelector('{gone}').checkVisibility()"
-        ));
-        assert_eq!(shown, false, "{gone}");
-    }
-    // A4 at 96 dots per inch, less its margins.
-    browser.resize(718, 1000);
-    let wide = browser.value("document.documentElement.scrollWidth - innerWidth");
-    assert!(wide.as_i64().unwrap() <= 0, "{wide} too wide");
-
-    browser.media("", "dark");
-    let paper = browser.print();
-    assert!(paper.starts_with(b"%PDF-"), "no PDF");
-    let drawn = plain_streams(&paper);
-    let fills = |[red, green, blue]: [u8; 3]| {
-        // As in `.7059 .1373 .0941 rg`, the fill of what follows.
-        drawn.lines().any(|line| {
-            let words = line
-                .strip_suffix(" rg")
-                .into_iter()
-                .flat_map(|line| line.rsplit(' '));
-            let numbers: Vec<f64> = words.take(3).filter_map(|word| word.parse().ok()).collect();
-            let wanted = [blue, green, red].map(|part| f64::from(part) / 255.0);
-            numbers.len() == 3
-                && numbers
-                    .iter()
-                    .zip(wanted)
-                    .all(|(one, other)| (one - other).abs() < 0.003)
-        })
-    };
-    assert!(
-        fills([180, 35, 24]) && fills([37, 99, 168]),
-        "bars without their colours"
-    );
-    assert!(fills([241, 244, 246]), "tracks without their colour");
-    assert!(
-        !fills([20, 24, 28]) && !fills([255, 122, 107]),
-        "dark colours on paper"
-    );
-    let pages = paper
-        .windows(11)
-        .filter(|part| part.starts_with(b"/Type /Page") && part != b"/Type /Pages");
-    let pages = pages.count();
-    assert!((1..=3).contains(&pages), "{pages} pages");
 }
 
 /// A day of minutes has two bins to a pixel; one failure in it has to be seen all the same, and to be hit.
