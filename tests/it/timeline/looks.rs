@@ -54,6 +54,8 @@ fn it_can_be_read_in_the_light_and_in_the_dark_and_on_narrow_screens() {
         );
         let cut = browser.value("[...document.querySelectorAll('.figures')].filter(cell => cell.scrollWidth > cell.clientWidth).length");
         assert_eq!(cut, 0, "{width}");
+        let names = browser.value("Math.min(...[...document.querySelectorAll('.row > .name')].map(cell => cell.clientWidth))");
+        assert!(names.as_u64().unwrap() >= 100, "{width}: names of {names}");
     }
     assert_well(&mut browser);
 }
