@@ -12,6 +12,9 @@ use crate::nginx::search::Times;
 /// How many lines are looked at to find a log's form.
 const LOOK: usize = 50;
 
+/// The lane of requests that nobody waited for: no failure of the server's by itself.
+pub const GAVE_UP: &str = "499 (client gave up)";
+
 /// What a service is called whose name no line tells.
 const UNNAMED: &[u8] = b"(one service)";
 
@@ -113,6 +116,7 @@ impl<'a> Access<'a> {
             return;
         };
         if !facts.plan.holds(at) {
+            source.leave_line(at);
             return;
         }
         source.use_line(at);
@@ -164,7 +168,7 @@ impl<'a> Access<'a> {
         if status == 499 {
             facts
                 .grid
-                .add(at, Group::Status, b"499 (client gave up)", 1.0, Some(line));
+                .add(at, Group::Status, GAVE_UP.as_bytes(), 1.0, Some(line));
             return;
         }
         facts.failure(at, Group::Status, &digits, line);

@@ -57,6 +57,8 @@ pub struct Case<'a> {
     pub series: &'a [Series],
     pub bins: Bins,
     pub common: &'a [Common],
+    /// When it begins and ends, as RFC 3339.
+    pub window: [String; 2],
 }
 
 /// All candidates that anything speaks for, the likeliest first, and the client ports in any case.
@@ -156,7 +158,8 @@ impl<'a> Judged<'a> {
         }
     }
 
-    /// How much of what the origins say is of this sort, each weighed.
+    /// How much of what the origins say is of this sort, each weighed, and that by how many of its failures say anything:
+    /// of an access log only the 504s do.
     fn named_share(&self, sort: Sort) -> f64 {
         let (mut share, mut weights) = (0.0, 0.0);
         for origin in Origin::ALL {
@@ -166,8 +169,10 @@ impl<'a> Judged<'a> {
                 .sum();
             if total > 0 {
                 let ours = self.named.get(&(origin, sort)).copied().unwrap_or(0);
-                share += origin.weight() * ours as f64 / total as f64;
-                weights += origin.weight();
+                let failures = self.case.facts.failures.get(&origin).copied();
+                let told = total as f64 / failures.unwrap_or(0).max(total) as f64;
+                share += origin.weight() * told * ours as f64 / total as f64;
+                weights += origin.weight() * told;
             }
         }
         if weights > 0.0 { share / weights } else { 0.0 }
@@ -199,7 +204,8 @@ impl<'a> Judged<'a> {
             .subjects(sort)
             .first()
             .map(|(subject, _)| subject.clone());
-        candidate.next = next::commands(sort, subject.as_deref(), self.case.facts);
+        candidate.next =
+            next::commands(sort, subject.as_deref(), self.case.facts, &self.case.window);
         candidate
     }
 
@@ -406,7 +412,10 @@ impl<'a> Judged<'a> {
             {
                 continue;
             }
-            let is_subject = subjects.iter().any(|(subject, _)| *subject == place.value);
+            // Most of what failed there failed like this.
+            let is_subject = subjects
+                .iter()
+                .any(|(subject, count)| *subject == place.value && count * 2 >= place.with.failed);
             if candidate.score > 0.0 && is_subject {
                 candidate.speaks_for.push(format!(
                     "{} of {} tries at {} failed, {} of {} elsewhere (Fisher's exact test, {})",

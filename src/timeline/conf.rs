@@ -79,6 +79,33 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What nginx makes of a backslash and this character; of others it makes nothing.
+fn escape(character: char) -> Option<char> {
+    Some(match character {
+        '"' | '\'' | '\\' => character,
+        't' => '\t',
+        'r' => '\r',
+        'n' => '\n',
+        _ => return None,
+    })
+}
+
+/// A text as it stands between quotes in a configuration, to what nginx makes of it.
+pub fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek().copied().and_then(escape)) {
+            ('\\', Some(meant)) => {
+                chars.next();
+                out.push(meant);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// The words of each directive, quotes taken off. Blocks are walked through.
 fn directives(text: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
@@ -93,10 +120,13 @@ fn directives(text: &str) -> Vec<Vec<String>> {
                 while let Some(inner) = chars.next() {
                     match inner {
                         end if end == c => break,
-                        // nginx takes off the backslash of these alone.
-                        '\\' if chars.peek().is_some_and(|next| "\"'\\".contains(*next)) => {
-                            quoted.extend(chars.next());
-                        }
+                        '\\' => match chars.peek().copied().and_then(escape) {
+                            Some(meant) => {
+                                chars.next();
+                                quoted.push(meant);
+                            }
+                            None => quoted.push('\\'),
+                        },
                         other => quoted.push(other),
                     }
                 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::ToSpan;
+use jiff::civil::DateTime;
 use serde::Serialize;
 
 use super::causes::{self, Case};
@@ -10,12 +12,15 @@ use super::facts::Facts;
 use super::grid::{Grid, Lane};
 use super::pairs::{Pair, pairs};
 use super::series::{Bins, Series};
+use super::summary::summary;
 use super::words::name;
 use crate::nginx::clock::Clock;
 use crate::plugin::clean::clean_cut;
 
 /// How many services are listed.
 const SERVICES: usize = 50;
+/// On how many days a mark is looked for.
+const MOST_DAYS: usize = 3;
 /// How many lines all bins together show, and how much of each.
 const LINES: usize = 12_000;
 const LINE: usize = 400;
@@ -48,8 +53,16 @@ pub struct Window {
     pub start: i64,
     pub step: i64,
     pub bins: usize,
-    /// When each bin begins, as the local clock showed it.
+    /// When each bin begins, as the local clock showed it; with the zone behind it where that changes meanwhile.
     pub labels: Vec<String>,
+}
+
+impl Window {
+    /// The zone of its labels, as `+01:00`, where they have one in common.
+    pub fn zone(&self) -> Option<&str> {
+        let label = self.labels.first()?;
+        (label.len() == 19).then(|| self.from.get(19..))?
+    }
 }
 
 /// What was read of one file.
@@ -75,6 +88,9 @@ pub struct Mark {
     pub text: String,
     /// Its bin; null outside of the window.
     pub bin: Option<usize>,
+    /// Where it is, in bins from the begin of the first one.
+    #[serde(skip)]
+    pub place: f64,
 }
 
 /// The first failure.
@@ -175,6 +191,10 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
         series: &series,
         bins,
         common: &found,
+        window: [
+            clock.rfc3339(bins.start(0)),
+            clock.rfc3339(bins.start(bins.count)),
+        ],
     };
     let causes: Vec<Cause> = causes::candidates(&case)
         .into_iter()
@@ -211,9 +231,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
             start: bins.start(0),
             step,
             bins: bins.count,
-            labels: (0..bins.count)
-                .map(|index| clock.second(bins.start(index)).replace('T', " "))
-                .collect(),
+            labels: labels(bins, clock),
         },
         sources: facts
             .sources
@@ -223,11 +241,7 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
         marks: plan
             .marks
             .iter()
-            .map(|mark| Mark {
-                at: time(mark.at),
-                text: clean_cut(&mark.text, 200),
-                bin: bins.index(mark.at),
-            })
+            .map(|mark| shown_mark(mark, bins, clock))
             .collect(),
         first: facts.first.as_ref().map(|first| First {
             at: time(first.at),
@@ -249,10 +263,53 @@ pub fn document(mut facts: Facts<'_>, clock: &Clock, now: i64) -> Document {
             })
             .collect(),
         common: found.iter().map(shown_common).collect(),
-        notes: notes(&facts),
+        notes: notes(&facts, clock),
     };
     document.summary = summary(&document, &facts, clock);
     document
+}
+
+fn shown_mark(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> Mark {
+    let at = moment(mark, bins, clock);
+    Mark {
+        at: clock.rfc3339(at),
+        text: clean_cut(&mark.text, 200),
+        bin: bins.index(at),
+        place: (at - bins.start(0)) as f64 / bins.step as f64,
+    }
+}
+
+/// When a mark is: a time without a date is of the first day on which it lies in the window, if there is one.
+fn moment(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> i64 {
+    let Some(time) = mark.time.filter(|_| bins.index(mark.at).is_none()) else {
+        return mark.at;
+    };
+    let (first, last) = (bins.start(0), bins.start(bins.count));
+    let days = clock.civil(first).date().series(1.day());
+    let moments = days
+        .map_while(|day| clock.at(DateTime::from_parts(day, time)))
+        .take_while(|at| *at < last);
+    moments
+        .take(MOST_DAYS)
+        .find(|at| bins.index(*at).is_some())
+        .unwrap_or(mark.at)
+}
+
+/// When each bin begins. Where the clocks are changed meanwhile one time can be two.
+fn labels(bins: Bins, clock: &Clock) -> Vec<String> {
+    let labels =
+        (0..bins.count).map(|index| clock.rfc3339(bins.start(index)).replacen('T', " ", 1));
+    let mut labels: Vec<String> = labels.collect();
+    let zone = |label: &str| label.get(19..).map(str::to_owned);
+    if labels
+        .windows(2)
+        .all(|pair| zone(&pair[0]) == zone(&pair[1]))
+    {
+        for label in &mut labels {
+            label.truncate(19);
+        }
+    }
+    labels
 }
 
 pub fn round(value: f64, to: f64) -> f64 {
@@ -334,8 +391,18 @@ fn row(lane: &Lane, series: &Series, bins: Bins, clock: &Clock, room: &mut [usiz
     }
 }
 
-fn notes(facts: &Facts<'_>) -> Vec<String> {
+fn notes(facts: &Facts<'_>, clock: &Clock) -> Vec<String> {
     let mut notes = Vec::new();
+    for source in facts.sources.iter().filter(|source| source.used == 0) {
+        if let Some((first, last)) = source.beside {
+            notes.push(format!(
+                "{} has no line in the window: what was read of it is of {} to {}",
+                clean_cut(&source.path, 300),
+                clock.rfc3339(first),
+                clock.rfc3339(last)
+            ));
+        }
+    }
     let suspect: u64 = facts.sources.iter().map(|source| source.suspect).sum();
     if suspect > 0 {
         notes.push(format!("{suspect} lines of the error logs look as if a request had written them, and are not counted"));
@@ -354,69 +421,6 @@ fn notes(facts: &Facts<'_>) -> Vec<String> {
             .to_owned(),
     );
     notes
-}
-
-fn summary(document: &Document, facts: &Facts<'_>, clock: &Clock) -> String {
-    let (failures, by) = most_failures(&document.lanes);
-    let Some(first) = &facts.first else {
-        return "no failure in what was read".to_owned();
-    };
-    let bins = document
-        .lanes
-        .iter()
-        .filter(|lane| lane.failure)
-        .flat_map(|lane| {
-            lane.values
-                .iter()
-                .enumerate()
-                .filter(|(_, value)| value.is_some_and(|value| value > 0.0))
-                .map(|(at, _)| at)
-        });
-    let bins: std::collections::BTreeSet<usize> = bins.collect();
-    let cause = document.causes.first().filter(|cause| cause.score > 0.0);
-    let cause = cause.map_or("no candidate".to_owned(), |cause| {
-        format!(
-            "best candidate: {} ({:.0} %)",
-            cause.name,
-            cause.score * 100.0
-        )
-    });
-    format!(
-        "{failures:.0} failures by {by}, in {} of {} bins of {}, the first at {}; {cause}",
-        bins.len(),
-        document.window.bins,
-        width(document.window.step),
-        clock.second(first.at).replace('T', " ")
-    )
-}
-
-/// How many failures the source knows of that knows of most, and its name: the sources tell of the same ones, so that
-/// their sum would be of nothing.
-fn most_failures(lanes: &[Row]) -> (f64, &'static str) {
-    let sources = [
-        ("status", "the access logs"),
-        ("error", "the error logs"),
-        ("probe", "the probes"),
-        ("check", "the check results"),
-        ("run", "the runs of plugins"),
-        ("daemon", "Icinga itself"),
-    ];
-    let told = sources.map(|(group, name)| {
-        let lanes = lanes
-            .iter()
-            .filter(|lane| lane.failure && lane.group == group);
-        (
-            lanes
-                .map(|lane| lane.total)
-                .fold(0.0, |sum, total| sum + total),
-            name,
-        )
-    });
-    // The first one of equals.
-    told.into_iter()
-        .rev()
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .unwrap_or((0.0, ""))
 }
 
 /// `1 s`, `1 min`, `1 h`.

@@ -66,11 +66,13 @@ impl<'a> Errors<'a> {
                 if read == Line::Whole {
                     watch.is_whole(start, end);
                 }
-                if let Some(at) = self.times.read(&told[..STAMP])
-                    && facts.plan.holds(at)
-                {
-                    source.use_line(at);
-                    facts.grid.reach(at);
+                match self.times.read(&told[..STAMP]) {
+                    Some(at) if facts.plan.holds(at) => {
+                        source.use_line(at);
+                        facts.grid.reach(at);
+                    }
+                    Some(at) => source.leave_line(at),
+                    None => {}
                 }
                 start = end + 1;
                 continue;
@@ -97,6 +99,7 @@ impl<'a> Errors<'a> {
 
 fn add(at: i64, event: &line::Event<'_>, told: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
     if !facts.plan.holds(at) {
+        source.leave_line(at);
         return;
     }
     source.use_line(at);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::grid::Grid;
 use super::group::Group;
+use super::heard::Heard;
 use super::plan::Plan;
 use super::shares::Shares;
 use super::sort::{Origin, Sort};
@@ -25,8 +26,9 @@ pub struct Source {
     pub used: u64,
     pub unparsed: u64,
     pub suspect: u64,
-    /// The first and last time within the window.
+    /// The first and last time within the window, and of what was read beside it.
     pub span: Option<(i64, i64)>,
+    pub beside: Option<(i64, i64)>,
     /// What stopped it.
     pub trouble: Option<String>,
 }
@@ -35,11 +37,18 @@ impl Source {
     /// A line of this second is within the window.
     pub fn use_line(&mut self, at: i64) {
         self.used += 1;
-        self.span = Some(match self.span {
-            Some((first, last)) => (first.min(at), last.max(at)),
-            None => (at, at),
-        });
+        self.span = Some(reach(self.span, at));
     }
+
+    /// A line of this second is not.
+    pub fn leave_line(&mut self, at: i64) {
+        self.beside = Some(reach(self.beside, at));
+    }
+}
+
+fn reach(span: Option<(i64, i64)>, at: i64) -> (i64, i64) {
+    let (first, last) = span.unwrap_or((at, at));
+    (first.min(at), last.max(at))
 }
 
 /// How often one origin named a sort of trouble.
@@ -72,6 +81,8 @@ pub struct Facts<'a> {
     pub first: Option<First>,
     /// What the tightest budget of a ports journal was when it was tightest: used, limit, and of what.
     pub tightest: Option<(u64, u64, String)>,
+    /// What logs of monitoring told before.
+    pub heard: Heard,
 }
 
 impl<'a> Facts<'a> {
@@ -91,6 +102,7 @@ impl<'a> Facts<'a> {
             sources: Vec::new(),
             first: None,
             tightest: None,
+            heard: Heard::default(),
         }
     }
 
@@ -117,6 +129,11 @@ impl<'a> Facts<'a> {
         *self.failures.entry(origin).or_default() += 1;
         self.grid
             .add(at, Group::Failure, origin.name().as_bytes(), 1.0, None);
+        self.explain(at, origin, sort, subject);
+    }
+
+    /// Of which sort a failure was that is counted already.
+    pub fn explain(&mut self, at: i64, origin: Origin, sort: Option<Sort>, subject: Option<&[u8]>) {
         let Some(sort) = sort else { return };
         self.grid
             .add(at, Group::Sort, sort.name().as_bytes(), 1.0, None);

@@ -4,19 +4,16 @@
 //! no script, and the page's policy lets nothing run but the one script that carries this page's own number.
 
 use std::collections::hash_map::RandomState;
-use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher};
 
 use serde_json::json;
 
-use super::document::{Document, Row, width};
-use super::words::{p_value, percent, times};
+use super::document::{Document, width};
+use super::plots::plots;
+use super::words::{many, p_value, percent, times};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// How many ticks the axis has.
-const TICKS: usize = 6;
 
 /// The page.
 pub fn html(document: &Document) -> anyhow::Result<String> {
@@ -37,7 +34,7 @@ pub fn html(document: &Document) -> anyhow::Result<String> {
         ),
     );
     header(document, &mut page);
-    lanes(document, &mut page);
+    plots(document, &mut page);
     causes(document, &mut page);
     coincidences(document, &mut page);
     services(document, &mut page);
@@ -47,11 +44,14 @@ pub fn html(document: &Document) -> anyhow::Result<String> {
             "bins": document.window.bins,
             "labels": document.window.labels,
             "width": width(document.window.step),
+            "zone": document.window.zone(),
+            "marks": document.marks.iter().filter_map(|mark| mark.bin.map(|_| mark.place)).collect::<Vec<_>>(),
         },
         "lanes": document.lanes.iter().map(|row| json!({
             "title": row.title,
             "name": row.name,
             "unit": row.unit,
+            "failure": row.failure,
             "values": row.values,
             "lines": row.lines,
         })).collect::<Vec<_>>(),
@@ -71,7 +71,8 @@ pub fn html(document: &Document) -> anyhow::Result<String> {
     Ok(page)
 }
 
-fn put(page: &mut String, text: &str) {
+/// Adds text that is markup.
+pub fn put(page: &mut String, text: &str) {
     page.push_str(text);
 }
 
@@ -91,7 +92,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-fn element(page: &mut String, name: &str, text: &str) {
+/// Adds an element that holds this text.
+pub fn element(page: &mut String, name: &str, text: &str) {
     put(page, &format!("<{name}>{}</{name}>\n", escape(text)));
 }
 
@@ -109,10 +111,10 @@ fn header(document: &Document, page: &mut String) {
         page,
         "p",
         &format!(
-            "{} to {}, {} bins of {}",
+            "{} to {}, {} of {}",
             window.from,
             window.to,
-            window.bins,
+            many(window.bins as u64, "bin"),
             width(window.step)
         ),
     );
@@ -128,134 +130,6 @@ fn header(document: &Document, page: &mut String) {
             ),
         );
     }
-}
-
-fn lanes(document: &Document, page: &mut String) {
-    put(
-        page,
-        "<h2>What happened</h2>\n<p class=\"soft screen\">Point at a bar for its figures, click for its lines; drag, + and - zoom. \
-               <button id=\"whole\" type=\"button\">whole window</button></p>\n",
-    );
-    for mark in &document.marks {
-        put(
-            page,
-            &format!(
-                "<p class=\"mark-text\">&#9650; {} {}</p>\n",
-                escape(&mark.at),
-                escape(&mark.text)
-            ),
-        );
-    }
-    let mut title = "";
-    for (number, row) in document.lanes.iter().enumerate() {
-        if row.title != title {
-            title = row.title;
-            let unit = if row.unit.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", row.unit)
-            };
-            element(page, "h3", &format!("{title}{unit}"));
-        }
-        lane(document, number, row, page);
-    }
-    put(page, "<div class=\"row\"><span></span><div class=\"axis\">");
-    let labels = &document.window.labels;
-    for tick in 0..TICKS {
-        let label = labels
-            .get(tick * labels.len().saturating_sub(1) / (TICKS - 1))
-            .map_or("", String::as_str);
-        put(
-            page,
-            &format!(
-                "<span>{}</span>",
-                escape(if tick == 0 {
-                    label
-                } else {
-                    label.get(11..).unwrap_or(label)
-                })
-            ),
-        );
-    }
-    put(
-        page,
-        "</div><span></span></div>\n<div id=\"detail\" class=\"screen\"></div>\n",
-    );
-}
-
-fn lane(document: &Document, number: usize, row: &Row, page: &mut String) {
-    let bins = document.window.bins;
-    let kind = if row.failure { "plot failure" } else { "plot" };
-    let figures = match &row.peak {
-        Some(peak) if row.unit.is_empty() => format!("{} in all, most {}", row.total, peak.value),
-        Some(peak) => format!("most {} {}", peak.value, row.unit),
-        None => String::new(),
-    };
-    put(
-        page,
-        &format!(
-            "<div class=\"row\" data-group=\"{}\" data-total=\"{}\"><span class=\"name\" title=\"{name}\">{name}</span>\
-         <svg class=\"{kind}\" data-lane=\"{number}\" viewBox=\"0 0 {bins} 100\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{name}: {}\">\
-         <path d=\"{}\"/>",
-            row.group,
-            row.total,
-            escape(&figures),
-            path(row),
-            name = escape(&row.name),
-        ),
-    );
-    if row.unit == "%" {
-        put(
-            page,
-            &format!("<line class=\"limit\" x1=\"0\" x2=\"{bins}\" y1=\"8\" y2=\"8\"/>"),
-        );
-    }
-    for bin in document.marks.iter().filter_map(|mark| mark.bin) {
-        put(
-            page,
-            &format!("<line class=\"mark\" x1=\"{bin}.5\" x2=\"{bin}.5\" y1=\"0\" y2=\"100\"/>"),
-        );
-    }
-    put(
-        page,
-        &format!(
-            "<rect class=\"chosen\" x=\"0\" y=\"0\" width=\"0\" height=\"100\"/></svg><span class=\"figures\">{}</span></div>\n",
-            escape(&figures)
-        ),
-    );
-}
-
-/// The bars as one path, neighbours in one go.
-fn path(row: &Row) -> String {
-    let most = row.peak.as_ref().map_or(0.0, |peak| peak.value);
-    // Of what has a limit, the limit is the top.
-    let most = if row.unit == "%" {
-        most.max(100.0)
-    } else {
-        most
-    };
-    let mut path = String::new();
-    let mut within = false;
-    for (bin, value) in row.values.iter().enumerate() {
-        let value = value.unwrap_or(0.0);
-        if value <= 0.0 || most <= 0.0 {
-            if std::mem::take(&mut within) {
-                put(&mut path, "V100Z");
-            }
-            continue;
-        }
-        if !within {
-            // Writing to a String cannot fail.
-            let _ = write!(path, "M{bin} 100");
-            within = true;
-        }
-        let height = (value / most * 92.0).max(6.0);
-        let _ = write!(path, "V{:.1}H{}", 100.0 - height, bin + 1);
-    }
-    if within {
-        put(&mut path, "V100Z");
-    }
-    path
 }
 
 fn causes(document: &Document, page: &mut String) {
@@ -286,7 +160,7 @@ fn causes(document: &Document, page: &mut String) {
             }
         }
         put(page, "</ul>\n");
-        if number == 0 || cause.score >= 0.2 {
+        if cause.score > 0.0 && (number == 0 || cause.score >= 0.2) {
             for text in &cause.next {
                 put(page, &format!("<pre>{}</pre>\n", escape(text)));
             }
@@ -304,7 +178,7 @@ fn table(page: &mut String, heads: &[&str], rows: &[Vec<String>]) {
             ""
         }
     };
-    put(page, "<table>\n<tr>");
+    put(page, "<div class=\"scroll\"><table>\n<thead><tr>");
     for (at, head) in heads.iter().enumerate() {
         put(
             page,
@@ -315,7 +189,7 @@ fn table(page: &mut String, heads: &[&str], rows: &[Vec<String>]) {
             ),
         );
     }
-    put(page, "</tr>\n");
+    put(page, "</tr></thead>\n<tbody>\n");
     for row in rows {
         put(page, "<tr>");
         for (at, cell) in row.iter().take(heads.len()).enumerate() {
@@ -323,7 +197,15 @@ fn table(page: &mut String, heads: &[&str], rows: &[Vec<String>]) {
         }
         put(page, "</tr>\n");
     }
-    put(page, "</table>\n");
+    put(page, "</tbody></table></div>\n");
+}
+
+/// A p-value where the heading says that it is one.
+fn bare(p: f64) -> String {
+    let text = p_value(p);
+    text.strip_prefix("p = ")
+        .unwrap_or(&text)
+        .replace("p < ", "< ")
 }
 
 fn coincidences(document: &Document, page: &mut String) {
@@ -348,10 +230,13 @@ fn coincidences(document: &Document, page: &mut String) {
                     found.both, found.a_raised, found.b_raised
                 ),
                 format!("{:.1}", found.expected),
-                times(pair.times),
-                p_value(pair.p_adjusted),
+                times(pair.times).replace(" times as often as chance", " \u{d7}"),
+                bare(pair.p_adjusted),
                 found.p_shift.map_or(String::new(), |p| format!("{p:.3}")),
-                format!("{:+} ({})", found.best_lag, found.best_lag_both),
+                match found.best_lag {
+                    0 => "0".to_owned(),
+                    lag => format!("{lag:+} ({})", found.best_lag_both),
+                },
             ]
         })
         .collect();
@@ -362,7 +247,7 @@ fn coincidences(document: &Document, page: &mut String) {
             "coincides with",
             "#bins",
             "#by chance",
-            "",
+            "#as often",
             "#p",
             "#shifted",
             "#best lag",
@@ -406,7 +291,7 @@ fn services(document: &Document, page: &mut String) {
                 format!("{} {}", one.dimension, one.value),
                 format!("{} of {}", one.failed, one.tried),
                 format!("{} of {}", one.failed_without, one.tried_without),
-                p_value(one.p_value),
+                bare(one.p_value),
                 format!("{} of {}", one.failing_services[0], one.failing_services[1]),
                 format!("{} of {}", one.well_services[0], one.well_services[1]),
                 one.origin.to_owned(),

@@ -51,6 +51,7 @@ pub fn line(line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
         return;
     };
     if !facts.plan.holds(at) {
+        source.leave_line(at);
         return;
     }
     source.use_line(at);

@@ -11,12 +11,14 @@
 //! | `conf`, `format` | nginx' `log_format`: found in a configuration, and taken apart |
 //! | `read` | each source through the library's search |
 //! | `errors`, `access`, `monitoring`, `journal` | the lines of one kind of source |
+//! | `heard` | what several logs of monitoring tell of the same result |
 //! | `group`, `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
 //! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
 //! | `coincide`, `pairs` | which lanes stand out together, against chance |
-//! | `document` | the report that all forms show |
-//! | `text`, `html`, `scene`, `svg`, `png` | the forms |
+//! | `document` with `summary` | the report that all forms show |
+//! | `text`, `html` with `plots`, `scene` with `svg` and `png` | the forms |
+//! | `ticks` | round times for their axes |
 //! | `output` | files written whole |
 
 mod access;
@@ -31,6 +33,7 @@ mod facts;
 mod format;
 mod grid;
 mod group;
+mod heard;
 mod html;
 mod journal;
 mod monitoring;
@@ -38,6 +41,7 @@ mod next;
 mod output;
 mod pairs;
 mod plan;
+mod plots;
 mod png;
 mod read;
 mod scene;
@@ -45,8 +49,10 @@ mod series;
 mod shares;
 mod sort;
 mod strangers;
+mod summary;
 mod svg;
 mod text;
+mod ticks;
 mod words;
 
 use std::fmt::Write;

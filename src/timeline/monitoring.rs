@@ -1,14 +1,20 @@
 //! Logs of Icinga 2 (main, debug, compat) and of Nagios: results that are not OK, runs of plugins that failed, and what
 //! the daemon itself calls critical.
 
+use std::collections::VecDeque;
+
 use memchr::{memchr, memmem};
 
 use super::facts::{Facts, Source};
 use super::group::Group;
+use super::heard::{APART, New};
 use super::shares::Dimension;
 use super::sort::{Origin, Sort};
 use crate::nginx::clock::Clock;
 use crate::nginx::search::Times;
+
+/// How many passive results of a moment are kept waiting for their alerts.
+const WAITING: usize = 1000;
 
 /// Reads the lines of one log.
 pub struct Monitoring {
@@ -16,6 +22,8 @@ pub struct Monitoring {
     /// The stamp that was read last, and its time.
     stamp: Vec<u8>,
     second: Option<i64>,
+    /// Passive results that were told a moment ago.
+    waiting: VecDeque<Told>,
 }
 
 impl Monitoring {
@@ -25,6 +33,7 @@ impl Monitoring {
             times: Times::by(clock.clone()),
             stamp: Vec::new(),
             second: None,
+            waiting: VecDeque::new(),
         }
     }
 
@@ -35,8 +44,8 @@ impl Monitoring {
             .then(|| memchr(b']', &line[..line.len().min(40)]))
             .flatten();
         let Some(close) = close else {
-            // Output of several lines goes on like this.
-            source.unparsed += 1;
+            // Output and messages of several lines go on like this.
+            source.unparsed += u64::from(self.second.is_none());
             return;
         };
         if line[..=close] != self.stamp[..] {
@@ -49,42 +58,97 @@ impl Monitoring {
             return;
         };
         if !facts.plan.holds(at) {
+            source.leave_line(at);
             return;
         }
         source.use_line(at);
         facts.grid.reach(at);
         let told = line[close + 1..].trim_ascii_start();
-        if line[1..close].iter().all(u8::is_ascii_digit) {
-            nagios(at, told, line, facts);
-        } else {
+        self.settle(at - APART, facts);
+        if !line[1..close].iter().all(u8::is_ascii_digit) {
             icinga(at, told, line, facts);
+        } else if let Some((told, is_passive)) = nagios(at, told, line) {
+            if is_passive {
+                // Nagios 4.4 writes the state that was before, and the new one in the alert behind it.
+                self.waiting.push_back(told);
+                return;
+            }
+            self.waiting.retain(|waiting| waiting.name != told.name);
+            result(&told, facts);
         }
+    }
+
+    /// Counts what no alert followed.
+    fn settle(&mut self, until: i64, facts: &mut Facts<'_>) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|told| told.at < until || self.waiting.len() > WAITING)
+        {
+            if let Some(told) = self.waiting.pop_front() {
+                result(&told, facts);
+            }
+        }
+    }
+
+    /// The log is at its end.
+    pub fn finish(&mut self, facts: &mut Facts<'_>) {
+        self.settle(i64::MAX, facts);
+        facts.heard.end();
     }
 }
 
-/// `SERVICE ALERT: host;service;CRITICAL;SOFT;1;output` and its like.
-fn nagios(at: i64, told: &[u8], line: &[u8], facts: &mut Facts<'_>) {
-    let Some(colon) = memmem::find(told, b": ") else {
-        return;
-    };
+/// A result of a host, or of a service as `host!service`.
+struct Told {
+    at: i64,
+    name: Vec<u8>,
+    state: Vec<u8>,
+    output: Vec<u8>,
+    line: Vec<u8>,
+}
+
+/// `SERVICE ALERT: host;service;CRITICAL;SOFT;1;output` and its like, and whether it is a passive result.
+fn nagios(at: i64, told: &[u8], line: &[u8]) -> Option<(Told, bool)> {
+    let colon = memmem::find(told, b": ")?;
     let rest = &told[colon + 2..];
     let mut words = rest.split(|byte| *byte == b';');
     let mut next = || words.next().unwrap_or_default();
     let (name, state, output) = match &told[..colon] {
-        b"SERVICE ALERT" => {
-            let name = [next(), b"!", next()].concat();
-            let state = next();
-            (name, state, nth(rest, 5))
-        }
+        b"SERVICE ALERT" => ([next(), b"!", next()].concat(), next(), nth(rest, 5)),
         b"HOST ALERT" => (next().to_vec(), next(), nth(rest, 4)),
         b"PASSIVE SERVICE CHECK" => {
             let name = [next(), b"!", next()].concat();
-            let state = next();
-            (name, state, nth(rest, 3))
+            (name, service_state(next()), nth(rest, 3))
         }
-        _ => return,
+        b"PASSIVE HOST CHECK" => (next().to_vec(), host_state(next()), nth(rest, 2)),
+        _ => return None,
     };
-    result(at, &name, state, output, line, facts);
+    let told_now = Told {
+        at,
+        name,
+        state: state.to_vec(),
+        output: output.to_vec(),
+        line: line.to_vec(),
+    };
+    Some((told_now, told.starts_with(b"PASSIVE")))
+}
+
+/// The word for a number, as alerts have it.
+fn service_state(code: &[u8]) -> &[u8] {
+    match code {
+        b"0" => b"OK",
+        b"1" => b"WARNING",
+        b"2" => b"CRITICAL",
+        _ => b"UNKNOWN",
+    }
+}
+
+fn host_state(code: &[u8]) -> &[u8] {
+    match code {
+        b"0" => b"UP",
+        b"1" => b"DOWN",
+        _ => b"UNREACHABLE",
+    }
 }
 
 /// What stands behind so many semicolons.
@@ -99,17 +163,23 @@ fn nth(mut text: &[u8], count: usize) -> &[u8] {
 }
 
 fn is_well(state: &[u8]) -> bool {
-    matches!(state, b"OK" | b"UP" | b"0" | b"PENDING")
+    matches!(state, b"OK" | b"UP" | b"PENDING")
 }
 
-fn result(at: i64, name: &[u8], state: &[u8], output: &[u8], line: &[u8], facts: &mut Facts<'_>) {
-    let failed = !is_well(state);
+fn result(told: &Told, facts: &mut Facts<'_>) {
+    let (at, name, failed) = (told.at, &told.name[..], !is_well(&told.state));
+    let sort = Sort::of_words(&told.output).filter(|_| failed);
+    match facts.heard.result(at, name, &told.state, sort.is_some()) {
+        New::Everything => {}
+        New::Sort => return facts.explain(at, Origin::Checks, sort, Some(name)),
+        New::Nothing => return,
+    }
     facts
         .shares
         .add(at, failed, (Origin::Checks, Dimension::Service), name, b"");
     if failed {
-        facts.failure(at, Group::Check, name, line);
-        facts.blame(at, Origin::Checks, Sort::of_words(output), Some(name));
+        facts.failure(at, Group::Check, name, &told.line);
+        facts.blame(at, Origin::Checks, sort, Some(name));
     }
 }
 
@@ -122,7 +192,14 @@ fn icinga(at: i64, told: &[u8], line: &[u8], facts: &mut Facts<'_>) {
         };
         if let Some(states) = behind(&rest[end..], b" to ") {
             let state = &states[..memchr(b' ', states).unwrap_or(states.len())];
-            result(at, &rest[..end], state, b"", line, facts);
+            let told = Told {
+                at,
+                name: rest[..end].to_vec(),
+                state: state.to_vec(),
+                output: Vec::new(),
+                line: line.to_vec(),
+            };
+            result(&told, facts);
         }
     } else if let Some(rest) = behind(told, b"/Process: PID ") {
         if let Some((command, code)) = ended(rest) {
@@ -133,7 +210,9 @@ fn icinga(at: i64, told: &[u8], line: &[u8], facts: &mut Facts<'_>) {
     } else if told.starts_with(b"critical/") {
         let facility = &told[9..];
         let end = memchr(b':', facility).unwrap_or(facility.len());
-        facts.failure(at, Group::Daemon, &facility[..end], line);
+        if facts.heard.is_new(line) {
+            facts.failure(at, Group::Daemon, &facility[..end], line);
+        }
     }
 }
 
@@ -148,9 +227,19 @@ fn broken_plugin(at: i64, rest: &[u8], line: &[u8], facts: &mut Facts<'_>) {
     let stamp = &line[..memchr(b']', line).map_or(0, |at| at + 1)];
     let name = [b"plugin of ", &rest[..end]].concat();
     let code = &rest[code + 2..];
-    let code = &code[..memchr(b',', code).unwrap_or(code.len())];
-    let shown = [stamp, b" ", &name, b" ", code].concat();
-    facts.failure(at, Group::Daemon, &name, &shown);
+    let (code, output) = code.split_at(memchr(b',', code).unwrap_or(code.len()));
+    let says = |words: &[u8]| memmem::find(output, words).is_some();
+    let why: &[u8] = if says(b"output: execvpe(") {
+        b": it could not be started"
+    } else if says(b"<Timeout exceeded.>") {
+        b": it did not end in time"
+    } else {
+        b""
+    };
+    let shown = [stamp, b" ", &name, b" ", code, why].concat();
+    if facts.heard.is_new(line) {
+        facts.failure(at, Group::Daemon, &name, &shown);
+    }
 }
 
 /// What stands behind a text near the start.

@@ -5,22 +5,27 @@ use super::plan::Kind;
 use super::sort::Sort;
 
 /// Commands for a candidate. What stands in a log gets into one only where it cannot be anything but a name.
-pub fn commands(sort: Sort, subject: Option<&[u8]>, facts: &Facts<'_>) -> Vec<String> {
+pub fn commands(
+    sort: Sort,
+    subject: Option<&[u8]>,
+    facts: &Facts<'_>,
+    [since, before]: &[String; 2],
+) -> Vec<String> {
     let host = subject.and_then(harmless);
     let (address, port) = host.map_or(("ADDRESS", "PORT"), |host| {
         host.rsplit_once(':').unwrap_or((host, "80"))
     });
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    let log = error_log(facts);
+    let log = format!("{} --since {since} --before {before}", error_log(facts));
     match sort {
         Sort::ClientPorts => vec![
             "check_port_exhaustion --mode both --explain      # on the proxy".to_owned(),
-            format!("check_nginx_upstream_bind -f {log} --last 1h -vv"),
+            format!("check_nginx_upstream_bind -f {log} -vv"),
         ],
         Sort::DeadBackend => vec![format!("check_http_retry -I {address} -p {port} --attempts 20      # on the proxy")],
         Sort::FileDescriptors => vec![
             "grep 'open files' /proc/$(pgrep -o nginx)/limits; ls /proc/$(pgrep -n nginx)/fd | wc -l".to_owned(),
-            format!("check_nginx_upstream_bind -f {log} --cause no-file-descriptors --last 1h"),
+            format!("check_nginx_upstream_bind -f {log} --cause no-file-descriptors"),
         ],
         Sort::WorkerConnections => vec!["nginx -T | grep -E 'worker_(connections|processes|rlimit)'".to_owned()],
         Sort::SlowUpstream => vec![format!("check_http_retry -I {address} -p {port} --attempts 50 --percentile 95 -w 1 -c 5      # on the proxy")],

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use jiff::civil::Time;
 
 use super::Args;
 use super::args::Form;
@@ -58,6 +59,8 @@ pub struct Mark {
     pub at: i64,
     /// What happened.
     pub text: String,
+    /// The time of day, where that was all that was given.
+    pub time: Option<Time>,
 }
 
 /// What to do.
@@ -177,7 +180,7 @@ fn add_inputs(inputs: &mut Vec<Input>, kind: Kind, text: &str) -> anyhow::Result
 
 fn formats(args: &Args) -> anyhow::Result<Vec<Format>> {
     if let Some(text) = &args.log_format {
-        let format = Format::new(text).context("--log-format")?;
+        let format = Format::new(&conf::unescaped(text)).context("--log-format")?;
         return Ok(vec![format]);
     }
     let mut formats = match &args.nginx_conf {
@@ -220,7 +223,15 @@ fn mark(text: &str, clock: &Clock) -> anyhow::Result<Mark> {
         _ => bail!("--mark '{text}': give a time and a text, as in '05:10 deploy of service1'"),
     };
     let at = point(&time, clock).with_context(|| format!("--mark '{text}'"))?;
-    Ok(Mark { at, text: rest })
+    let forms = ["%H:%M:%S", "%H:%M"];
+    let clock_time = forms
+        .iter()
+        .find_map(|form| Time::strptime(form, &time).ok());
+    Ok(Mark {
+        at,
+        text: rest,
+        time: clock_time,
+    })
 }
 
 fn form_of(path: &Path) -> anyhow::Result<Form> {

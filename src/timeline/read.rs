@@ -56,7 +56,7 @@ pub fn read(input: &Input, clock: &Clock, run: &Run, facts: &mut Facts<'_>) -> b
         }
         Kind::Monitoring => {
             let mut monitoring = Monitoring::new(clock);
-            lines(
+            let result = lines(
                 &mut search,
                 input,
                 facts,
@@ -64,7 +64,9 @@ pub fn read(input: &Input, clock: &Clock, run: &Run, facts: &mut Facts<'_>) -> b
                 &mut |line, facts, source| {
                     monitoring.line(line, facts, source);
                 },
-            )
+            );
+            monitoring.finish(facts);
+            result
         }
         Kind::Journal => lines(&mut search, input, facts, &mut source, &mut journal::line),
     };

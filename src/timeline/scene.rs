@@ -1,6 +1,8 @@
 //! The lanes as a drawing of rectangles and text, for SVG and PNG alike.
 
 use super::document::{Document, Row, width};
+use super::ticks::ticks;
+use super::words::many;
 use crate::plugin::clean::cut;
 
 /// Its measures in pixels.
@@ -13,6 +15,9 @@ const EDGE: u32 = 16;
 
 /// The width of a character: all forms use a font in which all are alike.
 pub const CHARACTER: u32 = 7;
+
+/// How many ticks the axis has at most.
+const TICKS: i64 = 8;
 
 /// No drawing is taller.
 const TALLEST: u32 = 8000;
@@ -101,7 +106,7 @@ pub fn scene(document: &Document) -> Scene {
     drawing.axis(document);
     for mark in &document.marks {
         let Some(bin) = mark.bin else { continue };
-        let x = LEFT + place(bin, document.window.bins);
+        let x = LEFT + place(bin, document.window.bins) + within(mark.place, document.window.bins);
         drawing.shapes.push(Shape::Rectangle {
             x,
             y: top,
@@ -110,7 +115,11 @@ pub fn scene(document: &Document) -> Scene {
             colour: MARK,
         });
         drawing.y += 18;
-        let label = format!("^ {}", mark.text);
+        let label = format!(
+            "^ {} {}",
+            mark.at.get(11..16).unwrap_or_default(),
+            mark.text
+        );
         let room = u32::try_from(label.chars().count()).unwrap_or(0) * CHARACTER;
         drawing.text(x.min(WIDTH.saturating_sub(room + EDGE)), &label, MARK);
     }
@@ -125,6 +134,14 @@ pub fn scene(document: &Document) -> Scene {
 fn place(bin: usize, bins: usize) -> u32 {
     // No more than the width of a plot.
     u32::try_from(bin * PLOT as usize / bins.max(1)).unwrap_or(PLOT)
+}
+
+/// How far behind the begin of its bin a moment is.
+fn within(place: f64, bins: usize) -> u32 {
+    let pixels = place.fract().max(0.0) * f64::from(PLOT) / bins.max(1) as f64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // less than a plot
+    let pixels = pixels as u32;
+    pixels
 }
 
 struct Drawing {
@@ -151,13 +168,21 @@ impl Drawing {
             INK,
         );
         let y = self.y;
-        self.shapes.push(Shape::Rectangle {
-            x: LEFT,
-            y,
-            width: PLOT,
-            height: BAR,
-            colour: RAISED,
-        });
+        // Where nothing was measured there is no track.
+        let mut bin = 0;
+        for run in row.values.chunk_by(|a, b| a.is_none() == b.is_none()) {
+            let (from, to) = (place(bin, bins), place(bin + run.len(), bins));
+            bin += run.len();
+            if run[0].is_some() && to > from {
+                self.shapes.push(Shape::Rectangle {
+                    x: LEFT + from,
+                    y,
+                    width: to - from,
+                    height: BAR,
+                    colour: RAISED,
+                });
+            }
+        }
         let most = row.peak.as_ref().map_or(0.0, |peak| peak.value);
         let most = if row.unit == "%" {
             most.max(100.0)
@@ -203,22 +228,24 @@ impl Drawing {
 
     fn axis(&mut self, document: &Document) {
         self.y += 4;
-        let labels = &document.window.labels;
-        for tick in 0..5 {
-            let bin = tick * labels.len().saturating_sub(1) / 4;
-            let label = labels
-                .get(bin)
-                .map_or("", |label| label.get(11..).unwrap_or(label));
-            // The last one ends where the plot does.
-            let x = LEFT + place(bin, labels.len());
-            self.text(x.min(LEFT + PLOT - 8 * CHARACTER), label, SOFT);
+        for (bin, label) in ticks(&document.window, TICKS) {
+            let x = LEFT + place(bin, document.window.bins);
+            self.shapes.push(Shape::Rectangle {
+                x,
+                y: self.y - 4,
+                width: 1,
+                height: 5,
+                colour: SOFT,
+            });
+            let half = u32::try_from(label.len()).unwrap_or(0) * CHARACTER / 2;
+            self.y += 2;
+            self.text(x - half, &label, SOFT);
+            self.y -= 2;
         }
+        self.y += 2;
         self.y += 18;
         let window = &document.window;
-        self.text(
-            LEFT,
-            &format!("{} bins of {}", window.bins, width(window.step)),
-            SOFT,
-        );
+        let bins = many(window.bins as u64, "bin");
+        self.text(LEFT, &format!("{bins} of {}", width(window.step)), SOFT);
     }
 }

@@ -24,10 +24,10 @@ pub fn text(document: &Document) -> String {
     out.wrap("", &format!("TIMELINE: {}", document.summary));
     let window = &document.window;
     out.line(format!(
-        "{} to {}, {} bins of {}",
+        "{} to {}, {} of {}",
         window.from,
         window.to,
-        window.bins,
+        bins(window.bins as u64),
         width(window.step)
     ));
     for source in &document.sources {
@@ -104,14 +104,12 @@ fn lanes(document: &Document, out: &mut Lines) {
     for mark in &document.marks {
         if let Some(bin) = mark.bin {
             let at = bin * document.window.bins.min(SPARK) / document.window.bins;
+            let text = format!("{} {}", mark.at.get(11..16).unwrap_or_default(), mark.text);
             out.line(format!(
                 "{:<NAME$}{}^ {}",
                 "",
                 " ".repeat(at),
-                cut(
-                    mark.text.clone(),
-                    COLUMNS.saturating_sub(NAME + at + 2).max(8)
-                )
+                cut(text, COLUMNS.saturating_sub(NAME + at + 2).max(8))
             ));
         } else {
             out.wrap(
@@ -193,7 +191,7 @@ fn causes(document: &Document, out: &mut Lines) {
             .iter()
             .for_each(|text| out.wrap("     - ", text));
         // Only for what is worth it.
-        if number == 0 || cause.score >= 0.2 {
+        if cause.score > 0.0 && (number == 0 || cause.score >= 0.2) {
             cause.next.iter().for_each(|text| out.wrap("     > ", text));
         }
     }

@@ -8,7 +8,8 @@ pub fn name(bytes: &[u8]) -> String {
 }
 
 /// `1 bin`, `2 bins`.
-pub fn many(count: u64, noun: &str) -> String {
+pub fn many(count: impl Into<u128>, noun: &str) -> String {
+    let count = count.into();
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -41,5 +42,39 @@ pub fn percent(part: u64, whole: u64) -> String {
         format!("{:.2} %", share.clamp(0.01, 99.99))
     } else {
         format!("{share:.0} %")
+    }
+}
+
+/// Thousands apart from each other by a narrow blank, from five digits on.
+pub fn grouped(value: f64) -> String {
+    let text = value.to_string();
+    let (units, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    if units.len() <= 4 || !units.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text;
+    }
+    let mut out = String::new();
+    for (at, digit) in units.chars().enumerate() {
+        if at > 0 && (units.len() - at).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_figures_are_grouped() {
+        for (value, text) in [
+            (0.0, "0"),
+            (9999.5, "9999.5"),
+            (12_345.25, "12\u{202f}345.25"),
+            (4_300_000.0, "4\u{202f}300\u{202f}000"),
+        ] {
+            assert_eq!(grouped(value), text);
+        }
     }
 }

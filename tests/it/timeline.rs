@@ -1,9 +1,14 @@
 //! `incident_timeline`: what it makes of logs, written by hand and by real daemons.
 
+mod daemons;
 mod failures;
 mod lab;
+mod looks;
 mod page;
+mod reasoning;
 mod replay;
+mod rotated;
+mod windows;
 
 use std::fs;
 use std::path::Path;
@@ -164,53 +169,6 @@ fn four_sources_lie_side_by_side_and_coincide() {
     assert_eq!(document["first"]["at"], "2026-11-23T05:10:00+00:00");
     let said = document.to_string();
     assert!(!said.contains(" causes ") && said.contains("coincides"));
-}
-
-#[test]
-fn the_window_is_found_in_rotated_and_compressed_logs() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    example(folder.path());
-    let whole = document(of_example(folder.path()).args([
-        "--since",
-        "2026-11-23 05:05",
-        "--before",
-        "2026-11-23 05:30",
-    ]));
-    assert_eq!(
-        (
-            &whole["window"]["bins"],
-            &row(&whole, "status", "500")["total"]
-        ),
-        (&25.into(), &9.0.into())
-    );
-    assert_eq!(row(&whole, "requests", "requests")["total"], 150.0);
-    // The first half goes into an earlier file, compressed.
-    for name in ["access.log", "error.log"] {
-        let text = fs::read_to_string(at(name)).unwrap();
-        let middle = text[..text.len() / 2].rfind('\n').unwrap() + 1;
-        let file = fs::File::create(at(&format!("{name}.1.gz"))).unwrap();
-        let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        std::io::Write::write_all(&mut packed, &text.as_bytes()[..middle]).unwrap();
-        packed.finish().unwrap();
-        fs::write(at(name), &text[middle..]).unwrap();
-    }
-    let rotated = document(of_example(folder.path()).args([
-        "--since",
-        "2026-11-23 05:05",
-        "--before",
-        "2026-11-23 05:30",
-    ]));
-    for field in [
-        "lanes",
-        "causes",
-        "coincidences",
-        "services",
-        "first",
-        "window",
-    ] {
-        assert_eq!(rotated[field], whole[field], "{field}");
-    }
 }
 
 #[test]

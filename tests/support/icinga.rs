@@ -119,6 +119,21 @@ impl<'a> Icinga<'a> {
         }
     }
 
+    /// Gives it a passive result of a host, or of a service as `host!service`.
+    pub fn submit(&self, name: &str, code: u8, output: &str) {
+        let kind = if name.contains('!') {
+            "Service"
+        } else {
+            "Host"
+        };
+        let body = json!({
+            "type": kind, "filter": "item.__name == name".replace("item", &kind.to_lowercase()), "filter_vars": {"name": name},
+            "exit_status": code, "plugin_output": output,
+        });
+        let answer = self.api("POST", "/actions/process-check-result", &body);
+        assert_eq!(answer["results"][0]["code"], 200.0, "{name}: {answer}");
+    }
+
     /// The performance data of the last result as Icinga's own parser reads it: label to its `PerfdataValue`.
     pub fn perfdata(&self, name: &str) -> BTreeMap<String, Value> {
         let (host, service) = name.split_once('!').expect("host!service");

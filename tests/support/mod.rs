@@ -1,6 +1,7 @@
 //! What the tests and the demo start: the plugins themselves, network namespaces, servers that misbehave.
 #![allow(dead_code)] // each user takes a part of it
 
+pub mod browser;
 pub mod child;
 pub mod crowd;
 pub mod cutting_proxy;

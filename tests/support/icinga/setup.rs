@@ -89,7 +89,7 @@ impl Node {
             "etc/zones.d",
             "lib/certs",
             "lib/api",
-            "log",
+            "log/compat",
             "cache",
             "spool",
             "run",
