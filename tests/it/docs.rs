@@ -9,6 +9,7 @@
 
 mod blocks;
 mod lab;
+mod labels;
 mod options;
 
 use std::collections::BTreeSet;

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use super::child;
 use super::netns::Netns;
+use super::skip::skip;
 
 use image::Image;
 
@@ -53,8 +54,13 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// The running one, or a new one. Where docker cannot run, says why.
-    pub fn start() -> Result<Arc<Self>, String> {
+    /// The running one, or a new one. Where docker cannot run there is none, and the calling test is skipped.
+    pub fn here() -> Option<Arc<Self>> {
+        Self::start().map_err(|why| skip(&why)).ok()
+    }
+
+    /// Where docker cannot run, says why.
+    fn start() -> Result<Arc<Self>, String> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = &shared.impossible {
             return Err(why.clone());

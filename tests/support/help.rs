@@ -11,6 +11,8 @@ pub struct Entry {
     pub head: String,
     /// What is said of it, on one line.
     pub text: String,
+    /// Its possible values, each with what it means, where there are such.
+    pub values: Vec<(String, String)>,
 }
 
 impl Entry {
@@ -33,6 +35,12 @@ impl Entry {
     }
 }
 
+fn append(text: &mut String, more: &str) {
+    let space = if text.is_empty() { "" } else { " " };
+    text.push_str(space);
+    text.push_str(more.trim_end());
+}
+
 /// The options of a binary, in the order of its help.
 pub fn entries(name: &str) -> Vec<Entry> {
     let text = outcome(plugin(name).arg("--help")).text;
@@ -41,19 +49,28 @@ pub fn entries(name: &str) -> Vec<Entry> {
     for line in text.lines() {
         let trimmed = line.trim_start();
         let depth = line.len() - trimmed.len();
-        match depth {
-            0 if line.starts_with("Examples") => break,
-            0 if line.ends_with(':') => line.trim_end_matches(':').clone_into(&mut heading),
-            2 | 6 if trimmed.starts_with('-') => entries.push(Entry {
+        match (depth, entries.last_mut()) {
+            (0, _) if line.starts_with("Examples") => break,
+            (0, _) if line.ends_with(':') => line.trim_end_matches(':').clone_into(&mut heading),
+            // A word without an option stands in brackets.
+            (2 | 6, _) if trimmed.starts_with(['-', '[', '<']) => entries.push(Entry {
                 heading: heading.clone(),
                 head: trimmed.to_owned(),
                 text: String::new(),
+                values: Vec::new(),
             }),
-            10 if !trimmed.starts_with("- ") && !trimmed.starts_with("Possible values") => {
-                if let Some(entry) = entries.last_mut() {
-                    let space = if entry.text.is_empty() { "" } else { " " };
-                    entry.text.push_str(space);
-                    entry.text.push_str(trimmed.trim_end());
+            (10, Some(entry)) if trimmed.starts_with("- ") => {
+                let (name, meaning) = trimmed[2..].split_once(':').unwrap_or((&trimmed[2..], ""));
+                let meaning = meaning.trim().to_owned();
+                entry.values.push((name.trim().to_owned(), meaning));
+            }
+            (10, Some(entry)) if !trimmed.is_empty() && !trimmed.starts_with("Possible values") => {
+                append(&mut entry.text, trimmed);
+            }
+            // What does not fit on the line of a value goes on below it.
+            (12.., Some(entry)) => {
+                if let Some((_, meaning)) = entry.values.last_mut() {
+                    append(meaning, trimmed);
                 }
             }
             _ => {}

@@ -1,8 +1,9 @@
 //! Runs a plugin the way Icinga does: no input, one pipe for both outputs kept apart only to see that one is empty.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 /// The folder that holds the three binaries and, below `examples`, the example checks.
 pub fn binary_folder() -> PathBuf {
@@ -26,38 +27,85 @@ pub fn plugin(name: &str) -> Command {
 /// A command that runs this example check. `cargo test --test it` alone does not build examples, so this does.
 pub fn example(name: &str) -> Command {
     static BUILT: Once = Once::new();
-    BUILT.call_once(|| build(cargo().arg("--examples")));
+    BUILT.call_once(|| run(cargo().arg("--examples")));
     plugin(&format!("examples/{name}"))
 }
 
-/// The folder of the three plugins linked statically, as an image without a C library needs them. The first call of a
-/// new checkout builds them, with all their dependencies, once more.
+/// The folder of the binaries linked statically, as an image without a C library needs them. What they are made of is
+/// there already: only the last step is done anew.
 pub fn static_folder() -> PathBuf {
-    static BUILT: Once = Once::new();
-    let target = binary_folder();
-    let profile = target
-        .file_name()
-        .expect("target/PROFILE has a name")
-        .to_owned();
-    // `target/PROFILE`, or `target/TRIPLE/PROFILE` where cargo was given one.
-    let root = target
-        .ancestors()
-        .skip(1)
-        .find(|folder| folder.join("CACHEDIR.TAG").exists());
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let folder = root
-        .expect("cargo marks its folder")
-        .join(&triple)
-        .join(profile);
-    BUILT.call_once(|| {
-        // With a target, the flags are for it alone, and not for what runs while building.
-        build(
-            cargo()
-                .args(["--bins", "--target", &triple])
-                .env("RUSTFLAGS", "-C target-feature=+crt-static"),
-        );
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let library = library();
+        let profile = binary_folder();
+        let folder = profile.join("static");
+        // Made beside it and renamed: tests of another run may be starting what is there.
+        let new = tempfile::tempdir_in(&profile).expect("cargo's folder is ours");
+        fs::create_dir_all(&folder).expect("a folder");
+        for source in fs::read_dir(project().join("bin")).expect("they are there") {
+            let source = source.expect("an entry").path();
+            let name = source.file_stem().expect("a name");
+            let mut link = rustc();
+            link.args([
+                "--edition=2024",
+                "-Ctarget-feature=+crt-static",
+                "--crate-name",
+            ])
+            .arg(name)
+            .arg(format!("--extern=proxy_checks={}", library.display()))
+            .arg(format!("-Ldependency={}", profile.join("deps").display()))
+            .arg("-o")
+            .arg(new.path().join(name))
+            .arg(&source);
+            if profile.ends_with("release") {
+                // What cargo leaves there is for the optimiser alone.
+                link.args([
+                    "-Clto=fat",
+                    "-Copt-level=3",
+                    "-Ccodegen-units=1",
+                    "-Cpanic=abort",
+                ]);
+            }
+            run(&mut link);
+            fs::rename(new.path().join(name), folder.join(name)).expect("one file system");
+        }
+        folder
+    })
+    .clone()
+}
+
+/// The compiler as cargo starts it.
+fn rustc() -> Command {
+    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    // Such as makes programs count what is run through (scripts/coverage).
+    match std::env::var_os("RUSTC_WORKSPACE_WRAPPER") {
+        Some(wrapper) => {
+            let mut command = Command::new(wrapper);
+            command.arg(rustc);
+            command
+        }
+        None => Command::new(rustc),
+    }
+}
+
+/// The file of the library that this program was built with.
+fn library() -> PathBuf {
+    let output = cargo()
+        .args(["--examples", "--message-format", "json"])
+        .output()
+        .expect("cargo starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut messages = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let message = messages.find(|message| {
+        message["target"]["name"] == "proxy_checks" && message["target"]["kind"][0] == "lib"
     });
-    folder
+    let message = message.unwrap_or_else(|| panic!("no library: {output:?}"));
+    let files = message["filenames"].as_array().into_iter().flatten();
+    let mut files = files.filter_map(|file| file.as_str()).map(PathBuf::from);
+    let file = files.find(|file| file.extension().is_some_and(|end| end == "rlib"));
+    file.expect("a library is one")
 }
 
 /// `cargo build` for the profile of this program.
@@ -81,10 +129,10 @@ fn cargo() -> Command {
     cargo
 }
 
-fn build(cargo: &mut Command) {
+fn run(command: &mut Command) {
     assert!(
-        cargo.status().is_ok_and(|status| status.success()),
-        "{cargo:?}"
+        command.status().is_ok_and(|status| status.success()),
+        "{command:?}"
     );
 }
 

@@ -121,9 +121,8 @@ fn icinga_image() -> Image {
 
 #[test]
 fn the_dockerfile_makes_an_image_with_nothing_but_the_plugins() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     build(&docker, "plugins", "proxy-checks");
     let run = |words: &[&str]| {
@@ -174,9 +173,8 @@ fn the_dockerfile_makes_an_image_with_nothing_but_the_plugins() {
 
 #[test]
 fn the_dockerfile_puts_the_plugins_and_their_commands_into_an_icinga_image() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     docker.image(ICINGA, icinga_image);
     build(&docker, "icinga", "icinga2-proxy-checks");
@@ -248,9 +246,8 @@ fn perfdata(docker: &Docker, container: &str) -> String {
 
 #[test]
 fn the_compose_file_has_icinga_watch_the_proxy_from_within_its_network() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let Some(compose) = compose(&docker) else {
         return skip(

@@ -6,7 +6,6 @@ use std::process::Output;
 
 use super::{LEAST, NOBODY, PORTS, Scene};
 use crate::support::docker::{Container, Docker};
-use crate::support::skip::skip;
 
 impl<'a> Scene<'a> {
     /// A container as it is used for monitoring: on the users' network, with the plugins in it and something that runs.
@@ -44,9 +43,8 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn the_loop_in_a_container_waits_for_the_failure_on_a_terminal_and_in_a_pipe() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     for terminal in [true, false] {
         let scene = Scene::start(&docker);
@@ -97,9 +95,8 @@ fn the_loop_in_a_container_waits_for_the_failure_on_a_terminal_and_in_a_pipe() {
 
 #[test]
 fn the_cause_is_read_from_the_file_that_docker_keeps_of_a_real_nginx_container() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();
@@ -175,9 +172,8 @@ fn the_cause_is_read_from_the_file_that_docker_keeps_of_a_real_nginx_container()
 
 #[test]
 fn names_are_looked_up_in_an_image_with_nothing_but_the_plugin() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     let host = format!("--add-host=service1.example:{}", scene.proxy.address());

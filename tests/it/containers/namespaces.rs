@@ -5,7 +5,6 @@ use super::{LEAST, NOBODY, PORTS, RANGE, Scene};
 use crate::support::docker::Docker;
 use crate::support::netns::Netns;
 use crate::support::plugin::{Outcome, outcome, plugin};
-use crate::support::skip::skip;
 
 /// A container with no network but loopback.
 const ALONE: &str = "--network=none";
@@ -47,9 +46,8 @@ fn assert_unknown(outcome: &Outcome, help: &[&str]) {
 
 #[test]
 fn a_container_on_the_proxys_network_sees_its_last_port_without_any_privilege() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();
@@ -86,9 +84,8 @@ fn a_container_on_the_proxys_network_sees_its_last_port_without_any_privilege() 
 
 #[test]
 fn a_container_that_measures_itself_is_told_so() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();
@@ -112,9 +109,8 @@ fn a_container_that_measures_itself_is_told_so() {
 
 #[test]
 fn the_proxys_connections_are_read_from_its_process_without_privileges_where_the_range_is_told() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();
@@ -158,9 +154,8 @@ fn the_proxys_connections_are_read_from_its_process_without_privileges_where_the
 
 #[test]
 fn the_proxys_namespace_is_joined_with_sys_admin_by_process_by_container_and_by_file() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();
@@ -226,9 +221,8 @@ fn the_proxys_namespace_is_joined_with_sys_admin_by_process_by_container_and_by_
 
 #[test]
 fn the_host_finds_a_container_by_its_id_and_all_of_them_with_the_worst_first() {
-    let docker = match Docker::start() {
-        Ok(docker) => docker,
-        Err(why) => return skip(&why),
+    let Some(docker) = Docker::here() else {
+        return;
     };
     let scene = Scene::start(&docker);
     scene.exhaust();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::support::help::entries;
+use crate::support::help::{Entry, entries};
 
 const BEGIN: &str = "<!-- From --help, by make docs. -->\n";
 const END: &str = "<!-- Up to here. -->\n";
@@ -36,8 +36,28 @@ fn table(binary: &str) -> String {
             text,
             "| `{}` | {} |",
             head.replace('|', "\\|"),
-            cell(&entry.text)
+            cell(&meaning(&entry))
         );
     }
     text
+}
+
+/// What is said of an option, and of each value that it takes, its default at the end.
+fn meaning(entry: &Entry) -> String {
+    if entry.values.is_empty() {
+        return entry.text.clone();
+    }
+    let values: Vec<_> = entry
+        .values
+        .iter()
+        .map(|(name, meaning)| match meaning.as_str() {
+            "" => format!("`{name}`"),
+            meaning => format!("`{name}` ({meaning})"),
+        })
+        .collect();
+    let values = values.join(", ");
+    match entry.text.rsplit_once("[default: ") {
+        Some((text, default)) => format!("{}: {values} [default: {default}", text.trim_end()),
+        None => format!("{}: {values}", entry.text),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -9,6 +10,7 @@ use flate2::write::GzEncoder;
 
 use super::{Act, FaultServer, GOOD, always, command, every, outcome, page, run};
 use crate::support::identity::Identity;
+use crate::support::plugin::plugin;
 use crate::support::proxy::{Speech, TestProxy, TlsFront};
 
 #[test]
@@ -92,22 +94,19 @@ pub(super) fn http2_server() -> u16 {
     port
 }
 
+/// The check that speaks HTTP/2 to that server.
+pub(super) fn http2_probe(port: u16) -> Command {
+    let mut command = plugin("check_http_retry");
+    command.args(["-I", "127.0.0.1", "-p", &port.to_string(), "-H", "www.test"]);
+    command.args(["-S", "--http-version", "2"]);
+    command
+}
+
 #[test]
 fn http_2_is_spoken_where_the_server_has_it() {
-    let port = http2_server().to_string();
+    let port = http2_server();
     let probe = |arguments: &str| {
-        let mut command = crate::support::plugin::plugin("check_http_retry");
-        command.args([
-            "-I",
-            "127.0.0.1",
-            "-H",
-            "www.test",
-            "-S",
-            "--http-version",
-            "2",
-            "-p",
-            &port,
-        ]);
+        let mut command = http2_probe(port);
         command.args(["--attempts", "3", "--format", "json"]);
         outcome(command.args(arguments.split(' ').filter(|word| !word.is_empty())))
     };
@@ -130,18 +129,7 @@ fn http_2_is_spoken_where_the_server_has_it() {
         ("-k X-One:1", "x-one: 1"),
         ("-P a=b", "content-type: application/x-www-form-urlencoded"),
     ] {
-        let mut command = crate::support::plugin::plugin("check_http_retry");
-        command.args([
-            "-I",
-            "127.0.0.1",
-            "-H",
-            "www.test",
-            "-S",
-            "--http-version",
-            "2",
-            "-p",
-            &port,
-        ]);
+        let mut command = http2_probe(port);
         command
             .args(arguments.split(' '))
             .args(["-s", text, "--attempts", "1"]);
@@ -181,7 +169,7 @@ fn http_2_goes_through_a_tunnel() {
         format!("-x socks5h://{}", socks.address),
         format!("-I 127.0.0.1 -p {} -j CONNECT", proxy.address.port()),
     ] {
-        let mut command = crate::support::plugin::plugin("check_http_retry");
+        let mut command = plugin("check_http_retry");
         command.args([
             "-H",
             "www.test",

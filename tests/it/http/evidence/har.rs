@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::protocol::http2_server;
-use super::{Act, BAD, FaultServer, Kept, outcome, page, page_with, plugin};
+use super::super::protocol::{http2_probe, http2_server};
+use super::{Act, BAD, FaultServer, Kept, outcome, page, page_with};
 
 /// What kind a field has to be of.
 #[derive(Debug, Clone, Copy)]
@@ -388,19 +388,9 @@ fn redirects_failures_and_odd_pages_make_hars_as_well() {
 
 #[test]
 fn http_2_is_told_as_it_was_understood() {
-    let port = http2_server().to_string();
     let kept = Kept::new();
-    let mut command = plugin("check_http_retry");
-    command.args([
-        "-I",
-        "127.0.0.1",
-        "-H",
-        "www.test",
-        "-S",
-        "--http-version",
-        "2",
-    ]);
-    command.args(["-u", "/500", "--attempts", "1", "-p", &port]);
+    let mut command = http2_probe(http2_server());
+    command.args(["-u", "/500", "--attempts", "1"]);
     outcome(command.arg("--evidence").arg(kept.path()));
     let entry = kept.entry();
     let document = har(&entry.join("failed.har"));

@@ -3,8 +3,8 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use super::super::protocol::http2_server;
-use super::{Act, BAD, FaultServer, GOOD, Kept, command, every, outcome, page, plugin, text};
+use super::super::protocol::{http2_probe, http2_server};
+use super::{Act, BAD, FaultServer, GOOD, Kept, command, every, outcome, page, text};
 use crate::support::netns::Netns;
 use crate::support::plugin::binary_folder;
 use crate::support::tshark::tshark;
@@ -83,19 +83,9 @@ fn tshark_reads_the_500_out_of_the_file_alone() {
 
 #[test]
 fn tshark_reads_http_2_out_of_the_file_alone() {
-    let port = http2_server().to_string();
     let kept = Kept::new();
-    let mut command = plugin("check_http_retry");
-    command.args([
-        "-I",
-        "127.0.0.1",
-        "-H",
-        "www.test",
-        "-S",
-        "--http-version",
-        "2",
-    ]);
-    command.args(["-u", "/503", "--attempts", "1", "-p", &port]);
+    let mut command = http2_probe(http2_server());
+    command.args(["-u", "/503", "--attempts", "1"]);
     outcome(command.arg("--evidence").arg(kept.path()));
     let failed = kept.entry().join("failed.pcapng");
     let statuses = tshark(&failed, "http2.headers.status", &["http2.headers.status"]);
