@@ -37,12 +37,15 @@ connection, and says how many failed, at which rate, in which phase and from whi
 const EXAMPLES: &str = "Examples:
   check_http_retry -H www.example.org -S --sni -u /health
       10 probes over https; any failure gives its state, as check_http's would
-  check_http_retry -H www.example.org -I 192.0.2.7 -S --sni --detect 1% --concurrency 4
+  check_http_retry -H www.example.org -I 192.0.2.7 -S --sni --detect 1% \\
+      --concurrency 4
       as many probes at this address as it takes to see a failure rate of 1 %
-  check_http_retry -H www.example.org --duration 30s --rate 10/s --failures-critical 5%
-      half a minute at 10 probes a second, CRITICAL when more than 5 % of them fail
+  check_http_retry -H www.example.org --duration 30s --rate 10/s \\
+      --failures-critical 5%
+      half a minute of 10 probes a second, CRITICAL when more than 5 % fail
 
-Ranges are [@]START:END as everywhere in Nagios plugins, durations 10 (seconds), 500ms, 2m or 1h30m.
+Ranges are [@]START:END as everywhere in Nagios plugins, durations 10 (seconds),
+500ms, 2m or 1h30m.
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// The command line, as given.

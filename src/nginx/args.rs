@@ -25,8 +25,10 @@ use crate::plugin::{Arguments, Common, Range};
     version,
     after_help = "Examples:
   check_nginx_upstream_bind -f /var/log/nginx/error.log
-  check_nginx_upstream_bind -f '/var/log/nginx/*error.log' --cause bind-in-use,no-free-port,no-file-descriptors -w 0 -c 100
-  check_nginx_upstream_bind -f /var/log/nginx/error.log --since 05:00 --before 06:30 -vv"
+  check_nginx_upstream_bind -f '/var/log/nginx/*error.log' \\
+      --cause bind-in-use,no-free-port,no-file-descriptors -w 0 -c 100
+  check_nginx_upstream_bind -f /var/log/nginx/error.log \\
+      --since 05:00 --before 06:30 -vv"
 )]
 pub struct Args {
     /// An error log of nginx, a pattern for several, or - for standard input; repeat for more [default: /var/log/nginx/error.log]

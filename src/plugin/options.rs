@@ -144,7 +144,7 @@ pub fn command<A: CommandFactory>() -> clap::Command {
         .args_override_self(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .max_term_width(100)
+        .max_term_width(80)
 }
 
 /// Help and version as they are, an error as one line that Icinga shows, and how to learn more.

@@ -150,7 +150,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   check_port_exhaustion
-      the busiest destination, WARNING from 50 % of the ports on, CRITICAL from 80 %
+      the busiest destination: WARNING from 50 % of its ports on, CRITICAL from 80
   check_port_exhaustion --destination 192.0.2.10:8080 -w 60 -c 90 --explain
       one upstream, and what to do about it
   check_port_exhaustion --mode bind --source 0.0.0.0

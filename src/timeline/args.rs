@@ -22,7 +22,8 @@ use crate::plugin::options::{parse_duration, parse_positive_duration};
     after_help = "Examples:
   incident_timeline -e /var/log/nginx/error.log -a /var/log/nginx/access.log
   incident_timeline --since 05:00 --before 06:30 -e error.log -a access.log \\
-      -i /var/log/icinga2/debug.log -j /var/log/proxy-checks.jsonl -o report.html
+      -i /var/log/icinga2/debug.log -j /var/log/proxy-checks.jsonl \\
+      -o report.html
   incident_timeline -a proxy0=p0/access.log -a proxy1=p1/access.log \\
       --nginx-conf nginx.conf --mark '05:10 deploy of service1'"
 )]

@@ -84,7 +84,7 @@ const NAMES: Names = Names {
 pub fn run() -> ExitCode {
     stdout::introduce(NAMES);
     stdout::report_panics();
-    let mut command = options::command::<Args>().max_term_width(80);
+    let mut command = options::command::<Args>();
     let args = command
         .try_get_matches_from_mut(std::env::args_os())
         .and_then(|matches| Args::from_arg_matches(&matches));

@@ -10,6 +10,7 @@ mod containers;
 mod contract;
 mod docs;
 mod empty_root;
+mod help;
 mod hostile;
 mod http;
 mod icinga;

@@ -8,6 +8,7 @@ pub mod setup;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -219,6 +220,21 @@ impl<'a> Icinga<'a> {
         processes_below(self.folder.path())
     }
 
+    /// The end of its log, for whoever looks into a test that failed.
+    fn tell_its_log(&self) {
+        let log = fs::read_to_string(self.folder.path().join("log/icinga2.log"));
+        let log = log.unwrap_or_default();
+        let requests = |line: &&str| !line.contains("HttpServerConnection");
+        let mut lines: Vec<_> = log.lines().filter(requests).collect();
+        lines.drain(..lines.len().saturating_sub(40));
+        let _ = writeln!(
+            std::io::stdout(),
+            "{} said last:\n{}\n",
+            self.api,
+            lines.join("\n")
+        );
+    }
+
     fn end(&mut self) {
         child::end(&mut self.child);
     }
@@ -226,6 +242,9 @@ impl<'a> Icinga<'a> {
 
 impl Drop for Icinga<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_its_log();
+        }
         self.end();
     }
 }

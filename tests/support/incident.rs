@@ -13,8 +13,8 @@
 //! * *ESTABLISHED*: `/archive` is a large file, and the crowd's clients do not read it. The proxy's connection to the
 //!   backend stays for as long as they stay; since there is unread data on it, closing it is a reset, and the port
 //!   is free at once.
-//! * the page that gets probed is sent without a length, so that the backend closes first: a probe gives its port
-//!   back at once, and probing does not change what it measures.
+//! * the page that gets probed is asked for over HTTP/1.0, nginx' default before 1.29.7, and sent without a length, so
+//!   that the backend closes first: a probe gives its port back at once, and probing does not change what it measures.
 
 use std::fs;
 use std::marker::PhantomData;
@@ -361,7 +361,10 @@ fn start_proxy(kind: Kind, netns: &Netns, folder: &Path) -> Nginx {
         listen {PROXY} backlog=1024;
         server_name service1.example;
         {bind}
-        location / {{ proxy_pass http://{BACKEND}; }}
+        location / {{
+            proxy_pass http://{BACKEND};
+            proxy_http_version 1.0;
+        }}
         location /api/ {{
             proxy_pass http://{BACKEND};
             proxy_http_version 1.1;
