@@ -28,6 +28,8 @@ pub enum From<'a> {
     Cursor(&'a str),
     /// At this second.
     Second(i64),
+    /// At the last entry that there is.
+    Last,
 }
 
 /// A journalctl at work.
@@ -53,6 +55,7 @@ impl Journal {
         command.arg(match from {
             From::Cursor(cursor) => format!("--after-cursor={cursor}"),
             From::Second(second) => format!("--since=@{second}"),
+            From::Last => "--lines=1".to_owned(),
         });
         command.args(until.map(|second| format!("--until=@{second}")));
         let mut child = command
@@ -99,6 +102,14 @@ impl Drop for Journal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether there is any entry of a unit at all. Of one that nobody has heard of the journal says nothing, and so does a quiet
+/// one within the window.
+pub fn knows(unit: &str) -> anyhow::Result<bool> {
+    let (journal, mut export) = Journal::open(unit, From::Last, None)?;
+    io::copy(&mut export, &mut io::sink())?;
+    Ok(journal.end()?.is_some())
 }
 
 /// journalctl by its full path. `PATH` is not asked: it may be anybody's.

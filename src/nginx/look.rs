@@ -246,6 +246,12 @@ impl Looker<'_> {
             let read = self.stream(Box::new(export), &key, 0xff, &mut place)?;
             // Where reading stopped early nobody waits for the rest.
             let entry = if read.2 { None } else { journal.end()? };
+            if entry.is_none() && place.entry.is_none() && !read.2 && !journal::knows(unit)? {
+                bail!(
+                    "the journal has no entry of the unit {unit}: journalctl -F _SYSTEMD_UNIT names those that it has; a log \
+                     that nginx writes itself is given with -f"
+                );
+            }
             Ok((read, entry))
         };
         match read() {

@@ -1,6 +1,7 @@
 //! check_nginx_upstream_bind: logs that grow, rotate and lie, and a real nginx that runs out of ports.
 
 mod dialects;
+mod journal;
 mod real;
 mod rotation;
 mod state;
@@ -10,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::support::growing_log::{BIND, GrowingLog, stamp};
-use crate::support::plugin::{Outcome, binary_folder, outcome, plugin};
+use crate::support::plugin::{Outcome, outcome, plugin};
 
 /// Runs the check on the log.
 fn look(log: &GrowingLog) -> Outcome {
@@ -443,60 +444,6 @@ fn another_log_is_held_against_the_minutes_and_chance() {
     assert_eq!(json["details"]["clients_get"]["bind-in-use"], "500");
     assert_eq!(json["details"]["dialect"], "nginx");
     assert!(correlation["p_value"].as_f64().unwrap() < 1e-6, "{json}");
-}
-
-#[test]
-fn the_journal_is_read_from_where_the_last_run_stopped() {
-    let mut log = GrowingLog::new();
-    let entry = |number: u32, line: &str| {
-        let line = line.trim_end();
-        format!("__CURSOR=c{number}\nPRIORITY=3\nMESSAGE={line}\n_PID=7\n\n")
-    };
-    let lines: Vec<_> = (0..5).map(|_| log.line(60, BIND, "log3:8080")).collect();
-    // It gives what stands behind the entry that is asked for, and writes down what it was asked.
-    let script = "#!/bin/sh
-        echo \"$@\" >> asked
-        case \"$*\" in *after-cursor=c2*) cat new 2> /dev/null ;; *after-cursor*) exit 1 ;; *) cat old ;; esac\n";
-    std::fs::create_dir(log.at("bin")).unwrap();
-    std::fs::write(log.at("bin/journalctl"), script).unwrap();
-    std::fs::set_permissions(log.at("bin/journalctl"), Permissions::from_mode(0o755)).unwrap();
-    let old = entry(1, &lines[0]) + &entry(2, &lines[1]);
-    std::fs::write(log.at("old"), old).unwrap();
-    // Only where it usually lies is it looked for: there, for these runs alone.
-    let look = || {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-c"])
-            .arg("mount --bind bin /usr/local/bin && exec \"$@\"")
-            .arg("sh")
-            .arg(binary_folder().join("check_nginx_upstream_bind"))
-            .args(["--journal-unit", "nginx"])
-            .current_dir(log.at(""))
-            .env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state"));
-        outcome(&mut command)
-    };
-    let found = look();
-    assert_eq!(count(&found), Some(2.0), "{}", found.text);
-    std::fs::write(log.at("new"), "").unwrap();
-    assert_eq!(count(&look()), Some(2.0));
-    let new: String = (3..6).map(|n| entry(n, &lines[n as usize - 1])).collect();
-    std::fs::write(log.at("new"), new).unwrap();
-    let found = look();
-    assert_eq!(count(&found), Some(5.0), "{}", found.text);
-    // The fake knows nothing behind the fifth entry and fails.
-    let found = look();
-    assert!(
-        found
-            .headline()
-            .contains("journalctl failed (exit status: 1)"),
-        "{}",
-        found.text
-    );
-    let asked = std::fs::read_to_string(log.at("asked")).unwrap();
-    assert!(
-        asked.starts_with("--no-pager --output=export --unit=nginx --since=@"),
-        "{asked}"
-    );
 }
 
 #[test]
