@@ -56,6 +56,7 @@ pub fn look(plan: &Plan, clock: &Clock, ended: Ended<'_>) -> anyhow::Result<(Vec
     };
     let rules = rules(plan, clock);
     memory.tally.forget_before(rules.after);
+    memory.tally.up_to(plan.window.to);
     let sieve = if plan.only {
         Sieve::of(rules.wanted)
     } else {

@@ -16,7 +16,7 @@
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
-//! | `tally`, `slot`, `summary`, `packed`, `memory` | the counts by time, what a window holds of them, and what is kept of them between two runs |
+//! | `tally`, `slot`, `names`, `connections`, `summary`, `packed`, `memory` | the counts by time, what a window holds of them, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `search` | the lines of a log of any kind, for those who look for something in them |
 //! | `owner` | who may read a log that we may not |
@@ -30,6 +30,7 @@ mod bisect;
 pub(crate) mod cause;
 pub(crate) mod clock;
 mod compressed;
+mod connections;
 mod correlate;
 mod count;
 mod cursor;
@@ -52,6 +53,7 @@ mod links;
 mod look;
 mod memory;
 mod message;
+mod names;
 mod owner;
 mod packed;
 mod plan;
