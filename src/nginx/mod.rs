@@ -81,7 +81,8 @@ use self::look::look;
 use self::plan::Plan;
 use self::report::{Facts, Log};
 use self::zone::Shown;
-use crate::plugin::{Plugin, Report, Run};
+use crate::plugin::options::Format;
+use crate::plugin::{Arguments, Plugin, Report, Run};
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -136,7 +137,11 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         summary: &summary,
         correlations: &correlations,
     };
-    Ok(report::render(&facts, state))
+    let mut report = report::render(&facts, state);
+    if args.common().format == Format::Json {
+        report.details = facts.details();
+    }
+    Ok(report)
 }
 
 /// A state that is not written again costs no fsync; one that holds half of what was counted is worse than none.
