@@ -221,9 +221,9 @@ impl<'a> Reckoner<'a> {
         self.latest
     }
 
-    /// One for another part of the same file.
-    pub fn afresh(&self) -> Self {
-        Self::new(self.clock, None)
+    /// One for the next part of the same file, or for a later one.
+    pub fn for_part(&self, is_next: bool) -> Self {
+        Self::new(self.clock, self.latest.filter(|_| is_next))
     }
 
     /// Takes over what was read in a later part.

@@ -10,7 +10,7 @@
 //! | `dialect`, `foreign` | the words of other proxies, and their lines counted |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines |
-//! | `halves` | two threads for a large file |
+//! | `pieces` | two threads for a large file |
 //! | `sieve`, `count` | which lines are looked at, and what is counted in them |
 //! | `look` | all logs of a run, each from where the last run stopped |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
@@ -44,7 +44,6 @@ pub(crate) mod forged;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
-mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;
@@ -56,6 +55,7 @@ mod message;
 mod names;
 mod owner;
 mod packed;
+mod pieces;
 mod plan;
 mod reader;
 mod report;
