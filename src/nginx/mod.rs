@@ -5,7 +5,7 @@
 //! | `args`, `plan` | the options, and the options made whole |
 //! | `line`, `message`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
-//! | `clock`, `zone` | the log's local time, and how it shows in which zone |
+//! | `clock`, `zone`, `fold` | the log's local time, how it shows in which zone, and which of two hours it is |
 //! | `journal` | what journalctl gives, as lines |
 //! | `dialect`, `foreign` | the words of other proxies, and their lines counted |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
@@ -38,6 +38,7 @@ mod details;
 mod dialect;
 mod explain;
 mod fields;
+mod fold;
 mod follow;
 mod foreign;
 pub(crate) mod forged;

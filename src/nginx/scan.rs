@@ -9,6 +9,7 @@ use super::compressed::{self, Unpacked};
 use super::count::Counter;
 use super::cursor::{self, Cursor};
 use super::dialect::{Dialect, Form};
+use super::fold;
 use super::follow::Part;
 use super::pieces;
 use super::reader::{Batch, Reader};
@@ -77,6 +78,15 @@ pub fn scan(
         form: Form::of(&head, counter.dialect()),
         behind: &[],
     };
+    let second_pass = fold::second_pass(
+        &part.file,
+        part.from..size,
+        text.form,
+        counter.times.clock(),
+    );
+    counter
+        .times
+        .know_second_pass(second_pass.with_context(shown)?);
     let pieces = pieces::pieces(&part.file, part.from..size, text.form, &counter.times);
     let pieces = pieces.with_context(shown)?;
     let Stop {
