@@ -37,6 +37,7 @@ pub fn second_pass(
     while end > range.start {
         let start = end.saturating_sub(PIECE).max(range.start);
         let piece = read_at(file, start, end - start)?;
+        let mut has_time = false;
         // A line that lies across the border of two pieces is not needed.
         for line in piece.rsplit(|byte| *byte == b'\n') {
             let Some((first, second)) = form.time(line).and_then(|time| clock.both(time)) else {
@@ -56,6 +57,11 @@ pub fn second_pass(
                 return Ok(None); // the order shows it
             }
             next = second;
+            has_time = true;
+        }
+        // In a hole, or in what is no log, nothing is looked for.
+        if !has_time {
+            break;
         }
         end = start;
     }
