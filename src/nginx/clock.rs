@@ -10,7 +10,7 @@ use super::zone;
 pub use crate::plugin::report::local_zone;
 
 /// How far a line may lag behind the one before it: workers cache the time, each on its own.
-const DISORDER: i64 = 300;
+pub const DISORDER: i64 = 300;
 
 /// What is further ahead than this was written a year ago.
 const DAY: i64 = 86_400;
@@ -105,6 +105,15 @@ impl Clock {
         let at =
             |offset: jiff::tz::Offset| offset.to_timestamp(time).ok().map(Timestamp::as_second);
         Some((at(first)?, at(second)?))
+    }
+
+    /// Both readings of a time that a line has.
+    pub fn both(&self, time: When) -> Option<(i64, i64)> {
+        match time {
+            When::Second(second) => Some((second, second)),
+            When::Local(time) => self.readings(time),
+            When::OfAYear(time) => self.readings(self.in_a_year(time)?),
+        }
     }
 
     /// A local time given by a person; of two readings the earlier one.
@@ -203,6 +212,8 @@ pub struct Reckoner<'a> {
     /// `YYYY/MM/DD HH:MM` of the last line and its two readings.
     minute: [u8; 16],
     readings: (i64, i64),
+    /// Where an hour that comes twice is known to be there for the second time: a second of it.
+    second_pass: Option<i64>,
 }
 
 impl<'a> Reckoner<'a> {
@@ -213,6 +224,7 @@ impl<'a> Reckoner<'a> {
             latest,
             minute: [0; 16],
             readings: (0, 0),
+            second_pass: None,
         }
     }
 
@@ -221,9 +233,22 @@ impl<'a> Reckoner<'a> {
         self.latest
     }
 
-    /// One for another part of the same file.
-    pub fn afresh(&self) -> Self {
-        Self::new(self.clock, None)
+    /// One for the next part of the same file, or for a later one.
+    pub fn for_part(&self, is_next: bool) -> Self {
+        Self {
+            second_pass: self.second_pass,
+            ..Self::new(self.clock, self.latest.filter(|_| is_next))
+        }
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &'a Clock {
+        self.clock
+    }
+
+    /// An hour that comes twice is there for the second time, in what is read next.
+    pub fn know_second_pass(&mut self, second: Option<i64>) {
+        self.second_pass = second;
     }
 
     /// Takes over what was read in a later part.
@@ -250,20 +275,19 @@ impl<'a> Reckoner<'a> {
 
     /// The second at which a time is, if it is one.
     pub fn at(&mut self, when: When) -> Option<i64> {
-        let readings = match when {
-            When::Second(second) => (second, second),
-            When::Local(time) => self.clock.readings(time)?,
-            When::OfAYear(time) => self.clock.readings(self.clock.in_a_year(time)?)?,
-        };
-        Some(self.choose(readings, 0))
+        Some(self.choose(self.clock.both(when)?, 0))
     }
 
     /// Which of two readings it is, going by what was read before.
     fn choose(&mut self, (first, second): (i64, i64), seconds: i64) -> i64 {
-        let again = second <= self.clock.now + DISORDER
-            && self
-                .latest
-                .is_some_and(|latest| latest > first + seconds + DISORDER);
+        let is_known = self
+            .second_pass
+            .is_some_and(|known| (known - second).abs() < 2 * 3600);
+        let is_shown = || {
+            self.latest
+                .is_some_and(|latest| latest > first + seconds + DISORDER)
+        };
+        let again = second <= self.clock.now + DISORDER && (is_known || is_shown());
         let time = if again { second } else { first } + seconds;
         // A line from the future (a clock that was wrong for a while) does not say where the log has come to.
         if time <= self.clock.now + DISORDER {

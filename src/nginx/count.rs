@@ -160,12 +160,12 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// What it takes to count a later part of the same log meanwhile.
-    pub fn fork(&self) -> Fork<'a> {
+    /// What it takes to count a part of the same log meanwhile: what comes next, or a later one.
+    pub fn fork(&self, is_next: bool) -> Fork<'a> {
         Fork {
             rules: self.rules,
             sieve: self.sieve,
-            times: self.times.afresh(),
+            times: self.times.for_part(is_next),
             tally: self.tally.like(),
             seen: Seen {
                 recognised: self.seen.recognised,

@@ -129,17 +129,17 @@ pub fn state(data: &[u8]) {
 }
 
 fn survives(tally: Tally) {
-    let all = |tally: &Tally| {
+    let all = |tally: &mut Tally| {
         let summary = tally.summary(FIRST, LAST, Cause::ALL.into_iter().collect());
         format!("{summary:?}")
     };
     let mut sorted = tally;
     sorted.forget_before(FIRST);
-    let before = all(&sorted);
+    let before = all(&mut sorted);
     let stored = serde_json::to_string(&sorted).expect("a tally can be stored");
     let read: Tally = serde_json::from_str(&stored).expect("what was stored can be read");
-    let read = read.restored().expect("what was stored is sound");
-    assert_eq!(all(&read), before);
+    let mut read = read.restored().expect("what was stored is sound");
+    assert_eq!(all(&mut read), before);
 }
 
 /// What a log comes to.

@@ -56,6 +56,7 @@ pub fn look(plan: &Plan, clock: &Clock, ended: Ended<'_>) -> anyhow::Result<(Vec
     };
     let rules = rules(plan, clock);
     memory.tally.forget_before(rules.after);
+    memory.tally.up_to(plan.window.to);
     let sieve = if plan.only {
         Sieve::of(rules.wanted)
     } else {
@@ -307,12 +308,9 @@ pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         }
         let found = glob::glob(&text).with_context(|| format!("'{text}' is no pattern"))?;
         let before = paths.len();
-        paths.extend(
-            found
-                .flatten()
-                .filter(|path| !is_compressed(path))
-                .take(LOGS),
-        );
+        // A folder that may not be looked into stands for the logs that may be in it, and is told with who may.
+        let found = found.map(|path| path.unwrap_or_else(|barred| barred.path().to_owned()));
+        paths.extend(found.filter(|path| !is_compressed(path)).take(LOGS));
         if paths.len() == before {
             bail!("no file is there for {text}");
         }

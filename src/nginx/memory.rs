@@ -11,7 +11,7 @@ use super::tally::Tally;
 use crate::plugin::state_file::{Found, StateFile, default_path};
 
 /// The version of the format.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What is kept.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

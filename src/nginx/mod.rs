@@ -5,18 +5,18 @@
 //! | `args`, `plan` | the options, and the options made whole |
 //! | `line`, `message`, `fields`, `cause` | one line of the log: what it says, of whom, and what that means |
 //! | `forged` | lines that a request wrote |
-//! | `clock`, `zone` | the log's local time, and how it shows in which zone |
+//! | `clock`, `zone`, `fold` | the log's local time, how it shows in which zone, and which of two hours it is |
 //! | `journal` | what journalctl gives, as lines |
 //! | `dialect`, `foreign` | the words of other proxies, and their lines counted |
 //! | `wrapping` | what docker, CRI and syslog put around a line |
 //! | `source`, `reader`, `scan` | bytes, in batches of lines |
-//! | `halves` | two threads for a large file |
+//! | `pieces` | two threads for a large file |
 //! | `sieve`, `count` | which lines are looked at, and what is counted in them |
 //! | `look` | all logs of a run, each from where the last run stopped |
 //! | `cursor`, `follow`, `compressed`, `bisect` | where reading stopped, what a rotation made of it, where a time begins |
 //! | `links` | opening a log without being led elsewhere |
 //! | `generation` | the earlier files of a log, found by their names |
-//! | `tally`, `slot`, `summary`, `packed`, `memory` | the counts by time, what a window holds of them, and what is kept of them between two runs |
+//! | `tally`, `slot`, `names`, `connections`, `summary`, `packed`, `memory` | the counts by time, what a window holds of them, and what is kept of them between two runs |
 //! | `correlate` | whether another log's failures fall into the same minutes |
 //! | `search` | the lines of a log of any kind, for those who look for something in them |
 //! | `owner` | who may read a log that we may not |
@@ -30,6 +30,7 @@ mod bisect;
 pub(crate) mod cause;
 pub(crate) mod clock;
 mod compressed;
+mod connections;
 mod correlate;
 mod count;
 mod cursor;
@@ -37,13 +38,13 @@ mod details;
 mod dialect;
 mod explain;
 mod fields;
+mod fold;
 mod follow;
 mod foreign;
 pub(crate) mod forged;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
-mod halves;
 #[cfg(test)]
 mod histories;
 mod journal;
@@ -52,8 +53,10 @@ mod links;
 mod look;
 mod memory;
 mod message;
+mod names;
 mod owner;
 mod packed;
+mod pieces;
 mod plan;
 mod reader;
 mod report;
@@ -79,7 +82,8 @@ use self::look::look;
 use self::plan::Plan;
 use self::report::{Facts, Log};
 use self::zone::Shown;
-use crate::plugin::{Plugin, Report, Run};
+use crate::plugin::options::Format;
+use crate::plugin::{Arguments, Plugin, Report, Run};
 
 /// The plugin.
 pub const PLUGIN: Plugin<Args> = Plugin {
@@ -134,7 +138,11 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
         summary: &summary,
         correlations: &correlations,
     };
-    Ok(report::render(&facts, state))
+    let mut report = report::render(&facts, state);
+    if args.common().format == Format::Json {
+        report.details = facts.details();
+    }
+    Ok(report)
 }
 
 /// A state that is not written again costs no fsync; one that holds half of what was counted is worse than none.

@@ -1,5 +1,5 @@
-//! Rows of numbers as one text: seven bits to a byte, in hexadecimal. What is small takes two characters, and reading
-//! it back is a loop, which counts where a check runs every minute and mostly finds nothing new.
+//! Rows of numbers as one text: five bits to a character. What is small takes one, and reading it back is a loop, which
+//! counts where a check runs every minute and mostly finds nothing new.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -14,7 +14,7 @@ pub trait Pack: Sized {
 
 /// Items to text.
 pub fn serialize<S: Serializer, T: Pack>(items: &[T], to: S) -> Result<S::Ok, S::Error> {
-    let mut packer = Packer(String::new());
+    let mut packer = Packer::default();
     packer.push(items.len() as u64);
     for item in items {
         item.pack(&mut packer);
@@ -34,37 +34,30 @@ pub fn deserialize<'de, D: Deserializer<'de>, T: Pack>(from: D) -> Result<Vec<T>
 }
 
 /// Where numbers are written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Packer(String);
 
 impl Packer {
-    /// One number.
+    /// One number: the lowest bits first, and whether more follow.
     pub fn push(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.byte((number & 0x7f) | 0x80);
-            number >>= 7;
+        while number >= 0x20 {
+            self.symbol((number & 0x1f) | 0x20);
+            number >>= 5;
         }
-        self.byte(number);
+        self.symbol(number);
     }
 
-    fn byte(&mut self, byte: u64) {
-        for digit in [byte >> 4 & 15, byte & 15] {
-            let digit = usize::try_from(digit).unwrap_or(0);
-            self.0.push(char::from(b"0123456789abcdef"[digit]));
-        }
+    /// `#` and what follows in ASCII, but for the backslash, which JSON would double.
+    fn symbol(&mut self, value: u64) {
+        let symbol = b'#' + u8::try_from(value).unwrap_or(0);
+        let symbol = symbol + u8::from(symbol >= b'\\');
+        self.0.push(char::from(symbol));
     }
 
-    /// Sorted numbers, as the differences between them: connections are numbered in turn.
-    pub fn sorted(&mut self, numbers: &[u64]) {
-        let mut sorted = numbers.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        self.push(sorted.len() as u64);
-        let mut last = 0;
-        for number in sorted {
-            self.push(number - last);
-            last = number;
-        }
+    /// Numbers that can be left packed when they are read.
+    pub fn block(&mut self, block: &Block) {
+        self.push(block.0.len() as u64);
+        self.0.push_str(&block.0);
     }
 }
 
@@ -74,49 +67,69 @@ pub struct Unpacker<'a>(&'a [u8]);
 
 impl Unpacker<'_> {
     /// The next number.
+    #[inline]
     pub fn next(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0, 0);
         loop {
-            let (pair, rest) = self.0.split_first_chunk::<2>()?;
+            let (symbol, rest) = self.0.split_first()?;
             self.0 = rest;
-            let byte = u64::from(digit(pair[0])? << 4 | digit(pair[1])?);
-            if shift > 63 {
+            let bits = symbol.wrapping_sub(b'#' + u8::from(*symbol > b'\\'));
+            if bits > 0x3f || shift > 63 {
                 return None;
             }
-            value |= (byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
+            value |= u64::from(bits & 0x1f) << shift;
+            shift += 5;
+            if bits & 0x20 == 0 {
                 return Some(value);
             }
         }
     }
 
-    /// The next items, behind their number. Each takes two characters or more.
+    /// The next items, behind their number. Each takes a character or more.
     pub fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let length = usize::try_from(self.next()?).ok()?;
-        if length > self.0.len() / 2 {
-            return None;
+        let length = self.length()?;
+        let mut items = Vec::with_capacity(length.min(4096));
+        for _ in 0..length {
+            items.push(item(self)?);
         }
-        (0..length).map(|_| item(self)).collect()
+        Some(items)
     }
 
-    /// What [`Packer::sorted`] wrote.
-    pub fn sorted(&mut self) -> Option<Vec<u64>> {
-        let mut numbers = self.list(Self::next)?;
-        let mut last = 0_u64;
-        for number in &mut numbers {
-            last = last.checked_add(*number)?;
-            *number = last;
-        }
-        Some(numbers)
+    /// How many characters or items follow.
+    pub fn length(&mut self) -> Option<usize> {
+        let length = usize::try_from(self.next()?).ok()?;
+        (length <= self.0.len()).then_some(length)
+    }
+
+    /// What [`Packer::block`] wrote.
+    pub fn block(&mut self) -> Option<Block> {
+        let length = self.length()?;
+        let (block, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Some(Block(str::from_utf8(block).ok()?.into()))
     }
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+/// Numbers left packed: most of what is kept is written again as it was.
+#[derive(Debug, Clone, Default)]
+pub struct Block(Box<str>);
+
+impl Block {
+    /// What is written to a packer.
+    pub fn of(write: impl FnOnce(&mut Packer)) -> Self {
+        let mut packer = Packer::default();
+        write(&mut packer);
+        Self(packer.0.into_boxed_str())
+    }
+
+    /// How many characters it takes.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Its numbers.
+    pub fn numbers(&self) -> Unpacker<'_> {
+        Unpacker(self.0.as_bytes())
     }
 }
 
@@ -126,26 +139,30 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn numbers_come_back_as_they_were(numbers: Vec<u64>, mut sorted: Vec<u64>) {
-            let mut packer = Packer(String::new());
+        fn numbers_come_back_as_they_were(numbers: Vec<u64>, small in proptest::collection::vec(0_u64..99, 0..9)) {
+            let push = |packer: &mut Packer| small.iter().for_each(|number| packer.push(*number));
+            let mut packer = Packer::default();
             packer.push(numbers.len() as u64);
             for number in &numbers {
                 packer.push(*number);
             }
-            packer.sorted(&sorted);
-            sorted.sort_unstable();
-            sorted.dedup();
+            packer.block(&Block::of(push));
+            let text = serde_json::to_string(&packer.0).unwrap();
+            assert_eq!(text.len(), packer.0.len() + 2, "nothing is escaped");
             let mut unpacker = Unpacker(packer.0.as_bytes());
             assert_eq!(unpacker.list(Unpacker::next), Some(numbers));
-            assert_eq!(unpacker.sorted(), Some(sorted));
+            let block = unpacker.block().unwrap();
+            let mut inner = block.numbers();
+            assert_eq!(std::iter::from_fn(|| inner.next()).collect::<Vec<_>>(), small);
             assert_eq!(unpacker.next(), None);
         }
 
         #[test]
-        fn no_text_makes_it_stumble(text in "[0-9a-f]{0,40}|.{0,9}") {
+        fn no_text_makes_it_stumble(text in "[#-c]{0,40}|.{0,9}") {
             let mut unpacker = Unpacker(text.as_bytes());
             let _ = unpacker.list(Unpacker::next);
-            let _ = unpacker.sorted();
+            let _ = unpacker.block();
+            let _ = unpacker.list(Unpacker::block);
         }
     }
 }

@@ -94,7 +94,6 @@ pub fn render(facts: &Facts<'_>, state: State) -> Report {
     report.metrics = facts.metrics();
     report.findings = facts.findings(state);
     facts.lines(&mut report);
-    report.details = facts.details();
     report
 }
 

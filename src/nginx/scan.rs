@@ -9,8 +9,9 @@ use super::compressed::{self, Unpacked};
 use super::count::Counter;
 use super::cursor::{self, Cursor};
 use super::dialect::{Dialect, Form};
+use super::fold;
 use super::follow::Part;
-use super::halves;
+use super::pieces;
 use super::reader::{Batch, Reader};
 use super::source::Source;
 use super::wrapping::Wrapping;
@@ -30,6 +31,17 @@ pub enum End {
     Enough,
     /// The run has to end.
     Early,
+}
+
+/// Where and how reading came to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// How far was read.
+    pub offset: u64,
+    /// Whether that is within a line longer than the buffer.
+    pub skipping: bool,
+    /// Why no further.
+    pub end: End,
 }
 
 /// What is read: its name and what is around its lines.
@@ -66,16 +78,27 @@ pub fn scan(
         form: Form::of(&head, counter.dialect()),
         behind: &[],
     };
-    let middle = halves::middle(&part.file, part.from..size, text.form, &counter.times);
-    let (reader, end) = if let Some(middle) = middle.with_context(shown)? {
-        halves::count(part, middle, size, text, counter, ended)?
-    } else {
-        let mut reader = reader_of(part, part.from..size).with_context(shown)?;
-        let end = text.count(&mut reader, counter, ended)?;
-        (reader, end)
+    let second_pass = fold::second_pass(
+        &part.file,
+        part.from..size,
+        text.form,
+        counter.times.clock(),
+    );
+    counter
+        .times
+        .know_second_pass(second_pass.with_context(shown)?);
+    let pieces = pieces::pieces(&part.file, part.from..size, text.form, &counter.times);
+    let pieces = pieces.with_context(shown)?;
+    let Stop {
+        offset,
+        skipping,
+        end,
+    } = match &pieces[..] {
+        [piece] => text.count_piece(part, piece, counter, ended)?,
+        pieces => pieces::count(part, pieces, text, counter, ended)?,
     };
-    let cursor = Cursor::at(&part.file, reader.offset(), reader.skipping());
-    Ok((cursor.with_context(shown)?, end == End::Early))
+    let cursor = Cursor::at(&part.file, offset, skipping).with_context(shown)?;
+    Ok((cursor, end == End::Early))
 }
 
 fn scan_compressed(
@@ -144,7 +167,7 @@ impl Stream {
 }
 
 /// A reader for some bytes of a part.
-pub fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
+fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
     let before = cursor::before(&part.file, range.start)?;
     let skipping = part.skipping && range.start == part.from;
     let from = range.start;
@@ -153,8 +176,26 @@ pub fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
 }
 
 impl Text<'_> {
+    /// Counts the lines in some bytes of a part.
+    pub fn count_piece(
+        &self,
+        part: &Part,
+        piece: &Range<u64>,
+        counter: &mut Counter<'_>,
+        ended: Ended<'_>,
+    ) -> anyhow::Result<Stop> {
+        let reader = reader_of(part, piece.clone());
+        let mut reader = reader.with_context(|| format!("cannot read {}", self.name))?;
+        let end = self.count(&mut reader, counter, ended)?;
+        Ok(Stop {
+            offset: reader.offset(),
+            skipping: reader.skipping(),
+            end,
+        })
+    }
+
     /// Counts the lines that a reader gives.
-    pub fn count(
+    fn count(
         &self,
         reader: &mut Reader,
         counter: &mut Counter<'_>,

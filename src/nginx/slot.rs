@@ -1,7 +1,8 @@
 //! What was counted within some seconds, as it is and as it is stored.
 
 use super::cause::CAUSES;
-use super::packed::{Pack, Packer, Unpacker};
+use super::connections::Connections;
+use super::packed::{Block, Pack, Packer, Unpacker};
 use super::summary::KINDS;
 
 /// What nobody has counted within some seconds. Of less than this no sum overflows.
@@ -23,10 +24,73 @@ pub struct Slot {
     pub unparsed: u64,
     /// The first and the last counted event, in seconds from the start of the slot.
     pub span: Option<(u8, u8)>,
-    /// Counted events by name: upstreams, servers, clients, URIs.
-    pub who: [Vec<(u32, u64)>; KINDS],
-    /// The connections of counted events, sorted once packed.
-    pub connections: Vec<u64>,
+    /// Counted events by name.
+    pub who: Who,
+    /// The connections of counted events.
+    pub connections: Connections,
+}
+
+/// How often the names of one kind came, by their numbers.
+pub type Names = Vec<(u32, u64)>;
+
+/// Counted events by name: upstreams, servers, clients, URIs. What nothing is added to stays as it was stored.
+#[derive(Debug, Clone)]
+pub enum Who {
+    /// As it was stored.
+    Packed(Block),
+    /// One list for each kind.
+    Open(Box<[Names; KINDS]>),
+}
+
+impl Default for Who {
+    fn default() -> Self {
+        Self::Packed(Block::default())
+    }
+}
+
+impl Who {
+    /// The lists, to add to.
+    pub fn open(&mut self) -> &mut [Names; KINDS] {
+        if let Self::Packed(block) = self {
+            let mut lists = Box::<[Names; KINDS]>::default();
+            each_in(block, |kind, name, count| lists[kind].push((name, count)));
+            *self = Self::Open(lists);
+        }
+        match self {
+            Self::Open(lists) => lists,
+            Self::Packed(_) => unreachable!("it was opened above"),
+        }
+    }
+
+    /// Each kind, name and count.
+    pub fn each(&self, mut take: impl FnMut(usize, u32, u64)) {
+        match self {
+            Self::Packed(block) => each_in(block, take),
+            Self::Open(lists) => {
+                for (kind, list) in lists.iter().enumerate() {
+                    for &(name, count) in list {
+                        take(kind, name, count);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn each_in(block: &Block, mut take: impl FnMut(usize, u32, u64)) {
+    let mut numbers = block.numbers();
+    let mut kind = 0;
+    while let (Some(length), true) = (numbers.length(), kind < KINDS) {
+        for _ in 0..length {
+            let (Some(name), Some(count)) = (numbers.next(), numbers.next()) else {
+                return;
+            };
+            if let (Ok(name), true) = (u32::try_from(name), count < COUNTED) {
+                take(kind, name, count);
+            }
+        }
+        kind += 1;
+    }
 }
 
 impl Pack for Slot {
@@ -45,29 +109,31 @@ impl Pack for Slot {
             .map_or((0, 0), |(a, b)| (u64::from(a) + 1, b.into()));
         into.push(first);
         into.push(last);
-        for list in &self.who {
-            into.push(list.len() as u64);
-            for &(name, count) in list {
-                into.push(name.into());
-                into.push(count);
-            }
+        match &self.who {
+            Who::Packed(block) => into.block(block),
+            Who::Open(lists) => into.block(&Block::of(|into| {
+                for list in lists.iter() {
+                    into.push(list.len() as u64);
+                    for &(name, count) in list {
+                        into.push(name.into());
+                        into.push(count);
+                    }
+                }
+            })),
         }
-        into.sorted(&self.connections);
+        self.connections.pack(into);
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
         let count = |from: &mut Unpacker<'_>| from.next().filter(|count| *count < COUNTED);
-        let pair = |from: &mut Unpacker<'_>| {
-            let name = u32::try_from(from.next()?).ok()?;
-            Some((name, count(from)?))
-        };
         let start = from.next()?.cast_signed();
         let mut slot = Self {
             start: Some(start).filter(|start| (-TIMES..TIMES).contains(start))?,
             ..Self::default()
         };
-        for (cause, number) in from.list(pair)? {
-            *slot.causes.get_mut(cause as usize)? = number;
+        for _ in 0..from.length()? {
+            let cause = usize::try_from(from.next()?).ok()?;
+            *slot.causes.get_mut(cause)? = count(from)?;
         }
         slot.suspect = count(from)?;
         slot.unparsed = count(from)?;
@@ -76,22 +142,14 @@ impl Pack for Slot {
             Some(first) => Some((u8::try_from(first).ok()?, last)),
             None => None,
         };
-        for list in &mut slot.who {
-            *list = from.list(pair)?;
-        }
-        slot.connections = from.sorted()?;
+        slot.who = Who::Packed(from.block()?);
+        slot.connections = Connections::unpack(from)?;
         Some(slot)
     }
 }
 
 /// Adds to the count of a name. `hint` is where it may be in the list. `false` where the list has no room for it.
-pub fn add_to(
-    list: &mut Vec<(u32, u64)>,
-    name: u32,
-    more: u64,
-    room: usize,
-    hint: &mut u8,
-) -> bool {
+pub fn add_to(list: &mut Names, name: u32, more: u64, room: usize, hint: &mut u8) -> bool {
     if let Some((known, count)) = list.get_mut(usize::from(*hint))
         && *known == name
     {

@@ -1,55 +1,50 @@
 //! What was counted, second by second (or coarser for long windows): small enough to be kept between two runs.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, CauseSet};
+use super::connections;
 use super::fields::Parties;
 use super::line::Event;
+use super::names::{NAMES, Names, OTHERS};
 use super::slot::{Slot, add_to};
 use super::summary::{KINDS, Summary};
-
-/// How many names of upstreams, servers and clients are told apart in all.
-const NAMES: usize = 4096;
 
 /// How many of each kind are told apart within one slot.
 const PER_SLOT: usize = 64;
 
-/// How many bytes of a name are kept.
-const NAME_LENGTH: usize = 120;
-
 /// How many connections are told apart in all.
 const CONNECTIONS: usize = 1 << 17;
 
-/// How many names are found without a look into the table of all.
-const LATELY: usize = 512;
+/// How many of them are looked at together for those that came before. (In tests few, so that it happens.)
+const TOGETHER: usize = if cfg!(test) { 64 } else { 1 << 14 };
 
 /// How many places in lists are remembered for each kind.
 const HINTS: usize = 512;
-
-/// What stands for the names beyond those limits.
-const OTHERS: &str = "(others)";
 
 /// Counts by time, within bounded memory.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// The length of a slot in seconds, a divisor of 60.
     width: i64,
-    names: Vec<String>,
+    names: Names,
     /// In the order of time.
     #[serde(with = "super::packed")]
     slots: Vec<Slot>,
+    /// The last slot that lacks connections, since there was no more room.
+    full: Option<i64>,
+    /// Up to which second a connection of one slot is looked for in the others; what lies ahead is for a later run.
     #[serde(skip)]
-    numbers: HashMap<String, u32>,
+    until: Option<i64>,
+    /// How many connections are kept.
     #[serde(skip)]
-    connections: usize,
+    kept: usize,
+    /// How many of them were added since they were told apart.
+    #[serde(skip)]
+    fresh: usize,
     /// The place of the slot that was counted in last.
     #[serde(skip)]
     recent: usize,
-    /// The numbers of names that came lately, by a hash of their ends: most lines name the same few.
-    #[serde(skip)]
-    lately: Vec<u32>,
     /// Where a name was found last in the list of a slot, by kind and number.
     #[serde(skip)]
     hints: Vec<u8>,
@@ -70,23 +65,32 @@ impl Tally {
         }
     }
 
-    /// An empty one whose slots are as fine.
+    /// An empty one whose slots are as fine, to be merged into this: connections are told apart then.
     pub fn like(&self) -> Self {
         Self {
             width: self.width,
+            until: Some(i64::MIN / 2),
             ..Self::default()
         }
+    }
+
+    /// Nothing behind this second is in the window.
+    pub fn up_to(&mut self, second: i64) {
+        self.until = Some(second);
     }
 
     /// Adds what another one counted whose slots are as fine.
     pub fn merge(&mut self, other: Self) {
         let names = other.names.iter();
-        let numbers: Vec<_> = names.map(|name| self.number(name.as_bytes())).collect();
-        let others = self.number(OTHERS.as_bytes());
+        let numbers: Vec<_> = names
+            .map(|name| self.names.number(name.as_bytes()))
+            .collect();
+        let others = self.names.number(OTHERS.as_bytes());
+        self.full = self.full.max(other.full);
         for theirs in other.slots {
-            let room = CONNECTIONS.saturating_sub(self.connections);
-            let connections = &theirs.connections[..theirs.connections.len().min(room)];
-            self.connections += connections.len();
+            for connection in theirs.connections.all() {
+                self.add_connection(theirs.start, connection);
+            }
             let ours = self.slot(theirs.start);
             for (sum, count) in ours.causes.iter_mut().zip(theirs.causes) {
                 *sum += count;
@@ -95,32 +99,23 @@ impl Tally {
             ours.unparsed += theirs.unparsed;
             let spans = ours.span.into_iter().chain(theirs.span);
             ours.span = spans.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
-            for (list, more) in ours.who.iter_mut().zip(&theirs.who) {
-                for &(name, count) in more {
-                    let name = numbers.get(name as usize).copied().unwrap_or(others);
-                    if !add_to(list, name, count, PER_SLOT, &mut 0) {
-                        add_to(list, others, count, PER_SLOT + 1, &mut 0);
-                    }
+            theirs.who.each(|kind, name, count| {
+                let name = numbers.get(name as usize).copied().unwrap_or(others);
+                let list = &mut ours.who.open()[kind];
+                if !add_to(list, name, count, PER_SLOT, &mut 0) {
+                    add_to(list, others, count, PER_SLOT + 1, &mut 0);
                 }
-            }
-            ours.connections.extend_from_slice(connections);
+            });
         }
     }
 
     /// Rebuilds what is not stored.
     pub fn restored(mut self) -> Option<Self> {
-        let sound = |slot: &Slot| {
-            let known = |(name, _): &(u32, u64)| (*name as usize) < self.names.len();
-            slot.who.iter().flatten().all(known)
-        };
         let in_order = self.slots.is_sorted_by(|a, b| a.start < b.start);
-        if !in_order || !(1..=60).contains(&self.width) || !self.slots.iter().all(sound) {
+        if !in_order || !(1..=60).contains(&self.width) {
             return None;
         }
-        let numbered =
-            |(number, name): (usize, &String)| (name.clone(), u32::try_from(number).unwrap_or(0));
-        self.numbers = self.names.iter().enumerate().map(numbered).collect();
-        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
+        self.count_connections();
         Some(self)
     }
 
@@ -159,8 +154,8 @@ impl Tally {
             client,
             uri,
         } = parties;
-        let who = [upstream, server, client, uri].map(|name| name.map(|name| self.number(name)));
-        let room = self.connections < CONNECTIONS;
+        let who =
+            [upstream, server, client, uri].map(|name| name.map(|name| self.names.number(name)));
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(KINDS * HINTS, 0);
         let slot = self.slot(start);
@@ -170,28 +165,54 @@ impl Tally {
         let (first, last) = slot.span.unwrap_or((second, second));
         slot.span = Some((first.min(second), last.max(second)));
         let mut crowded = [false; KINDS];
-        let lists = slot.who.iter_mut().zip(who).zip(hints.chunks_mut(HINTS));
+        let open = slot.who.open();
+        let lists = open.iter_mut().zip(who).zip(hints.chunks_mut(HINTS));
         for (((list, name), hints), crowded) in lists.zip(&mut crowded) {
             *crowded = name.is_some_and(|name| {
                 let hint = &mut hints[name as usize % HINTS];
                 !add_to(list, name, 1, PER_SLOT, hint)
             });
         }
-        if let Some(key) = connection.filter(|key| room && slot.connections.last() != Some(key)) {
-            slot.connections.push(key);
-            self.connections += 1;
-        }
         self.hints = hints;
+        if let Some(connection) = connection {
+            self.add_connection(start, connection);
+        }
         if crowded.contains(&true) {
-            let others = self.number(OTHERS.as_bytes());
+            let others = self.names.number(OTHERS.as_bytes());
             let slot = self.slot(start);
             // Behind all others, mostly.
             let mut hint = u8::try_from(PER_SLOT).unwrap_or(0);
-            let lists = slot.who.iter_mut().zip(crowded);
+            let lists = slot.who.open().iter_mut().zip(crowded);
             for (list, _) in lists.filter(|(_, crowded)| *crowded) {
                 add_to(list, others, 1, PER_SLOT + 1, &mut hint);
             }
         }
+    }
+
+    fn add_connection(&mut self, start: i64, connection: u64) {
+        if self.fresh >= TOGETHER {
+            self.settle();
+        }
+        if self.kept >= CONNECTIONS {
+            self.full = self.full.max(Some(start));
+        } else if self.slot(start).connections.add(connection) {
+            self.kept += 1;
+            self.fresh += 1;
+        }
+    }
+
+    /// Tells the connections apart that were added.
+    fn settle(&mut self) {
+        let last = self.until.map_or(i64::MAX, |until| self.start(until));
+        let end = self.slots.partition_point(|slot| slot.start <= last);
+        connections::settle(&mut self.slots[..end]);
+        self.count_connections();
+    }
+
+    fn count_connections(&mut self) {
+        let kept = self.slots.iter().map(|slot| slot.connections.kept());
+        self.kept = kept.sum();
+        self.fresh = 0;
     }
 
     /// Counts a line that a request wrote, at the time of the log around it.
@@ -212,27 +233,21 @@ impl Tally {
         self.slots.retain(|slot| slot.start >= start);
         self.recent = 0;
         if self.slots.is_empty() {
-            self.names.clear();
-            self.numbers.clear();
+            self.names = Names::default();
         }
         if self.names.len() > NAMES / 2 {
             self.renumber();
         }
-        for slot in &mut self.slots {
-            // What was stored is sorted.
-            if !slot.connections.is_sorted_by(|a, b| a < b) {
-                slot.connections.sort_unstable();
-                slot.connections.dedup();
-            }
-        }
-        self.connections = self.slots.iter().map(|slot| slot.connections.len()).sum();
+        self.full = self.full.filter(|full| *full >= start);
+        self.count_connections();
     }
 
     /// What happened after `from` and up to `to`, in seconds. A slot belongs to a window as a whole.
-    pub fn summary(&self, from: i64, to: i64, counted: CauseSet) -> Summary {
+    pub fn summary(&mut self, from: i64, to: i64, counted: CauseSet) -> Summary {
+        self.up_to(to);
+        self.settle();
         let mut summary = Summary::default();
         let mut who: [Vec<u64>; KINDS] = std::array::from_fn(|_| vec![0; self.names.len()]);
-        let mut connections = Vec::new();
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
             return summary;
@@ -262,24 +277,19 @@ impl Tally {
                 let (first, last) = summary.span.unwrap_or((a, b));
                 summary.span = Some((first.min(a), last.max(b)));
             }
-            for (sums, list) in who.iter_mut().zip(&slot.who) {
-                for &(name, n) in list {
-                    sums[name as usize] += n;
+            slot.who.each(|kind, name, count| {
+                if let Some(sum) = who[kind].get_mut(name as usize) {
+                    *sum += count;
                 }
-            }
-            connections.extend_from_slice(&slot.connections);
+            });
+            summary.connections += slot.connections.count() as u64;
         }
         for (&minute, &count) in &summary.minutes {
             if summary.peak.is_none_or(|(_, most)| count > most) {
                 summary.peak = Some((minute, count));
             }
         }
-        // Runs that are sorted already are only merged by this sort.
-        #[allow(clippy::stable_sort_primitive)]
-        connections.sort();
-        connections.dedup();
-        summary.connections = connections.len() as u64;
-        summary.connections_capped = self.connections >= CONNECTIONS;
+        summary.connections_capped = self.full.is_some_and(|full| full >= first);
         let [upstreams, servers, clients, uris] = who.map(|sums| self.ranked(&sums));
         Summary {
             upstreams,
@@ -296,7 +306,7 @@ impl Tally {
             .iter()
             .zip(sums)
             .filter(|(_, count)| **count > 0)
-            .map(|(name, count)| (name.clone(), *count))
+            .map(|(name, count)| (name.to_owned(), *count))
             .collect();
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
@@ -326,71 +336,16 @@ impl Tally {
         &mut self.slots[self.recent]
     }
 
-    fn number(&mut self, name: &[u8]) -> u32 {
-        let name = &name[..name.len().min(NAME_LENGTH)];
-        let place = quick_hash(name) % LATELY;
-        let lately = self.lately.get(place).copied();
-        if let Some(number) = lately
-            && self
-                .names
-                .get(number as usize)
-                .is_some_and(|known| known.as_bytes() == name)
-        {
-            return number;
-        }
-        let number = self.look_up(name);
-        self.lately.resize(LATELY, u32::MAX);
-        self.lately[place] = number;
-        number
-    }
-
-    fn look_up(&mut self, name: &[u8]) -> u32 {
-        let name = String::from_utf8_lossy(name);
-        if let Some(&number) = self.numbers.get(name.as_ref()) {
-            return number;
-        }
-        let name = if self.names.len() + 1 < NAMES {
-            name.into_owned()
-        } else {
-            OTHERS.to_owned()
-        };
-        if let Some(&number) = self.numbers.get(&name) {
-            return number;
-        }
-        let number = u32::try_from(self.names.len()).unwrap_or(0);
-        self.names.push(name.clone());
-        self.numbers.insert(name, number);
-        number
-    }
-
     /// Leaves out the names that no slot uses.
     fn renumber(&mut self) {
         let old = std::mem::take(&mut self.names);
-        self.numbers.clear();
-        let mut slots = std::mem::take(&mut self.slots);
-        for list in slots.iter_mut().flat_map(|slot| slot.who.iter_mut()) {
+        for list in self.slots.iter_mut().flat_map(|slot| slot.who.open()) {
             for (number, _) in list {
-                let name = old.get(*number as usize).map_or(OTHERS, String::as_str);
-                *number = self.number(name.as_bytes());
+                let name = old.get(*number).unwrap_or(OTHERS);
+                *number = self.names.number(name.as_bytes());
             }
         }
-        self.slots = slots;
     }
-}
-
-/// Length, first and last bytes: enough to tell most names apart, and no more than a hint.
-fn quick_hash(name: &[u8]) -> usize {
-    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
-        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-        _ => (
-            name.iter()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
-            0,
-        ),
-    };
-    let mixed =
-        (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mixed >> 40).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -486,7 +441,6 @@ mod tests {
             |slot: &mut Slot| slot.causes[0] = u64::MAX,
             |slot: &mut Slot| slot.suspect = u64::MAX,
             |slot: &mut Slot| slot.unparsed = u64::MAX,
-            |slot: &mut Slot| slot.who[0][0].1 = u64::MAX,
             |slot: &mut Slot| slot.start = i64::MAX,
             |slot: &mut Slot| slot.start = i64::MIN,
         ];
@@ -495,6 +449,11 @@ mod tests {
             change(&mut tally.slots[1]);
             assert!(stored(&tally).is_err(), "{number}");
         }
+        // What stays packed is looked at when it is added up.
+        tally.slots[1].who.open()[0][0].1 = u64::MAX;
+        let mut restored = stored(&tally).unwrap().restored().unwrap();
+        let upstreams = restored.summary(900, 1500, counted()).upstreams;
+        assert_eq!(upstreams, [("u".to_owned(), 1)]);
     }
 
     #[test]
@@ -512,9 +471,9 @@ mod tests {
         whole.add_suspect(1010);
         let [mut first, second] = parts;
         first.merge(second);
-        let of = |tally: &Tally| tally.summary(900, 1500, counted());
-        assert_eq!(of(&first), of(&whole));
-        assert_eq!((of(&whole).connections, of(&whole).suspect), (480, 1));
+        let [first, whole] = [first, whole].map(|mut tally| tally.summary(900, 1500, counted()));
+        assert_eq!(first, whole);
+        assert_eq!((whole.connections, whole.suspect), (480, 1));
     }
 
     #[test]

@@ -21,13 +21,13 @@ pub fn beside(found: &Correlation, report: &mut Report) {
         0,
         format!(
             "{}: {verdict}: {} of its {} with failures are among ours, chance would give {:.1} of {} common minutes \
-             (p = {:.1e}){lag}",
+             (p = {}){lag}",
             found.path.display(),
             found.overlap,
             plural(found.minutes, "minute"),
             found.expected,
             found.common,
-            found.p_value
+            probability(found.p_value)
         ),
     );
     if !found.statuses.is_empty() {
@@ -45,6 +45,15 @@ pub fn beside(found: &Correlation, report: &mut Report) {
             .map(|(name, n)| format!("{name} {n}"))
             .collect();
         report.line(0, format!("  in the common minutes: {}", words.join(", ")));
+    }
+}
+
+/// `0.21`, and where that would be nothing `1.3e-4`.
+fn probability(p: f64) -> String {
+    if p < 0.01 {
+        format!("{p:.1e}")
+    } else {
+        format!("{p:.2}")
     }
 }
 
@@ -108,6 +117,13 @@ mod tests {
             (98, 100, "98 %"),
         ] {
             assert_eq!(share(part, whole), text);
+        }
+    }
+
+    #[test]
+    fn probabilities_have_no_more_digits_than_they_need() {
+        for (p, text) in [(1.0, "1.00"), (0.2134, "0.21"), (0.000_131, "1.3e-4")] {
+            assert_eq!(probability(p), text);
         }
     }
 

@@ -355,13 +355,13 @@ fn who_may_not_read_the_log_is_told_what_would_help() {
     .unwrap();
     std::fs::create_dir(log.at("state")).unwrap();
     std::os::unix::fs::chown(log.at("state"), Some(65534), Some(65534)).unwrap();
-    let as_nobody = |program: &str| {
-        let mut command = Command::new(program);
+    let as_nobody = |logs: &std::path::Path| {
+        let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(&copy).arg("-f").arg(log.path());
+        command.arg(&copy).arg("-f").arg(logs);
         outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state")))
     };
-    let found = as_nobody("setpriv");
+    let found = as_nobody(&log.path());
     assert_eq!(found.code, Some(3), "{}", found.text);
     assert!(found.text.contains("may not read "), "{}", found.text);
     assert!(
@@ -371,6 +371,16 @@ fn who_may_not_read_the_log_is_told_what_would_help() {
         "{}",
         found.text
     );
+    // The same of a folder that a pattern leads into.
+    let folder = log.at("barred");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(log.path(), folder.join("error.log")).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o750)).unwrap();
+    std::os::unix::fs::chown(&folder, Some(0), Some(4)).unwrap();
+    let found = as_nobody(&folder.join("*.log"));
+    assert_eq!(found.code, Some(3), "{}", found.text);
+    let help = "barred: it belongs to root, group adm, mode 0750: make nobody a member of adm";
+    assert!(found.text.contains(help), "{}", found.text);
 }
 
 #[test]

@@ -201,12 +201,13 @@ fn agree(shown: &str, came: &str) -> bool {
     pieces.len() > 1 || at == came.len()
 }
 
-/// Numbers, times, ids and bars all look the same, and so do the days and months of HTTP's dates.
+/// Numbers, times, ids and bars all look the same, and so do the days of a week and the months.
 fn plain(text: &str) -> String {
-    let text = regex::Regex::new(r"\b[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4}\b")
+    let days = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b";
+    let months = r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b";
+    let text = regex::Regex::new(&format!("{days}|{months}"))
         .expect("it is one")
-        .replace_all(text, "#")
-        .into_owned();
+        .replace_all(text, "#");
     let text = regex::Regex::new(r"[0-9a-f]{16,}|[0-9]+(\.[0-9]+)?")
         .expect("it is one")
         .replace_all(&text, "#")
@@ -226,11 +227,7 @@ fn texts_agree_but_for_numbers_and_what_is_left_out() {
         ("a\n", "a b\n", false),
         ("a […] x […] d", "a b c d", false),
         ("id 75714e33e501e1d2\n", "id abcdefabcdefabcdef\n", true),
-        (
-            "Date: Mon, 23 Nov 2026 12:57:57 GMT\n",
-            "Date: Sun, 06 Dec 2026 08:15:00 GMT\n",
-            true,
-        ),
+        ("Mon, 23 Nov 2026\n", "Sun, 06 Dec 2026\n", true),
         ("OK\n", "CRITICAL\n", false),
     ] {
         assert_eq!(agree(shown, came), agrees, "{shown:?} {came:?}");
