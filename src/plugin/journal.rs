@@ -167,24 +167,27 @@ impl Journal {
         bail!("others rename it all the time");
     }
 
-    /// Writes the record in one piece. Returns the size of the file behind it.
+    /// Writes the record, in one piece where the kernel takes it so. Returns the size of the file behind it.
     fn write(&self, open: &Open, size: u64, locked: bool) -> anyhow::Result<u64> {
         let torn = open.end != size && !ends_a_line(&open.file, size)?;
         let line = &self.line[usize::from(!torn)..];
-        let written = loop {
-            match (&open.file).write(line) {
+        let mut rest = line;
+        while !rest.is_empty() {
+            match (&open.file).write(rest) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => break written?,
+                // Less than all of it mostly says that the disk is full, which the next writing tells for sure.
+                Ok(written @ 1..) if locked || written == rest.len() => rest = &rest[written..],
+                refused => {
+                    // What is there of it would be half a line; without the lock others may have gone on behind it.
+                    if locked {
+                        open.file.set_len(size)?;
+                    }
+                    refused?;
+                    bail!("the disk is full");
+                }
             }
-        };
-        if written < line.len() {
-            // What is there of it would be half a line; without the lock others may have gone on behind it.
-            if locked {
-                open.file.set_len(size)?;
-            }
-            bail!("the disk is full");
         }
-        Ok(size + written as u64)
+        Ok(size + line.len() as u64)
     }
 
     /// Takes the lock if it is to be had in good time. Without it a record is still written in one piece.
@@ -226,6 +229,10 @@ fn open_journal(path: &Path) -> anyhow::Result<Open> {
         file => file?,
     };
     must_be_ours(&file, path, "--journal")?;
+    // Who may put names into its folder may have given it to a file of ours that is none of his to write.
+    if file.metadata()?.nlink() > 1 {
+        bail!("it has another name besides (a hard link): remove it, or give another --journal");
+    }
     // What an earlier run left is looked at before the first record, unless there is nothing.
     Ok(Open { file, end: 0 })
 }

@@ -5,7 +5,9 @@ mod faults;
 mod files;
 mod load;
 mod names;
+mod redirects;
 mod servers;
+mod shims;
 mod tls;
 
 use std::process::Command;

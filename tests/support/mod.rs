@@ -27,6 +27,7 @@ pub mod plugin;
 pub mod proxy;
 pub mod raw_server;
 pub mod seccomp;
+pub mod shim;
 pub mod skip;
 pub mod sockets;
 pub mod tcp_table;

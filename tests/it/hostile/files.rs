@@ -161,6 +161,7 @@ fn planted_links_and_files_of_others_are_neither_read_nor_written() {
         for way in [
             "a link",
             "a link of another",
+            "a hard link",
             "a FIFO",
             "a folder",
             "a file of another",
@@ -184,6 +185,7 @@ fn planted_links_and_files_of_others_are_neither_read_nor_written() {
                     symlink(&victim, &path).expect("a link");
                     lchown(&path, NOBODY, NOBODY).expect("the tests run as root");
                 }
+                "a hard link" => fs::hard_link(&victim, &path).expect("one file system"),
                 "a FIFO" => fifo(&path),
                 "a folder" => fs::create_dir(&path).expect("a folder"),
                 "a file of another" => {
