@@ -144,7 +144,12 @@ impl Prober {
             None => follow.await,
         };
         let elapsed = course.trace.done.unwrap_or_else(Instant::now) - started;
-        let waited = waited().min(elapsed);
+        // What was waited for behind the reply is none of its time.
+        let waited = course
+            .trace
+            .waited
+            .map_or_else(waited, |total| total.saturating_sub(waited_before));
+        let waited = waited.min(elapsed);
         let mut judgement = match ended {
             Ok(judgement) => judgement,
             Err(Miss::Server(Kind::Timeout, _)) => self.timed_out(course.trace.stage),
@@ -404,6 +409,7 @@ impl Prober {
             page: self.plan.page,
             keep: self.pool.is_some(),
             until,
+            cpu_wait: &self.cpu_wait,
         })
     }
 

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::cpu_wait::CpuWait;
 use super::plan::{Family, PageUse, Tls};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
@@ -49,6 +50,8 @@ pub struct Means<'a> {
     pub keep: bool,
     /// When the probe counts as timed out.
     pub until: Option<Instant>,
+    /// What this thread waits for a CPU.
+    pub cpu_wait: &'a CpuWait,
 }
 
 /// Why there is no reply.

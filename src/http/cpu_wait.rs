@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_micros(100);
 
 /// The counter of the thread that opened it, whoever reads it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CpuWait {
     file: Option<File>,
     /// The last reading, and when it was taken.

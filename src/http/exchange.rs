@@ -78,6 +78,7 @@ pub async fn exchange(
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
     trace.done = Some(Instant::now());
+    trace.waited = Some(means.cpu_wait.total());
     // A whole reply must not become a time-out by good manners.
     let time = means
         .until

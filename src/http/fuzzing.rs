@@ -21,6 +21,7 @@ use super::certificate::{self, DaysLeft};
 use super::checks::status_of;
 use super::connect::Means;
 use super::cookies::{Jar, Site};
+use super::cpu_wait::CpuWait;
 use super::evidence::{Mask, frames, parse_packet};
 use super::exchange::{Received, exchange};
 use super::plan::{PageUse, Plan};
@@ -107,6 +108,7 @@ pub fn reply(data: &[u8]) {
     };
     let target = target();
     let mut trace = Trace::begin(None);
+    let cpu_wait = CpuWait::default();
     let means = Means {
         target: &target,
         family: plan.family,
@@ -120,6 +122,7 @@ pub fn reply(data: &[u8]) {
         page,
         keep: false,
         until: Some(Instant::now() + Duration::from_secs(10)),
+        cpu_wait: &cpu_wait,
     };
     let request = plan
         .request

@@ -232,7 +232,7 @@ pub async fn exchange(
         },
         Err(error) => Err(error),
     };
-    let ended = Instant::now();
+    let (ended, waited) = (Instant::now(), means.cpu_wait.total());
     let (session, error) = match spoken {
         Ok(mut session) => {
             let stays = means.keep && session.takes_more().await;
@@ -242,6 +242,7 @@ pub async fn exchange(
     };
     drop(lent);
     trace.done = Some(ended);
+    trace.waited = Some(waited);
     let Came {
         head,
         size,

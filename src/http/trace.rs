@@ -1,7 +1,7 @@
 //! How far an exchange has come: filled on the way, so that it is known even when the exchange is cut off from outside.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::evidence::Record;
 use super::probe::Phases;
@@ -24,6 +24,8 @@ pub struct Trace {
     pub gone: bool,
     /// When the last byte was there; the farewell does not count.
     pub done: Option<Instant>,
+    /// What this thread had waited for a CPU until then, ever.
+    pub waited: Option<Duration>,
     /// What it is doing.
     pub stage: Stage,
     /// This host's end.
@@ -60,6 +62,7 @@ impl Trace {
             reused: None,
             gone: false,
             done: None,
+            waited: None,
             stage: Stage::Resolving,
             local: None,
             remote: None,

@@ -79,7 +79,7 @@ fn a_probe_that_waited_for_a_cpu_is_not_a_slow_server_and_a_slow_server_is_one_a
     };
     let starved_run =
         |server: &FaultServer, more: &str| outcome(&mut starved(&probe(server, more), &cpu)).json();
-    let json = starved_run(&quick, "--attempts 20 -c 0.05");
+    let json = starved_run(&quick, "--attempts 20 -c 0.02");
     let (failed, excused) = (
         &json["details"]["failed"],
         &json["details"]["cpu_wait"]["excused"],
