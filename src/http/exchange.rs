@@ -77,8 +77,9 @@ pub async fn exchange(
         Ok(_) => Ok(None),
         Err(error) => make_sense(&mut wire, &error, &mut page).await,
     };
-    trace.done = Some(Instant::now());
-    trace.waited = Some(means.cpu_wait.total());
+    let ended = Instant::now();
+    trace.done = Some(ended);
+    trace.waited = Some(means.cpu_wait.at(ended));
     // A whole reply must not become a time-out by good manners.
     let time = means
         .until

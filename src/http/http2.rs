@@ -232,7 +232,8 @@ pub async fn exchange(
         },
         Err(error) => Err(error),
     };
-    let (ended, waited) = (Instant::now(), means.cpu_wait.total());
+    let ended = Instant::now();
+    let waited = means.cpu_wait.at(ended);
     let (session, error) = match spoken {
         Ok(mut session) => {
             let stays = means.keep && session.takes_more().await;
