@@ -28,6 +28,7 @@ fn the_replay_fails_and_recovers_on_command() {
             }
         }
         incident.calm();
+        incident.wait_for_ports(BASE);
         assert_eq!((incident.status(), incident.ports_taken()), (200, BASE));
         let lines = incident.nginx().error_lines("[crit]");
         assert!(lines >= 4, "{lines}");

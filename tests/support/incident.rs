@@ -241,10 +241,11 @@ impl Incident {
         self.wait_for_ports(PORTS - SPARE);
     }
 
-    /// The crowd goes; the base of TIME_WAIT stays.
+    /// The crowd goes; the base of TIME_WAIT stays, and a few more where a client gave up on its request: then it is the
+    /// proxy that closes first.
     pub fn calm(&self) {
         self.crowd.leave(usize::MAX);
-        self.wait_for_ports(BASE);
+        self.wait_for_ports(BASE + SPARE / 2);
     }
 
     /// The crowd goes and comes by itself until the answer is dropped: for `spare` it leaves some ports, for `full` it
@@ -281,7 +282,8 @@ impl Incident {
         }
     }
 
-    fn wait_for_ports(&self, at_most: usize) {
+    /// Waits until no more than so many of the proxy's ports are taken towards the backend.
+    pub fn wait_for_ports(&self, at_most: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.ports_taken() > at_most {
             assert!(
