@@ -41,7 +41,7 @@ fn every_static_binary_starts_where_there_is_nothing_but_itself() {
 
 #[test]
 fn a_static_binary_finds_names_without_the_c_librarys_modules() {
-    let netns = Netns::new("empty-names");
+    let netns = Netns::new("names");
     let address: IpAddr = "127.0.0.2".parse().expect("an address");
     let _names = Names::start(&netns, "www.test", &[address]);
     let _server = netns.within(|| {
