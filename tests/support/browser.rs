@@ -56,6 +56,8 @@ impl Browser {
         command
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
+            // It leaves sockets there when it is told to end.
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("timeout (coreutils)");

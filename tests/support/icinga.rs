@@ -217,7 +217,8 @@ impl<'a> Icinga<'a> {
     /// Ends it and returns the processes that are left of it, which should be none.
     pub fn stop(mut self) -> Vec<String> {
         self.end();
-        processes_below(self.folder.path())
+        let left = child::below(self.folder.path()).into_iter();
+        left.map(|(_, line)| line).collect()
     }
 
     /// The end of its log, for whoever looks into a test that failed.
@@ -246,16 +247,8 @@ impl Drop for Icinga<'_> {
             self.tell_its_log();
         }
         self.end();
+        child::kill_below(self.folder.path());
     }
-}
-
-/// Command lines that name a file below this folder.
-fn processes_below(folder: &Path) -> Vec<String> {
-    let folder = folder.to_str().expect("a temporary folder's name is text");
-    let entries = fs::read_dir("/proc").expect("/proc");
-    let lines = entries.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(folder)).collect()
 }
 
 /// The daemon of a folder that was set up.

@@ -87,6 +87,13 @@ pub struct Nagios {
     folder: TempDir,
 }
 
+impl Drop for Nagios {
+    fn drop(&mut self) {
+        child::end(&mut self.daemon.0);
+        child::kill_below(self.folder.path());
+    }
+}
+
 impl Nagios {
     /// Starts one in a namespace with these object files, its minute `minute` seconds long.
     pub fn start(

@@ -123,7 +123,7 @@ fn cargo() -> Command {
         .args(release);
     // What cargo tells a test of its package would make some build scripts run again, and all behind them.
     for (key, _) in std::env::vars_os() {
-        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "OUT_DIR"];
         if told
             .iter()
             .any(|start| key.to_string_lossy().starts_with(start))
