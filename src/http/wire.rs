@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, send, socket_with};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -125,7 +125,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::TlsUnix(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -245,6 +245,19 @@ impl AsyncWrite for Wire<'_> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Writes as `TcpStream` does, but without asking the executor first: whether a new connection can be written on it
+/// learns by a system call of its own, and it nearly always can.
+fn poll_send(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match send(&*stream, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => Pin::new(stream).poll_write(cx, bytes),
+        result => Poll::Ready(result.map_err(Into::into)),
     }
 }
 

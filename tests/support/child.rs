@@ -36,7 +36,8 @@ pub fn below(folder: &Path) -> Vec<(Pid, String)> {
         let number = entry.file_name().to_str()?.parse().ok()?;
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.contains(folder).then_some((Pid::from_raw(number)?, line))
+        line.contains(folder)
+            .then_some((Pid::from_raw(number)?, line))
     });
     processes.collect()
 }
