@@ -14,16 +14,16 @@ trap 'rm -rf "$folder"' EXIT
 export LC_ALL=C NAGIOS_PLUGIN_STATE_DIRECTORY=$folder/state
 log=$folder/error.log
 
-# Lines of one day, as many as fill $1 MiB; the last minute is now's.
+# Lines of $2 seconds, one day without, as many as fill $1 MiB; the last minute is now's.
 generate() {
-    awk -v mib="$1" -v now="$(date +%s)" -v zone="$(date +%z)" 'BEGIN {
+    awk -v mib="$1" -v now="$(date +%s)" -v span="${2:-86400}" 'BEGIN {
         srand(1)
-        lines = mib * 1048576 / 262
-        first = now - 86400
+        lines = mib * 1048576 / 288
+        first = now - span
         for (n = 0; n < lines; n++) {
             # An eleventh of all lines falls into the ninety minutes of the incident, on top of the usual ones.
             incident = n % 11 == 0
-            at = incident ? first + 18000 + int(5400 * n / lines) : first + int(86400 * n / lines)
+            at = first + int(incident ? span * (20 + 6 * n / lines) / 96 : span * n / lines)
             if (!incident) order[int(at / 60)]++; else more[int(at / 60)]++
         }
         for (minute = int(first / 60); minute <= int(now / 60); minute++) {
@@ -112,10 +112,14 @@ printf '\n%-62s %9s %9s\n' "one run of every minute" wall cpu
 eval "$first" > /dev/null || true
 row "an empty process: /bin/true" 50 /bin/true
 row "nothing new, window of 2 days" 50 "$check -f $log --last 2d"
-# A megabyte more for each run.
-generate 1 > "$folder/more"
-row "1 MB new, window of 2 days (cat >> included)" 20 "cat $folder/more >> $log; $check -f $log --last 2d"
 row "the last ten minutes of this log, no state" 20 "rm -rf $folder/state; $check -f $log"
+eval "$first" > /dev/null || true
+# A megabyte more for each run, of the last minute.
+generate 1 60 > "$folder/more"
+row "a megabyte is added: cat >> alone" 20 "cat $folder/more >> $folder/other"
+row "  and read, window of ten minutes (cat included)" 20 "cat $folder/more >> $log; $check -f $log"
+$check -f "$log" --last 2d > /dev/null || true
+row "  and read, window of 2 days (cat included)" 20 "cat $folder/more >> $log; $check -f $log --last 2d"
 # An incident of ten minutes with many connections.
 awk -v now="$(date +%s)" 'BEGIN { for (n = 0; n < 9391; n++) print strftime("%Y/%m/%d %H:%M:%S", now - 560 + int(n / 17)) " [crit] 7#7: *" n * 3 " bind(0.0.0.0) failed (98: Address already in use) while connecting to upstream, client: 192.0.2." n % 90 ", server: shop.example, request: \"GET / HTTP/1.1\", upstream: \"http://log" n % 5 ":8080/\", host: \"a\"" }' > "$folder/burst.log"
 $check -f "$folder/burst.log" > /dev/null || true

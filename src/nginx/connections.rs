@@ -5,13 +5,26 @@ use super::packed::{Block, Pack, Packer, Unpacker};
 use super::slot::Slot;
 
 /// The connections of one slot.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Connections {
     /// Those that have no later event, in order, as the differences between them: they are numbered in turn.
     settled: Block,
     count: usize,
+    /// The lowest and the highest serial number of those.
+    serials: (u64, u64),
     /// Those that other slots may have, too.
     fresh: Vec<u64>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            settled: Block::default(),
+            count: 0,
+            serials: NO_SERIALS,
+            fresh: Vec::new(),
+        }
+    }
 }
 
 impl Connections {
@@ -58,6 +71,7 @@ impl Connections {
         #[allow(clippy::stable_sort_primitive)]
         all.sort();
         self.count = all.len();
+        self.serials = serials(all.iter());
         self.fresh = Vec::new();
         self.settled = Block::of(|into| {
             let mut last = 0;
@@ -90,7 +104,12 @@ pub fn settle(slots: &mut [Slot]) {
         is_same
     });
     let mut gone = Vec::new();
+    let (low, high) = serials(fresh.iter().map(|(connection, _)| connection));
     for (number, slot) in (0..).zip(slots.iter()) {
+        let (lowest, highest) = slot.connections.serials;
+        if highest < low || lowest > high {
+            continue;
+        }
         let mut at = 0;
         for connection in slot.connections.settled() {
             at = seek(&fresh, at, connection);
@@ -122,6 +141,21 @@ pub fn settle(slots: &mut [Slot]) {
     }
 }
 
+/// The lowest and the highest serial number of these connections. nginx numbers them over all its workers
+/// (`ngx_connection_counter` in `src/event/ngx_event.c`), so that those of another time have others.
+fn serials<'a>(connections: impl Iterator<Item = &'a u64>) -> (u64, u64) {
+    connections.fold(NO_SERIALS, |(low, high), connection| {
+        let serial = connection & SERIAL;
+        (low.min(serial), high.max(serial))
+    })
+}
+
+/// The range of no connections.
+const NO_SERIALS: (u64, u64) = (u64::MAX, 0);
+
+/// The bits of a connection that nginx counts up.
+pub const SERIAL: u64 = (1 << 34) - 1;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -143,6 +177,10 @@ fn seek(list: &[(u64, u32)], at: usize, connection: u64) -> usize {
 impl Pack for Connections {
     fn pack(&self, into: &mut Packer) {
         into.push(self.count as u64);
+        if self.count > 0 {
+            into.push(self.serials.0);
+            into.push(self.serials.1);
+        }
         into.block(&self.settled);
         into.push(self.fresh.len() as u64);
         for connection in &self.fresh {
@@ -152,10 +190,16 @@ impl Pack for Connections {
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
         let count = usize::try_from(from.next()?).ok()?;
+        let serials = if count > 0 {
+            (from.next()?, from.next()?)
+        } else {
+            NO_SERIALS
+        };
         let settled = from.block()?;
         // Each takes a character or more.
         (count <= settled.length()).then_some(Self {
             count,
+            serials,
             settled,
             fresh: from.list(Unpacker::next)?,
         })

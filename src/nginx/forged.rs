@@ -195,7 +195,11 @@ fn has_tail_of_another(line: &[u8]) -> bool {
 /// `" failed (2: No such file or directory), client: ` behind fields that have been there already.
 fn has_second_tail(line: &[u8]) -> bool {
     let length = FIELD.needle().len();
-    let Some(first) = FIELD.find(line) else {
+    let first = if line.starts_with(FIELD.needle()) {
+        0
+    } else if let Some(first) = FIELD.find(line) {
+        first
+    } else {
         return false;
     };
     let mut from = first + length;

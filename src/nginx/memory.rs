@@ -11,9 +11,9 @@ use super::tally::Tally;
 use crate::plugin::state_file::{Found, StateFile, default_path};
 
 /// The version of the format.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
-/// What is kept.
+/// What is kept, above a line with the slots of the tally.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Kept {
     settings: String,
@@ -22,10 +22,27 @@ struct Kept {
     tally: Tally,
 }
 
+impl Kept {
+    fn stored(&self) -> serde_json::Result<String> {
+        let mut data = serde_json::to_string(self)?;
+        data.push('\n');
+        data.push_str(&self.tally.packed());
+        Ok(data)
+    }
+
+    /// `None` where it is damaged.
+    fn restored(data: &str) -> Option<Self> {
+        let (rest, slots) = data.split_once('\n')?;
+        let kept: Self = serde_json::from_str(rest).ok()?;
+        let tally = kept.tally.restored(slots)?;
+        Some(Self { tally, ..kept })
+    }
+}
+
 /// The counts in the data of a state file; `None` where it is refused.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn content(data: &[u8]) -> Option<Tally> {
-    serde_json::from_slice::<Kept>(data).ok()?.tally.restored()
+pub(super) fn content(data: &str) -> Option<Tally> {
+    Some(Kept::restored(data)?.tally)
 }
 
 /// What is known from earlier runs, and where to store what this one learns.
@@ -89,13 +106,10 @@ impl Memory {
     }
 
     fn take(&mut self, data: &str, file: &StateFile) {
-        let kept = serde_json::from_str::<Kept>(data).ok();
-        let sound =
-            kept.and_then(|kept| Some((kept.settings, kept.places, kept.tally.restored()?)));
-        match sound {
-            Some((settings, places, tally)) if settings == self.settings => {
-                self.places = places;
-                self.tally = tally;
+        match Kept::restored(data) {
+            Some(kept) if kept.settings == self.settings => {
+                self.places = kept.places;
+                self.tally = kept.tally;
             }
             Some(_) => self.notes.push(
                 "the state file was kept with other options; the window was read from the logs"
@@ -122,7 +136,8 @@ impl Memory {
             places: std::mem::take(&mut self.places),
             tally: std::mem::take(&mut self.tally),
         };
-        let stored = serde_json::to_string(&kept)
+        let stored = kept
+            .stored()
             .map_err(anyhow::Error::from)
             .and_then(|data| file.write(&data));
         if let Err(error) = stored {

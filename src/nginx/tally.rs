@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, CauseSet};
-use super::connections;
+use super::connections::{self, SERIAL};
 use super::fields::Parties;
 use super::line::Event;
 use super::names::{NAMES, Names, OTHERS};
+use super::packed;
 use super::slot::{Slot, add_to};
 use super::summary::{KINDS, Summary};
 
@@ -28,8 +29,8 @@ pub struct Tally {
     /// The length of a slot in seconds, a divisor of 60.
     width: i64,
     names: Names,
-    /// In the order of time.
-    #[serde(with = "super::packed")]
+    /// In the order of time. Stored beside the rest, in less room.
+    #[serde(skip)]
     slots: Vec<Slot>,
     /// The last slot that lacks connections, since there was no more room.
     full: Option<i64>,
@@ -109,8 +110,14 @@ impl Tally {
         }
     }
 
-    /// Rebuilds what is not stored.
-    pub fn restored(mut self) -> Option<Self> {
+    /// The slots, to be stored beside the rest.
+    pub fn packed(&self) -> String {
+        packed::pack(&self.slots)
+    }
+
+    /// Rebuilds what was stored beside the rest, and what is not stored; `None` where it makes no sense.
+    pub fn restored(mut self, packed: &str) -> Option<Self> {
+        self.slots = packed::unpack(packed)?;
         let in_order = self.slots.is_sorted_by(|a, b| a.start < b.start);
         if !in_order || !(1..=60).contains(&self.width) {
             return None;
@@ -126,16 +133,14 @@ impl Tally {
         }
         // 8 bits of file, 22 of process, 34 of connection.
         let connection = event.connection().map(|(pid, cid)| {
-            ((file as u64 & 0xff) << 56)
-                | (u64::from(pid & 0x3f_ffff) << 34)
-                | (cid & 0x3_ffff_ffff)
+            ((file as u64 & 0xff) << 56) | (u64::from(pid & 0x3f_ffff) << 34) | (cid & SERIAL)
         });
         self.add_listed(time, event.cause, event.parties(), connection);
     }
 
     /// Counts an event that is not listed by name.
     pub fn add_cause(&mut self, time: i64, cause: Cause) {
-        let start = self.start(time);
+        let start = self.start_near(time);
         self.slot(start).causes[cause.index()] += 1;
     }
 
@@ -147,7 +152,7 @@ impl Tally {
         parties: Parties<'_>,
         connection: Option<u64>,
     ) {
-        let start = self.start(time);
+        let start = self.start_near(time);
         let Parties {
             upstream,
             server,
@@ -316,6 +321,14 @@ impl Tally {
         time - time.rem_euclid(self.width.max(1))
     }
 
+    /// The same, without the division where the time is in the slot that was counted in last.
+    fn start_near(&self, time: i64) -> i64 {
+        let recent = self.slots.get(self.recent).map(|slot| slot.start);
+        recent
+            .filter(|start| (0..self.width).contains(&time.wrapping_sub(*start)))
+            .unwrap_or_else(|| self.start(time))
+    }
+
     fn slot(&mut self, start: i64) -> &mut Slot {
         // Lines stand nearly in the order of time.
         if self
@@ -355,6 +368,13 @@ mod tests {
     fn event<'a>(cause: Cause, header: &'a str, upstream: &'a str) -> Event<'a> {
         let fields = b", client: 192.0.2.1, server: a";
         Event::other(cause, header.as_bytes(), fields, Some(upstream.as_bytes()))
+    }
+
+    /// As the next run has it.
+    fn kept(tally: &Tally) -> Option<Tally> {
+        let text = serde_json::to_string(tally).unwrap();
+        let rest: Tally = serde_json::from_str(&text).unwrap();
+        rest.restored(&tally.packed())
     }
 
     fn counted() -> CauseSet {
@@ -412,15 +432,14 @@ mod tests {
         tally.add_suspect(1001);
         tally.add_unparsed(1002, 3);
         let before = tally.summary(900, 1500, counted());
-        let text = serde_json::to_string(&tally).unwrap();
-        let restored: Tally = serde_json::from_str(&text).unwrap();
-        let mut restored = restored.restored().unwrap();
+        let mut restored = kept(&tally).unwrap();
         assert_eq!(restored.summary(900, 1500, counted()), before);
         assert_eq!(
             (before.connections, before.suspect, before.unparsed),
             (5000, 1, 3)
         );
-        assert!(text.len() < 5000 * 2 + 100 * 200, "{}", text.len());
+        let length = tally.packed().len();
+        assert!(length < 5000 * 2 + 100 * 200, "{length}");
         restored.forget_before(1050);
         assert_eq!(restored.summary(900, 1500, counted()).count, 2500);
     }
@@ -432,11 +451,7 @@ mod tests {
             let listed = event(Cause::BindInUse, "crit] 7#7: *1 ", "u");
             tally.add(time, &listed, true, 0);
         }
-        let stored = |tally: &Tally| {
-            let text = serde_json::to_string(tally).unwrap();
-            serde_json::from_str::<Tally>(&text)
-        };
-        assert!(stored(&tally).is_ok());
+        assert!(kept(&tally).is_some());
         let huge = [
             |slot: &mut Slot| slot.causes[0] = u64::MAX,
             |slot: &mut Slot| slot.suspect = u64::MAX,
@@ -447,11 +462,11 @@ mod tests {
         for (number, change) in huge.iter().enumerate() {
             let mut tally = tally.clone();
             change(&mut tally.slots[1]);
-            assert!(stored(&tally).is_err(), "{number}");
+            assert!(kept(&tally).is_none(), "{number}");
         }
         // What stays packed is looked at when it is added up.
         tally.slots[1].who.open()[0][0].1 = u64::MAX;
-        let mut restored = stored(&tally).unwrap().restored().unwrap();
+        let mut restored = kept(&tally).unwrap();
         let upstreams = restored.summary(900, 1500, counted()).upstreams;
         assert_eq!(upstreams, [("u".to_owned(), 1)]);
     }

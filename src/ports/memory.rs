@@ -12,7 +12,7 @@ use super::limits::Counters;
 use crate::plugin::state_file::{Found, StateFile};
 
 /// The version of the format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The most namespaces that are kept.
 const MOST: usize = 1000;
 /// How long what looked bound is believed without being seen again, in seconds.

@@ -329,7 +329,7 @@ fn a_clock_that_jumps_by_hours_loses_no_line_and_counts_none_twice() {
         let (first, data) = whole.split_once('\n').expect("a line above the data");
         let shifted = shifted(data, shift);
         assert_ne!(shifted, data, "no time is in the state: {data}");
-        let sum = proxy_checks::plugin::state_file::checksum(shifted.as_bytes());
+        let sum = proxy_checks::plugin::state_file::seal(shifted.as_bytes());
         let (words, _) = first.rsplit_once(' ').expect("a checksum");
         let mut file = fs::File::create(&state).expect("a state");
         write!(file, "{words} {sum:016x}\n{shifted}").expect("a state");

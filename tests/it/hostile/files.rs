@@ -340,7 +340,7 @@ fn states_that_are_made_to_overflow_are_set_aside_or_harmless() {
 fn sealed(whole: &str, data: &str) -> String {
     let first = whole.lines().next().expect("a first line");
     let (words, _) = first.rsplit_once(' ').expect("a checksum at its end");
-    let sum = proxy_checks::plugin::state_file::checksum(data.as_bytes());
+    let sum = proxy_checks::plugin::state_file::seal(data.as_bytes());
     format!("{words} {sum:016x}\n{data}")
 }
 
