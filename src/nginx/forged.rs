@@ -194,6 +194,10 @@ fn has_tail_of_another(line: &[u8]) -> bool {
 
 /// `" failed (2: No such file or directory), client: ` behind fields that have been there already.
 fn has_second_tail(line: &[u8]) -> bool {
+    // Most fields have none of its brackets.
+    if memchr(b')', line).is_none() {
+        return false;
+    }
     let length = FIELD.needle().len();
     let first = if line.starts_with(FIELD.needle()) {
         0

@@ -215,7 +215,10 @@ pub fn read(line: &[u8]) -> Line<'_> {
         return Line::Other;
     };
     // A file that is not there is what most logs are full of; only the want of descriptors matters here.
-    let opens = message.starts_with(b"open() \"");
+    let opens = message.starts_with(OPEN);
+    if opens && says_not_found(message) {
+        return Line::Whole;
+    }
     if !opens && !message::may_matter(message) {
         return Line::Other;
     }
@@ -237,6 +240,18 @@ pub fn read(line: &[u8]) -> Line<'_> {
             fields,
             address: told.address,
         })
+    })
+}
+
+/// How messages about a file begin.
+const OPEN: &[u8] = b"open() \"";
+
+/// `open() "…" failed (2: No such file or directory), client: …` with a path that has no quotation mark.
+#[inline]
+fn says_not_found(message: &[u8]) -> bool {
+    let path = &message[OPEN.len()..];
+    memchr(b'"', path).is_some_and(|end| {
+        path[end..].starts_with(b"\" failed (2: No such file or directory), client: ")
     })
 }
 

@@ -52,18 +52,14 @@ pub struct Told<'a> {
 impl<'a> Told<'a> {
     /// Takes the text before the fields apart.
     pub fn new(head: &'a [u8], fields: &'a [u8]) -> Self {
-        // What most of them look like is told at once.
-        let plain = call(head).map(|name| name.len() + 2);
-        let plain = plain.filter(|&at| head[at - 2..].starts_with(b"() failed ("));
-        // A path may hold any words: the number stands behind it.
-        let has_path = || call(head).is_some_and(|name| head[name.len()..].starts_with(b"() \""));
-        let failed = plain.or_else(|| {
-            if has_path() {
-                memmem::rfind(head, FAILED.needle())
-            } else {
-                FAILED.find(head)
-            }
-        });
+        let call = call(head).map(<[u8]>::len);
+        let failed = match call.map(|length| (length + 2, &head[length..])) {
+            // What most of them look like is told at once.
+            Some((at, rest)) if rest.starts_with(b"() failed (") => Some(at),
+            // A path may hold any words: the number stands behind it.
+            Some((_, rest)) if rest.starts_with(b"() \"") => memmem::rfind(head, FAILED.needle()),
+            _ => FAILED.find(head),
+        };
         let errno = failed.and_then(|at| {
             let text = &head[at + b" failed (".len()..];
             let (errno, rest) = number(text)?;
