@@ -2,7 +2,7 @@
 //! panics where a property does not hold. Compiled for it and for the tests alone; the tests give each its seeds, and
 //! what was once found with it.
 
-use crate::{http, nginx, plugin, ports};
+use crate::{http, nginx, plugin, ports, timeline};
 
 #[path = "../tests/support/daemons.rs"]
 #[allow(missing_docs, dead_code)]
@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     named("netlink", ports::fuzzing::netlink),
     named("ports_state", ports::fuzzing::state),
     named("port_files", ports::fuzzing::files),
+    named("timeline", timeline::fuzzing::report),
 ];
 
 /// The one of this name.

@@ -107,7 +107,7 @@ pub fn unescaped(text: &str) -> String {
 }
 
 /// The words of each directive, quotes taken off. Blocks are walked through.
-fn directives(text: &str) -> Vec<Vec<String>> {
+pub(super) fn directives(text: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let mut word: Option<String> = None;

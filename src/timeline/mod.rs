@@ -31,6 +31,8 @@ mod document;
 mod errors;
 mod facts;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod grid;
 mod group;
 mod heard;

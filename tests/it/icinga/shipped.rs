@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -86,6 +86,16 @@ pub fn is_hard_critical(service: &Value) -> bool {
     (&service["state"], &service["state_type"]) == (&json!(2), &json!(1))
 }
 
+/// When the proxy said for the first time that it had no port left, in seconds of the Unix epoch.
+fn time_of_the_first_500(incident: &Incident) -> f64 {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while incident.nginx().error_lines(Kind::Bind.error()) == 0 {
+        assert!(Instant::now() < deadline, "nobody got a 500");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    now()
+}
+
 /// How much later than planned the check began and its result was worked on, in seconds: that delay is the machine's, and
 /// not ten times as fast as in real time.
 fn lateness(service: &Value) -> f64 {
@@ -125,8 +135,8 @@ object Service "check_http" {
 
     // The period is no multiple of the retry interval: no three attempts of check_http can fall into failures.
     let spare = Duration::from_secs(4);
-    let first_500 = now() + spare.as_secs_f64();
     let load = incident.oscillate(spare, Duration::from_millis(200));
+    let first_500 = time_of_the_first_500(&incident);
     let found = icinga.wait_for(ours, "critical for good", is_hard_critical);
     let after = found["last_hard_state_change"].as_f64().expect("a time") - first_500;
     let late = lateness(&found);
