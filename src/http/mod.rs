@@ -13,6 +13,7 @@
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
+//! | `redirect` | where a redirect leads, or why it leads nowhere |
 //! | `cpu_wait` | what of a probe's time this host is to blame for |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -59,6 +60,7 @@ pub mod probe;
 pub mod protocol;
 pub mod proxy;
 pub mod record;
+mod redirect;
 pub mod reply;
 pub mod report;
 pub mod request;
