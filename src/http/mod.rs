@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args`, `argv`, `extra_opts` | the options, the spellings that getopt reads and clap does not, options from a file |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
+//! | `page` | how much of a page is read and kept |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
@@ -50,6 +51,7 @@ pub(crate) mod fuzzing;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+mod page;
 mod path_numbers;
 pub mod path_summary;
 pub mod paths;
