@@ -6,7 +6,9 @@ mod journal;
 mod mixtures;
 mod namespaces;
 mod neighbours;
+mod surroundings;
 mod udp;
+mod words;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
