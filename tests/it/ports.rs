@@ -1,5 +1,6 @@
 //! check_port_exhaustion against the kernel itself, in network namespaces.
 
+mod dice;
 mod forecast;
 mod inputs;
 mod journal;
