@@ -21,10 +21,12 @@ use super::cookie_file::Cookies;
 use super::cpu_wait::CpuWait;
 use super::evidence::{Recorder, Recording};
 use super::exchange::{Received, exchange};
-use super::plan::{PAGE_SHOWN, Plan};
+use super::page::PAGE_SHOWN;
+use super::plan::Plan;
 use super::pool::{Carrier, Pool, Use};
 use super::probe::{Kind, Phases, Probe};
 use super::proxy::ProxyKind;
+use super::redirect;
 use super::reply;
 use super::request;
 use super::target::Target;
@@ -303,7 +305,7 @@ impl Prober {
             }
             by_get |= curl && plan.request.posts() && matches!(judgement.status, Some(301..=303));
             redirects += 1;
-            target = match self.next(path, &target, &received, redirects) {
+            target = match redirect::next(plan, path, &target, &received.reply, redirects) {
                 Ok(next) => next,
                 Err(last) => {
                     return Ok(Judgement {
@@ -411,50 +413,6 @@ impl Prober {
             until,
             cpu_wait: &self.cpu_wait,
         })
-    }
-
-    /// Where a redirect leads. An error is that it leads nowhere.
-    fn next(
-        &self,
-        path: usize,
-        from: &Target,
-        received: &Received,
-        redirects: u32,
-    ) -> Result<Target, Judgement> {
-        let plan = &self.plan;
-        let last = |state, words| Err(Judgement::final_word(state, Kind::Redirect, words));
-        let line = received.reply.status_line();
-        let Some(location) = received
-            .reply
-            .header("location")
-            .filter(|text| !text.is_empty())
-        else {
-            let words = format!("Could not find redirect location - {line}");
-            return last(State::Unknown, words);
-        };
-        let Some(next) = from.redirected(&location, plan.on_redirect) else {
-            let words = format!("Could not parse redirect location - {line} - {location}");
-            return last(State::Unknown, words);
-        };
-        let next = plan.paths[path].keep(next);
-        let curl = plan.on_redirect == OnRedirect::Curl;
-        if redirects > plan.max_redirects && curl {
-            let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
-            return last(State::Critical, words);
-        }
-        if redirects > plan.max_redirects {
-            let words = format!(
-                "maximum redirection depth {} exceeded - {}",
-                plan.max_redirects,
-                next.url()
-            );
-            return last(State::Warning, words);
-        }
-        if next == *from && !curl {
-            let words = format!("redirection creates an infinite loop - {}", next.url());
-            return last(State::Critical, words);
-        }
-        Ok(next)
     }
 
     fn timed_out(&self, stage: Stage) -> Judgement {

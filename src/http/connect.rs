@@ -12,7 +12,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::cpu_wait::CpuWait;
-use super::plan::{Family, PageUse, Tls};
+use super::page::PageUse;
+use super::plan::{Family, Tls};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
 use super::source::Source;

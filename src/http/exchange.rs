@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use super::checks::status_of;
 use super::connect::{Means, Miss, of_this_host, without_number};
 use super::http2;
-use super::plan::PageUse;
+use super::page::PageUse;
 use super::pool::Carrier;
 use super::probe::Kind;
 use super::reply::{self, HEAD_LIMIT, Reply};

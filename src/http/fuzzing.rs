@@ -1,4 +1,4 @@
-//! Properties of what reads a server's, a proxy's and the kernel's bytes, and this plugin's command line.
+//! Properties of what reads a server's and a proxy's bytes, and this plugin's command line.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -22,9 +22,9 @@ use super::checks::status_of;
 use super::connect::Means;
 use super::cookies::{Jar, Site};
 use super::cpu_wait::CpuWait;
-use super::evidence::{Mask, frames, parse_packet};
 use super::exchange::{Received, exchange};
-use super::plan::{PageUse, Plan};
+use super::page::PageUse;
+use super::plan::Plan;
 use super::pool::Carrier;
 use super::reply::{self, HEAD_LIMIT, Reply};
 use super::target::{Target, host_and_port};
@@ -34,6 +34,8 @@ use super::wire::Stream;
 use super::{age, argv, cookie_file, jsonpath, pattern, tunnel};
 use crate::fuzzing::{Feed, assert_harmless, daemons};
 use crate::plugin::{Report, options};
+
+pub use super::evidence::fuzzing::{packets, secrets};
 
 /// How much of a page is kept here.
 const KEPT: usize = 10_000;
@@ -412,33 +414,6 @@ pub fn proxy_reply(data: &[u8]) {
             assert!(data.trim_ascii_start().starts_with(b"HTTP/1."));
         }
     }
-}
-
-/// Packets, from their IP header on, and blocks of the kernel's ring with packets in them.
-pub fn packets(data: &[u8]) {
-    frames(data, &mut |frame| {
-        let range = data.as_ptr_range();
-        assert!(frame.bytes.is_empty() || range.contains(&frame.bytes.as_ptr()));
-        let _ = parse_packet(frame.bytes);
-    });
-    if let Some((source, destination, tcp)) = parse_packet(data) {
-        assert_eq!(source.is_ipv4(), destination.is_ipv4());
-        assert!(tcp.data <= tcp.end && tcp.end <= data.len(), "{tcp:?}");
-    }
-}
-
-/// Secrets in what is kept: masked, and once masked, masked for good.
-pub fn secrets(data: &[u8]) {
-    let mask = Mask::new([b"hunter2hunter2".to_vec()]);
-    let mut once = data.to_vec();
-    mask.apply(&mut once);
-    assert_eq!(once.len(), data.len());
-    let secret = &b"hunter2hunter2"[..];
-    assert!(memchr::memmem::find(&once, secret).is_none());
-    let mut twice = once.clone();
-    mask.apply(&mut twice);
-    let shown_again = |(one, two): (&u8, &u8)| one == &b'*' && two != &b'*';
-    assert!(!once.iter().zip(&twice).any(shown_again));
 }
 
 thread_local! {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args`, `argv`, `extra_opts` | the options, the spellings that getopt reads and clap does not, options from a file |
 //! | [`plan`] | what a run does: parsed, consistent, nothing validated later |
+//! | `page` | how much of a page is read and kept |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
 //! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
@@ -13,6 +14,7 @@
 //! | [`protocol`], [`unpack`] | the version of HTTP, and pages that come packed |
 //! | [`cookies`], [`cookie_file`] | what servers want to find again, and the file that keeps it |
 //! | [`attempt`] | one probe: an exchange, the redirects behind it, the limit on all of it |
+//! | `redirect` | where a redirect leads, or why it leads nowhere |
 //! | `cpu_wait` | what of a probe's time this host is to blame for |
 //! | [`checks`], [`expect`], [`jsonpath`], [`pattern`], [`age`], [`certificate`] | one reply to a state and `check_http`'s words |
 //! | [`probe`] | what is known of one probe, as plain data |
@@ -49,6 +51,7 @@ pub(crate) mod fuzzing;
 pub mod http2;
 pub mod jsonpath;
 pub mod pace;
+mod page;
 mod path_numbers;
 pub mod path_summary;
 pub mod paths;
@@ -59,6 +62,7 @@ pub mod probe;
 pub mod protocol;
 pub mod proxy;
 pub mod record;
+mod redirect;
 pub mod reply;
 pub mod report;
 pub mod request;

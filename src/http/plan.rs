@@ -13,10 +13,11 @@ use super::certificate::DaysLeft;
 use super::checks::{Checks, Size};
 use super::connect::fits;
 use super::cookie_file::Cookies;
-use super::evidence::{self, Evidence};
+use super::evidence::Evidence;
 use super::expect::PhaseLimits;
-use super::jsonpath::{self, JSON_LIMIT};
+use super::jsonpath;
 use super::pace::Pace;
+use super::page::PageUse;
 use super::paths::{Path, Ways};
 use super::pattern;
 use super::protocol::ProtocolArgs;
@@ -29,15 +30,6 @@ use super::tls::Met;
 use super::verify::Trust;
 use crate::plugin::options::Format;
 use crate::plugin::{Arguments, Limit, Limits, State};
-
-/// What is kept of all the pages in flight, for searching: what a page holds beyond its share is counted only.
-const PAGES_KEPT: usize = 64 << 20;
-
-/// The most that is kept of one page.
-const PAGE_KEPT: usize = 8 << 20;
-
-/// The most of a page that `-B` shows.
-pub const PAGE_SHOWN: usize = 16 << 10;
 
 /// The settings of a run.
 #[derive(Debug)]
@@ -139,27 +131,6 @@ pub struct Show {
     pub details: bool,
 }
 
-/// What becomes of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageUse {
-    /// It is not waited for.
-    Unread,
-    /// It is read and forgotten.
-    Counted,
-    /// It is read, and this much of it is kept.
-    Kept(usize),
-}
-
-impl PageUse {
-    /// How much is kept.
-    pub fn limit(self) -> usize {
-        match self {
-            Self::Kept(limit) => limit,
-            Self::Unread | Self::Counted => 0,
-        }
-    }
-}
-
 impl Plan {
     /// Whether the certificates that a server shows matter.
     pub fn shows_chain(&self) -> bool {
@@ -241,24 +212,7 @@ impl TryFrom<&Args> for Plan {
                 .transpose()?,
             ask: args.certificate.is_none() || args.continue_after_certificate,
             checks: checks(args)?,
-            page: if args.no_body {
-                PageUse::Unread
-            } else if args.protocol.enable_automatic_decompression
-                || args.string.is_some()
-                || args.regex.is_some()
-                || args.eregi.is_some()
-            {
-                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(PAGE_KEPT))
-            } else if args.json.any() {
-                PageUse::Kept((PAGES_KEPT / args.pace.concurrency as usize).min(JSON_LIMIT))
-            } else if args.show_body {
-                PageUse::Kept(PAGE_SHOWN)
-            } else if args.evidence.evidence.is_some() {
-                let share = PAGES_KEPT / args.pace.concurrency as usize;
-                PageUse::Kept(share.min(evidence::LIMIT))
-            } else {
-                PageUse::Counted
-            },
+            page: PageUse::from(args),
             pace: Pace::from(&args.pace),
             failures: Limits {
                 warning: args.failures_warning,

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::plan::{PageUse, Plan};
+use super::page::PageUse;
+use super::plan::Plan;
 use super::pool::Use;
 use super::summary::{Part, Summary};
 use crate::plugin::{Metric, Report};

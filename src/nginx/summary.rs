@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cause::{CAUSES, Cause};
+use super::cause::{CAUSES, Cause, CauseSet};
+use super::names::Names;
+use super::slot::Slot;
 
 /// How many kinds of names there are.
 pub const KINDS: usize = 4;
@@ -52,6 +54,57 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// What these slots hold. Whether there were more connections than can be told apart is the tally's to say.
+    pub fn over<'a>(
+        within: impl Iterator<Item = &'a Slot>,
+        names: &Names,
+        counted: CauseSet,
+    ) -> Self {
+        let mut summary = Self::default();
+        let mut who: [Vec<u64>; KINDS] = std::array::from_fn(|_| vec![0; names.len()]);
+        for slot in within {
+            let start = slot.start;
+            let count: u64 = counted.iter().map(|cause| slot.causes[cause.index()]).sum();
+            for (sum, n) in summary.causes.iter_mut().zip(slot.causes) {
+                *sum += n;
+            }
+            summary.suspect += slot.suspect;
+            summary.unparsed += slot.unparsed;
+            if count == 0 {
+                continue;
+            }
+            summary.count += count;
+            *summary
+                .minutes
+                .entry(start - start.rem_euclid(60))
+                .or_default() += count;
+            if let Some((a, b)) = slot.span {
+                let (a, b) = (start + i64::from(a), start + i64::from(b));
+                let (first, last) = summary.span.unwrap_or((a, b));
+                summary.span = Some((first.min(a), last.max(b)));
+            }
+            slot.who.each(|kind, name, count| {
+                if let Some(sum) = who[kind].get_mut(name as usize) {
+                    *sum += count;
+                }
+            });
+            summary.connections += slot.connections.count() as u64;
+        }
+        for (&minute, &count) in &summary.minutes {
+            if summary.peak.is_none_or(|(_, most)| count > most) {
+                summary.peak = Some((minute, count));
+            }
+        }
+        let [upstreams, servers, clients, uris] = who.map(|sums| ranked(names, &sums));
+        Self {
+            upstreams,
+            servers,
+            clients,
+            uris,
+            ..summary
+        }
+    }
+
     /// How many events had this cause.
     pub fn of(&self, cause: Cause) -> u64 {
         self.causes[cause.index()]
@@ -66,4 +119,16 @@ impl Summary {
             Kind::Uri => &self.uris,
         }
     }
+}
+
+/// The names that were counted, largest first.
+fn ranked(names: &Names, sums: &[u64]) -> Vec<(String, u64)> {
+    let mut list: Vec<_> = names
+        .iter()
+        .zip(sums)
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| (name.to_owned(), *count))
+        .collect();
+    list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    list
 }

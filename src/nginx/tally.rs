@@ -251,70 +251,18 @@ impl Tally {
     pub fn summary(&mut self, from: i64, to: i64, counted: CauseSet) -> Summary {
         self.up_to(to);
         self.settle();
-        let mut summary = Summary::default();
-        let mut who: [Vec<u64>; KINDS] = std::array::from_fn(|_| vec![0; self.names.len()]);
         let (first, last) = (self.start(from + 1), self.start(to));
         if first > last {
-            return summary;
+            return Summary::default();
         }
         let begin = self.slots.partition_point(|slot| slot.start < first);
         let within = self.slots[begin..]
             .iter()
             .take_while(|slot| slot.start <= last);
-        for slot in within {
-            let start = slot.start;
-            let count: u64 = counted.iter().map(|cause| slot.causes[cause.index()]).sum();
-            for (sum, n) in summary.causes.iter_mut().zip(slot.causes) {
-                *sum += n;
-            }
-            summary.suspect += slot.suspect;
-            summary.unparsed += slot.unparsed;
-            if count == 0 {
-                continue;
-            }
-            summary.count += count;
-            *summary
-                .minutes
-                .entry(start - start.rem_euclid(60))
-                .or_default() += count;
-            if let Some((a, b)) = slot.span {
-                let (a, b) = (start + i64::from(a), start + i64::from(b));
-                let (first, last) = summary.span.unwrap_or((a, b));
-                summary.span = Some((first.min(a), last.max(b)));
-            }
-            slot.who.each(|kind, name, count| {
-                if let Some(sum) = who[kind].get_mut(name as usize) {
-                    *sum += count;
-                }
-            });
-            summary.connections += slot.connections.count() as u64;
-        }
-        for (&minute, &count) in &summary.minutes {
-            if summary.peak.is_none_or(|(_, most)| count > most) {
-                summary.peak = Some((minute, count));
-            }
-        }
-        summary.connections_capped = self.full.is_some_and(|full| full >= first);
-        let [upstreams, servers, clients, uris] = who.map(|sums| self.ranked(&sums));
         Summary {
-            upstreams,
-            servers,
-            clients,
-            uris,
-            ..summary
+            connections_capped: self.full.is_some_and(|full| full >= first),
+            ..Summary::over(within, &self.names, counted)
         }
-    }
-
-    fn ranked(&self, sums: &[u64]) -> Vec<(String, u64)> {
-        let mut list: Vec<_> = self
-            .names
-            .iter()
-            .zip(sums)
-            .filter(|(_, count)| **count > 0)
-            .map(|(name, count)| (name.to_owned(), *count))
-            .collect();
-        list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        list
     }
 
     fn start(&self, time: i64) -> i64 {

@@ -5,10 +5,10 @@ mod journal;
 mod real;
 mod rotation;
 mod state;
+mod unreadable;
+mod zones;
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::fs::File;
 
 use crate::support::growing_log::{BIND, GrowingLog, stamp};
 use crate::support::plugin::{Outcome, outcome, plugin};
@@ -182,61 +182,6 @@ fn a_level_that_hides_what_is_asked_for_is_told() {
 }
 
 #[test]
-fn a_log_in_another_zone_is_read_in_it() {
-    let mut log = GrowingLog::new();
-    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
-    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
-    let line = log.line(60, BIND, "log3:8080");
-    log.append(format!("{there}{}", &line[there.len()..]));
-    let code = |options: &[&str]| outcome(log.check().args(options)).code;
-    assert_eq!(code(&["--log-tz", "+05:00"]), Some(2));
-    assert_eq!(code(&["--log-tz", "Asia/Karachi"]), Some(2));
-    assert_eq!(code(&["--log-tz", "-03:00"]), Some(0));
-    assert_eq!(code(&["--log-tz", "nowhere"]), Some(3));
-}
-
-#[test]
-fn the_zone_of_a_log_is_inferred_where_it_shows() {
-    let mut log = GrowingLog::new();
-    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
-    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
-    let line = log.line(0, BIND, "log3:8080");
-    log.append(format!("{there}{}", &line[there.len()..]));
-    let found = look(&log);
-    assert_eq!(found.code, Some(2), "{}", found.text);
-    assert!(found.text.contains("UTC+05:00"), "{}", found.text);
-    let minute = there[11..16].to_owned();
-    assert!(found.text.contains(&minute), "{}", found.text);
-    // A minute later nothing shows it any more, and it is remembered.
-    let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(77);
-    File::options()
-        .append(true)
-        .open(log.path())
-        .and_then(|file| file.set_modified(earlier))
-        .unwrap();
-    assert_eq!(look(&log).code, Some(2));
-    // What is given counts.
-    let given = outcome(log.check().args(["--log-tz", "UTC"]));
-    assert_eq!(given.code, Some(0), "{}", given.text);
-    // A look back asks for the log's own time.
-    let back = outcome(log.check().args(["--since", &minute]));
-    assert!(!back.text.contains("is no time"), "{}", back.text);
-}
-
-#[test]
-fn the_zone_of_a_container_shows_in_what_docker_puts_around_its_lines() {
-    let mut log = GrowingLog::new();
-    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-8)));
-    let there = there.strftime("%Y/%m/%d %H:%M:%S").to_string();
-    let line = log.line(0, BIND, "log3:8080");
-    let now = jiff::Timestamp::now();
-    log.append(format!("{now} stderr F {there}{}", &line[there.len()..]));
-    let found = look(&log);
-    assert_eq!(found.code, Some(2), "{}", found.text);
-    assert!(found.text.contains("UTC-08:00"), "{}", found.text);
-}
-
-#[test]
 fn nul_bytes_broken_utf8_and_lines_without_end_do_no_harm() {
     let mut log = GrowingLog::new();
     log.binds(1, 300);
@@ -295,92 +240,6 @@ fn an_empty_log_is_fine_and_so_is_one_without_failures() {
         stamp(10)
     ));
     assert_eq!(look(&log).code, Some(0));
-}
-
-#[test]
-fn what_is_no_readable_error_log_is_unknown() {
-    let log = GrowingLog::new();
-    let unknown = |path: &std::path::Path, words: &str| {
-        let mut command = plugin("check_nginx_upstream_bind");
-        command.arg("-f").arg(path);
-        let found = outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state")));
-        assert_eq!(found.code, Some(3), "{}", found.text);
-        assert!(found.text.contains(words), "{words}: {}", found.text);
-    };
-    unknown(&log.at("missing.log"), "there is no ");
-    unknown(&log.at("missing*.log"), "no file is there for ");
-    unknown(&log.at(""), "is a directory");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        log.at("fifo"),
-        rustix::fs::FileType::Fifo,
-        0o600.into(),
-        0,
-    )
-    .unwrap();
-    unknown(&log.at("fifo"), "is no regular file");
-    unknown(std::path::Path::new("/dev/null"), "is no regular file");
-    std::fs::write(
-        log.at("access.log"),
-        "192.0.2.1 - - [23/Nov/2026:05:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n",
-    )
-    .unwrap();
-    unknown(&log.at("access.log"), "is no nginx error log");
-}
-
-#[test]
-fn one_unreadable_log_is_no_reason_to_be_silent_about_another() {
-    let mut log = GrowingLog::new();
-    let with_missing = |log: &GrowingLog| outcome(log.check().arg("-f").arg(log.at("missing.log")));
-    assert_eq!(with_missing(&log).code, Some(3));
-    log.binds(1, 60);
-    let found = with_missing(&log);
-    assert_eq!(found.code, Some(2), "{}", found.text);
-    assert!(found.headline().contains("there is no "), "{}", found.text);
-}
-
-#[test]
-fn who_may_not_read_the_log_is_told_what_would_help() {
-    let mut log = GrowingLog::new();
-    log.binds(1, 60);
-    std::fs::set_permissions(log.at(""), Permissions::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(log.path(), Permissions::from_mode(0o640)).unwrap();
-    std::os::unix::fs::chown(log.path(), Some(0), Some(4)).unwrap();
-    // A copy, since nobody may not look into the folder of the binaries.
-    let copy = log.at("check");
-    std::fs::copy(
-        crate::support::plugin::binary_folder().join("check_nginx_upstream_bind"),
-        &copy,
-    )
-    .unwrap();
-    std::fs::create_dir(log.at("state")).unwrap();
-    std::os::unix::fs::chown(log.at("state"), Some(65534), Some(65534)).unwrap();
-    let as_nobody = |logs: &std::path::Path| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(&copy).arg("-f").arg(logs);
-        outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state")))
-    };
-    let found = as_nobody(&log.path());
-    assert_eq!(found.code, Some(3), "{}", found.text);
-    assert!(found.text.contains("may not read "), "{}", found.text);
-    assert!(
-        found
-            .text
-            .contains("group adm, mode 0640: make nobody a member of adm"),
-        "{}",
-        found.text
-    );
-    // The same of a folder that a pattern leads into.
-    let folder = log.at("barred");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::copy(log.path(), folder.join("error.log")).unwrap();
-    std::fs::set_permissions(&folder, Permissions::from_mode(0o750)).unwrap();
-    std::os::unix::fs::chown(&folder, Some(0), Some(4)).unwrap();
-    let found = as_nobody(&folder.join("*.log"));
-    assert_eq!(found.code, Some(3), "{}", found.text);
-    let help = "barred: it belongs to root, group adm, mode 0750: make nobody a member of adm";
-    assert!(found.text.contains(help), "{}", found.text);
 }
 
 #[test]

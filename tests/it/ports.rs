@@ -1,12 +1,15 @@
 //! check_port_exhaustion against the kernel itself, in network namespaces.
 
+mod dice;
 mod forecast;
 mod inputs;
 mod journal;
 mod mixtures;
 mod namespaces;
 mod neighbours;
+mod surroundings;
 mod udp;
+mod words;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -208,7 +208,7 @@ impl AsFd for Ring {
 }
 
 /// Takes a block apart, without its first [`COUNT`] bytes. What does not fit together ends it.
-pub(in crate::http) fn frames(block: &[u8], each: &mut impl FnMut(&Frame<'_>)) {
+pub(super) fn frames(block: &[u8], each: &mut impl FnMut(&Frame<'_>)) {
     let word = |at: usize| Some(u32::from_ne_bytes(block.get(at..at + 4)?.try_into().ok()?));
     let offset = |at: usize| usize::try_from(word(at)?).ok();
     let (Some(count), Some(first)) = (word(0), offset(FIRST - COUNT)) else {

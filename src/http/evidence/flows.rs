@@ -338,7 +338,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// Source, destination and TCP header of a packet that begins with its IP header.
-pub(in crate::http) fn parse(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, Tcp)> {
+pub(super) fn parse(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, Tcp)> {
     let half = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
     let (source, destination, header, end): (IpAddr, IpAddr, _, _) = match packet.first()? >> 4 {
         4 => {

@@ -17,6 +17,8 @@ mod entry;
 mod filter;
 mod flows;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod har;
 mod keep;
 mod keeper;
@@ -32,9 +34,6 @@ use hyper::header::HeaderValue;
 use super::args::Args;
 use super::proxy::Proxies;
 use crate::plugin::Arguments;
-
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) use {capture::frames, flows::parse as parse_packet};
 
 pub use compare::lines as comparison;
 pub use keep::Keep;

@@ -1,17 +1,18 @@
 //! Web servers that mean harm.
 
+mod bombs;
+mod cut_off;
+
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::{Case, LIMIT, judge, kinds, probe};
-use crate::support::measured::assert_clean;
-use crate::support::plugin::outcome;
-use crate::support::raw_server::{RawServer, read_request, reset_at_the_end, wait_until_gone};
+use super::{Case, LIMIT, judge, probe};
+use crate::support::raw_server::{RawServer, read_request, wait_until_gone};
 
 /// What a server does behind a request.
 #[derive(Debug, Clone)]
-enum Harm {
+pub(super) enum Harm {
     /// These bytes, and closed.
     Send(Vec<u8>),
     /// These bytes, then nothing.
@@ -51,7 +52,7 @@ impl Harm {
     }
 }
 
-fn case(
+pub(super) fn case(
     name: &'static str,
     arguments: &str,
     harm: Harm,
@@ -70,7 +71,7 @@ fn case(
 }
 
 const GOOD: &[i32] = &[0];
-const BAD: &[i32] = &[2];
+pub(super) const BAD: &[i32] = &[2];
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -380,49 +381,6 @@ fn what_a_server_says_cannot_leave_its_line() {
     judge(cases);
 }
 
-/// Of a few bytes each, 64 MiB come out.
-fn bombs() -> Vec<(&'static str, Vec<u8>)> {
-    use flate2::Compression;
-    use flate2::write::{GzEncoder, ZlibEncoder};
-    let zeros = vec![0; 1 << 20];
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
-    for _ in 0..64 {
-        gzip.write_all(&zeros).expect("memory");
-        zlib.write_all(&zeros).expect("memory");
-    }
-    let gzip = gzip.finish().expect("memory");
-    let mut again = GzEncoder::new(Vec::new(), Compression::best());
-    again.write_all(&gzip).expect("memory");
-    // A window of 4 MiB, and blocks that repeat a byte (RFC 8878, 3.1.1.2), 128 KiB each.
-    let mut zstd = b"\x28\xb5\x2f\xfd\x00\x60".to_vec();
-    for left in (0..512_u32).rev() {
-        let header = (128 << 10 << 3) | (1 << 1) | u32::from(left == 0);
-        zstd.extend(&header.to_le_bytes()[..3]);
-        zstd.push(0);
-    }
-    // Made with brotli 1.0.9.
-    let brotli = unhex(BROTLI);
-    vec![
-        ("gzip", gzip.clone()),
-        ("gzip, gzip", again.finish().expect("memory")),
-        ("deflate", zlib.finish().expect("memory")),
-        ("zstd", zstd),
-        ("br", brotli),
-        ("gzip, gzip, gzip, gzip, gzip, gzip, gzip, gzip", gzip),
-    ]
-}
-
-const BROTLI: &str = "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefd1fffffffe09f0088c30200ddfb3ffeffffc13f0110870500baf77ffcffff837f02200e0b0074effff8ffff07ff04401c1600e8defff1ffff0ffe0980382c00d0bdffe3ffff1ffc1300715800a07bff37";
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digit = |b: u8| char::from(b).to_digit(16).expect("a hexadecimal digit");
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| u8::try_from(digit(pair[0]) * 16 + digit(pair[1])).expect("a byte"))
-        .collect()
-}
-
 /// Bytes that mean nothing, always the same ones.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
@@ -433,245 +391,4 @@ fn noise(length: usize) -> Vec<u8> {
         state.to_be_bytes()[0]
     };
     (0..length).map(next).collect()
-}
-
-#[test]
-fn a_small_reply_that_unpacks_into_a_large_page_stays_small() {
-    let mut cases = Vec::new();
-    for (encoding, packed) in bombs() {
-        for arguments in ["-s never", "-r ^never$ -l", "--json-path $.a -B", ""] {
-            let arguments = format!("--attempts 2 --enable-automatic-decompression {arguments}");
-            let length = packed.len();
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {length}\r\n\r\n"
-            );
-            let bytes = with(head.as_bytes(), &packed);
-            cases.push(Case {
-                codes: &[0, 2],
-                ..case("a bomb", &arguments, Harm::Send(bytes), BAD, &["content"])
-            });
-        }
-    }
-    // Not packed, but as dear to read.
-    let deep = with(HEAD, &with(b"\r\n", &vec![b'['; 2 << 20]));
-    for arguments in ["--json-path $..a..b..c", "-r (a*)*b", "-r (\\[?){50}\\["] {
-        cases.push(case(
-            "deep JSON",
-            arguments,
-            Harm::Send(deep.clone()),
-            &[0, 2],
-            &["content"],
-        ));
-    }
-    for case in &mut cases {
-        if !case.kinds.is_empty() && case.codes.contains(&0) {
-            case.kinds = ANY_CONTENT;
-        }
-    }
-    judge(cases);
-}
-
-const ANY_CONTENT: &[&str] = &["content", "timeout"];
-
-#[test]
-fn redirects_lead_to_web_servers_alone_and_come_to_an_end() {
-    let to = |location: &str| {
-        Harm::Send(
-            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
-                .into_bytes(),
-        )
-    };
-    let mut cases = Vec::new();
-    for location in [
-        "file:///etc/passwd",
-        "file:/etc/passwd",
-        "FILE://localhost/etc/passwd",
-        "ftp://127.0.0.1/",
-        "gopher://127.0.0.1:25/_HELO",
-        "javascript:alert(1)",
-        "data:text/html,x",
-        "unix:///run/docker.sock",
-        "http:///run/docker.sock",
-        "http://%2Frun%2Fdocker.sock/",
-        "//%2frun%2fdocker.sock/x",
-        "http://[::1",
-        "http://:80/",
-        "http://127.0.0.1:99999/",
-        "http://127.0.0.1:-1/",
-        "http://a b/",
-        "\\\\127.0.0.1\\share",
-        "http://\x01/",
-        "https:/x",
-    ] {
-        for arguments in ["-f follow", "-f curl"] {
-            cases.push(Case {
-                codes: &[0, 2, 3],
-                kinds: &["redirect", "dns", "content", "closed", "protocol"],
-                ..case("a redirect to nowhere", arguments, to(location), BAD, &[])
-            });
-        }
-    }
-    for case in &mut cases {
-        // It is the last reply for curl, and then a good one.
-        let curl = case.command.get_args().any(|word| word == "curl");
-        case.codes = if curl { &[0, 2, 3] } else { &[2, 3] };
-    }
-    for (name, location) in [
-        ("a loop to itself", "/"),
-        ("a longer and longer way", "x/"),
-        ("more and more of a query", "?x"),
-        (
-            "a path without an end",
-            &*format!("/{}", "x".repeat(100_000)),
-        ),
-    ] {
-        cases.push(Case {
-            codes: &[1, 2, 3],
-            ..case(
-                name,
-                "-f follow",
-                to(location),
-                BAD,
-                &["redirect", "content"],
-            )
-        });
-    }
-    // Each reply leads on to a new place.
-    let server = RawServer::start(|mut stream, number| {
-        let _ = read_request(stream);
-        let reply =
-            format!("HTTP/1.1 302 Found\r\nLocation: /{number}\r\nContent-Length: 0\r\n\r\n");
-        let _ = stream.write_all(reply.as_bytes());
-    });
-    cases.push(Case {
-        name: "a way without an end",
-        command: probe(&server.port(), "-f follow --max-redirs 1000000"),
-        codes: BAD,
-        kinds: &["timeout"],
-        limit: LIMIT,
-        _server: Box::new(server),
-    });
-    let mut good = cases;
-    let (curl, follow): (Vec<_>, Vec<_>) = good
-        .drain(..)
-        .partition(|case| case.command.get_args().any(|word| word == "curl"));
-    judge(follow);
-    for case in curl {
-        let outcome = outcome(&mut { case.command });
-        assert_clean(&outcome, case.name);
-        assert!(
-            case.codes.contains(&outcome.code.unwrap_or(-1)),
-            "{}",
-            outcome.text
-        );
-        assert!(!outcome.text.contains("root:"), "{}", outcome.text);
-    }
-}
-
-#[test]
-fn half_closed_connections_are_told_from_whole_ones() {
-    fn early(stream: &TcpStream, how: Shutdown, before: bool, bytes: &[u8]) {
-        if !before {
-            let _ = read_request(stream);
-        }
-        let mut writer = stream;
-        let _ = writer.write_all(bytes);
-        let _ = stream.shutdown(how);
-        wait_until_gone(stream);
-    }
-    let whole: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let half: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok";
-    let mut cases = Vec::new();
-    for (name, how, before, bytes, codes, kinds) in [
-        (
-            "silent and closed before the request",
-            Shutdown::Write,
-            true,
-            &b""[..],
-            BAD,
-            &["closed"][..],
-        ),
-        (
-            "closed behind the request",
-            Shutdown::Write,
-            false,
-            b"",
-            BAD,
-            &["closed"],
-        ),
-        (
-            "half a reply",
-            Shutdown::Write,
-            false,
-            half,
-            BAD,
-            &["truncated"],
-        ),
-        (
-            "a reply and half closed",
-            Shutdown::Write,
-            false,
-            whole,
-            GOOD,
-            &[],
-        ),
-        (
-            "a reply before the request",
-            Shutdown::Write,
-            true,
-            whole,
-            GOOD,
-            &[],
-        ),
-        (
-            "deaf before the request",
-            Shutdown::Read,
-            true,
-            whole,
-            GOOD,
-            &[],
-        ),
-    ] {
-        let server = RawServer::start(move |stream, _| early(stream, how, before, bytes));
-        cases.push(Case {
-            name,
-            command: probe(&server.port(), ""),
-            codes,
-            kinds,
-            limit: LIMIT,
-            _server: Box::new(server),
-        });
-    }
-    judge(cases);
-}
-
-#[test]
-fn a_reset_behind_any_byte_of_a_reply_is_a_failure_unless_all_of_it_came() {
-    for (reply, header_bytes) in [
-        (&b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 12\r\n\r\nhello world\n"[..], 49),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n1;x=y\r\no\r\n0\r\nX: y\r\n\r\n", 47),
-    ] {
-        let server = RawServer::start(move |mut stream, number| {
-            let _ = read_request(stream);
-            let _ = stream.write_all(&reply[..number.min(reply.len())]);
-            // A reset overtakes what is not read yet. Both orders are tried: this one by giving the client time.
-            if number % 2 == 0 {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            reset_at_the_end(stream);
-        });
-        let attempts = reply.len();
-        let mut command = probe(&server.port(), &format!("--attempts {attempts} --concurrency 4"));
-        let text = outcome(&mut command);
-        assert_clean(&text, "resets");
-        let failed = text.metric("failed");
-        assert_eq!(failed, Some(attempts as f64), "{header_bytes}: {}", text.text);
-        for kind in kinds(&text) {
-            // A reset behind `H` is not yet one of a web server.
-            assert!(["reset", "closed", "truncated", "protocol"].contains(&&*kind), "{kind}: {}", text.text);
-        }
-        // The one with all bytes is good; what follows it cannot hurt.
-        let last = outcome(&mut probe(&server.port(), "--attempts 4"));
-        assert!(last.metric("failed").is_some_and(|failed| failed <= 2.0), "{}", last.text);
-    }
 }

@@ -1,5 +1,8 @@
 //! What the plugin says against what the kernel does, for mixtures of sockets.
 
+mod random;
+mod time_wait;
+
 use std::net::SocketAddr;
 
 use serde_json::json;
@@ -174,71 +177,6 @@ fn a_destination_beyond_half_of_the_range() {
 }
 
 #[test]
-fn time_wait_without_reuse_holds_its_port() {
-    Mixture {
-        build: |scene| scene.time_wait(A, TO, 70, Connect),
-        connects: &[(A, TO), (A, TO2)],
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
-fn a_young_time_wait_is_not_taken_over() {
-    Mixture {
-        build: |scene| {
-            scene.ns.set("ipv4/tcp_tw_reuse", "1");
-            scene.ns.set("ipv4/tcp_tw_reuse_delay", "50000");
-            scene.time_wait(A, TO, 70, Connect);
-        },
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
-fn a_time_wait_that_may_be_taken_over_is_free_for_connect_and_not_for_bind() {
-    Mixture {
-        build: |scene| {
-            scene.ns.set("ipv4/tcp_tw_reuse", "1");
-            scene.ns.set("ipv4/tcp_tw_reuse_delay", "1");
-            scene.time_wait(A, TO, 70, Connect);
-        },
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
-fn without_timestamps_no_time_wait_is_taken_over() {
-    Mixture {
-        build: |scene| {
-            scene.ns.set("ipv4/tcp_timestamps", "0");
-            scene.ns.set("ipv4/tcp_tw_reuse", "1");
-            scene.ns.set("ipv4/tcp_tw_reuse_delay", "1");
-            scene.time_wait(A, TO, 40, Connect);
-        },
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
-fn loopback_has_reuse_by_default() {
-    Mixture {
-        build: |scene| {
-            scene.ns.set("ipv4/tcp_tw_reuse_delay", "1");
-            scene.time_wait("127.0.0.1", "127.0.0.1:80", 60, Connect);
-            scene.time_wait(A, TO, 60, Connect);
-        },
-        connects: &[("127.0.0.1", "127.0.0.1:80"), (A, TO)],
-        binds: &["127.0.0.1", A, "0.0.0.0"],
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
 fn bound_before_connect_closes_the_port_to_all_others() {
     Mixture {
         build: |scene| {
@@ -247,20 +185,6 @@ fn bound_before_connect_closes_the_port_to_all_others() {
         },
         connects: &[(A, TO), (A, TO2), (B, FRESH)],
         binds: &[A, B, "0.0.0.0"],
-        ..Mixture::default()
-    }
-    .compare();
-}
-
-#[test]
-fn time_wait_of_a_bound_socket_is_never_taken_over() {
-    Mixture {
-        build: |scene| {
-            scene.ns.set("ipv4/tcp_tw_reuse", "1");
-            scene.ns.set("ipv4/tcp_tw_reuse_delay", "1");
-            scene.time_wait(A, TO, 60, Bind);
-        },
-        connects: &[(A, TO)],
         ..Mixture::default()
     }
     .compare();
@@ -542,106 +466,4 @@ fn ports_bound_by_number_in_the_range() {
         ..Mixture::default()
     }
     .compare();
-}
-
-/// Numbers that look random and are the same for the same seed (xorshift64*, Vigna 2016).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-
-    pub fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
-        let at = self.below(items.len() as u64);
-        items[usize::try_from(at).unwrap()]
-    }
-}
-
-/// Thrown together; the seed says which. `PORTS_SEED` replays one.
-#[test]
-fn random_mixtures_lie_within_the_bounds() {
-    let seeds = match std::env::var("PORTS_SEED") {
-        Ok(seed) => vec![seed.parse().expect("PORTS_SEED is a number")],
-        Err(_) => (1..=8).collect::<Vec<u64>>(),
-    };
-    for seed in seeds {
-        random(seed);
-    }
-}
-
-fn random(seed: u64) {
-    let build = |seed: u64| {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let range = dice.one_of(&["20000 20119", "20001 20120", "20000 20099"]);
-        let mut scene = Scene::new("random", range);
-        for address in [TO, TO2, TO3, FRESH, TO6] {
-            scene.listen(address);
-        }
-        if dice.below(2) == 0 {
-            scene
-                .ns
-                .set("ipv4/ip_local_reserved_ports", "20010-20017,20044");
-        }
-        scene
-            .ns
-            .set("ipv4/tcp_tw_reuse", dice.one_of(&["0", "1", "2"]));
-        scene
-            .ns
-            .set("ipv4/tcp_tw_reuse_delay", dice.one_of(&["1", "50000"]));
-        scene
-            .ns
-            .set("ipv4/tcp_timestamps", dice.one_of(&["0", "1"]));
-        for _ in 0..6 {
-            let count = 1 + usize::try_from(dice.below(12)).unwrap();
-            let (from, to) = dice.one_of(&[(A, TO), (A, TO2), (B, TO), (B, TO3), (A6, TO6)]);
-            let choice = dice.one_of(&[Connect, Connect, Bind, BindReuse]);
-            match dice.below(6) {
-                0 | 1 => scene.connect(from, to, count, choice),
-                2 => scene.time_wait(from, to, count, choice),
-                3 => scene.half_closed(from, to, count),
-                4 => scene.closed_by_peer(from, to, count),
-                _ => {
-                    let address = dice.one_of(&[
-                        "192.0.2.1:0",
-                        "192.0.2.2:0",
-                        "0.0.0.0:0",
-                        "[2001:db8::1]:0",
-                    ]);
-                    scene.bind(address, count.min(4), choice.by_bind());
-                }
-            }
-        }
-        scene
-    };
-    let scene = build(seed);
-    let told = namespace(&check(
-        &scene.ns,
-        &["--format=json", "--source", A, "--destination", TO],
-    ));
-    let told = entry(
-        &told["destinations"],
-        &[("source", json!(A)), ("port", json!(80))],
-    );
-    let settled = settled(&scene, A, TO.parse().unwrap());
-    let granted = scene.connects_left(A, TO);
-    assert_eq!(settled, granted, "seed {seed}, --active: {told}");
-    assert!(
-        told["free_min"].as_u64().unwrap() <= granted
-            && granted <= told["free_max"].as_u64().unwrap(),
-        "seed {seed}: the kernel granted {granted}, told was {told}"
-    );
-    let scene = build(seed);
-    for address in [A, B, A6, "::"] {
-        let told = namespace(&check(&scene.ns, &["--format=json", "--source", address]));
-        let told = entry(&told["sources"], &[("address", json!(address))]);
-        let granted = scene.binds_left(address);
-        assert_eq!(
-            told["bind_free"], granted,
-            "seed {seed}, bind {address}: {told}"
-        );
-    }
 }

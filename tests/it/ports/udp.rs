@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::mixtures::Dice;
+use super::dice::Dice;
 use super::{check, check_without_netlink, entry, namespace};
 use crate::support::oracle::Scene;
 use crate::support::udp::{Kind, left, open, sender};
