@@ -82,9 +82,20 @@ fn every_plugin_submits() {
             "NGINX UNKNOWN: ",
         ),
     ] {
-        let mut command = lab.submitting(name);
-        let outcome = outcome(command.args(words));
-        assert!(outcome.text.starts_with(start), "{outcome:?}");
+        let run = || {
+            let outcome = outcome(lab.submitting(name).args(words));
+            assert!(outcome.text.starts_with(start), "{outcome:?}");
+            outcome
+        };
+        // A single run waits five seconds for Icinga. On a machine that is busy beyond that the next one sends both.
+        let mut outcome = run();
+        for _ in 0..5 {
+            if lab.waiting().is_empty() {
+                break;
+            }
+            outcome = run();
+        }
+        assert!(lab.waiting().is_empty(), "{outcome:?}");
         let attributes = lab.icinga.service(SERVICE);
         let output = attributes["last_check_result"]["output"].as_str();
         assert_eq!(
