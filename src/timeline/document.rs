@@ -423,10 +423,11 @@ fn notes(facts: &Facts<'_>, clock: &Clock) -> Vec<String> {
     notes
 }
 
-/// `1 s`, `1 min`, `1 h`.
+/// `1 s`, `1 min`, `1 h`, `10 days`.
 pub fn width(step: i64) -> String {
     match step {
         86_400 => "1 day".to_owned(),
+        step if step > 86_400 => format!("{} days", step / 86_400),
         step if step >= 3600 => format!("{} h", step / 3600),
         step if step >= 60 => format!("{} min", step / 60),
         step => format!("{step} s"),

@@ -7,16 +7,23 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::group::Group;
 
-/// The widths that a bin may have, in seconds.
-pub const LADDER: [i64; 6] = [1, 10, 60, 600, 3600, 86_400];
+/// The widths that may be asked for, in seconds.
+pub const LADDER: [i64; 6] = [1, 10, 60, 600, 3600, DAY];
 
-/// The widths that are taken without being asked for, each with the number of bins up to which it is.
-const STEPS: [(i64, i64); 5] = [
+const DAY: i64 = 86_400;
+
+/// The widths that are taken without being asked for, each with the number of bins up to which it is. Beyond a day they
+/// are for logs in which a broken line or clock tells of another century.
+const STEPS: [(i64, i64); 9] = [
     (1, 900),
     (60, 2880),
     (600, MOST_BINS),
     (3600, MOST_BINS),
-    (86_400, i64::MAX),
+    (DAY, MOST_BINS),
+    (10 * DAY, MOST_BINS),
+    (100 * DAY, MOST_BINS),
+    (1000 * DAY, MOST_BINS),
+    (10_000 * DAY, i64::MAX),
 ];
 
 /// No more bins than this.
@@ -133,7 +140,7 @@ fn set_key(key: &mut Vec<u8>, group: Group, name: &[u8]) {
 /// The width of a bin for so many seconds.
 pub fn step_for(seconds: i64) -> i64 {
     let fits = |(step, most): &&(i64, i64)| seconds / step <= *most;
-    STEPS.iter().find(fits).map_or(86_400, |(step, _)| *step)
+    STEPS.iter().find(fits).map_or(DAY, |(step, _)| *step)
 }
 
 /// All lanes.
@@ -197,10 +204,9 @@ impl Grid {
     }
 
     fn widen(&mut self, wanted: i64) {
-        let step = LADDER
-            .into_iter()
-            .find(|step| *step >= wanted)
-            .unwrap_or(86_400);
+        let wider = STEPS.iter().map(|(step, _)| *step);
+        let mut steps = LADDER.into_iter().chain(wider);
+        let step = steps.find(|step| *step >= wanted).unwrap_or(DAY);
         let times = step / self.step;
         if times <= 1 {
             return;
@@ -380,8 +386,27 @@ mod tests {
             (86_400, 60),
             (20 * 86_400, 600),
             (90 * 86_400, 3600),
+            (9 * 365 * 86_400, 86_400),
+            (56 * 365 * 86_400, 864_000),
         ] {
             assert_eq!(step_for(seconds), step, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_age_makes_no_more_bins() {
+        let now = 1_800_000_000;
+        for stray in [0, -62_135_596_800, 253_402_300_799, -377_705_023_201] {
+            for begin in [None, Some(1), Some(3600), Some(86_400)] {
+                let mut grid = Grid::new(begin);
+                for at in [now, now + 60, stray, now + 61] {
+                    grid.add(at, Group::Status, b"500", 1.0, None);
+                }
+                let (first, last) = grid.span().unwrap();
+                let bins = (last - first) / grid.step() + 1;
+                assert!(bins <= MOST_BINS + 1, "{stray} {begin:?}: {bins}");
+                assert!(is(grid.finish(8).1[0].total, 4.0));
+            }
         }
     }
 
