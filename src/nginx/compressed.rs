@@ -2,7 +2,7 @@
 //! read and dropped.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
@@ -79,29 +79,47 @@ fn decoder(file: &File) -> io::Result<Box<dyn Read + Send>> {
         at: 0,
     };
     Ok(if super::cursor::read_at(file, 0, 4)? == ZSTD {
-        Box::new(Zstd::Between(source))
+        Box::new(Zstd::Between(BufReader::new(source)))
     } else {
         Box::new(MultiGzDecoder::new(source))
     })
 }
 
+/// What was compressed in a stream, or the stream as it is: by its first bytes.
+pub fn of_stream(mut stream: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut start = Vec::new();
+    stream
+        .by_ref()
+        .take(ZSTD.len() as u64)
+        .read_to_end(&mut start)?;
+    let (is_gzip, is_zstd) = (start.starts_with(&GZIP), start == ZSTD);
+    let whole = io::Cursor::new(start).chain(stream);
+    Ok(if is_gzip {
+        Box::new(MultiGzDecoder::new(whole))
+    } else if is_zstd {
+        Box::new(Zstd::Between(BufReader::new(whole)))
+    } else {
+        Box::new(whole)
+    })
+}
+
 /// One frame of zstd behind the other.
-enum Zstd {
-    Within(Box<StreamingDecoder<FromStart, ruzstd::decoding::FrameDecoder>>),
-    Between(FromStart),
+enum Zstd<R: Read> {
+    Within(Box<StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>),
+    Between(R),
     Broken,
 }
 
-impl Read for Zstd {
+impl<R: BufRead> Read for Zstd<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match std::mem::replace(self, Self::Broken) {
                 Self::Broken => return Err(io::Error::other("damaged zstd data")),
-                Self::Between(source) if source.is_at_end()? => {
-                    *self = Self::Between(source);
-                    return Ok(0);
-                }
-                Self::Between(source) => {
+                Self::Between(mut source) => {
+                    if source.fill_buf()?.is_empty() {
+                        *self = Self::Between(source);
+                        return Ok(0);
+                    }
                     let frame = StreamingDecoder::new(source).map_err(io::Error::other)?;
                     *self = Self::Within(Box::new(frame));
                 }
@@ -122,12 +140,6 @@ impl Read for Zstd {
 struct FromStart {
     file: File,
     at: u64,
-}
-
-impl FromStart {
-    fn is_at_end(&self) -> io::Result<bool> {
-        Ok(super::cursor::read_at(&self.file, self.at, 1)?.is_empty())
-    }
 }
 
 impl Read for FromStart {

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 
 use super::bisect::Since;
 use super::clock::{Clock, Reckoner};
+use super::compressed;
 use super::count::{Counter, Rules, Seen};
 use super::cursor::Cursor;
 use super::follow::{self, Parts, Place};
@@ -159,12 +160,11 @@ impl Looker<'_> {
         let mut log = Log::new(path);
         let ended = self.ended;
         if path == Path::new(PIPE) {
-            match self.stream(
-                Box::new(std::io::stdin()),
-                "standard input",
-                number,
-                &mut place,
-            ) {
+            let stream = compressed::of_stream(std::io::stdin());
+            let stream = stream.context("cannot read standard input");
+            match stream
+                .and_then(|stream| self.stream(stream, "standard input", number, &mut place))
+            {
                 Ok((seen, _, early)) => {
                     log.seen = seen;
                     log.ended_early = early;

@@ -194,6 +194,7 @@ impl<'a> Search<'a> {
         stream: impl Read + Send + 'static,
         each: &mut Each,
     ) -> io::Result<()> {
+        let stream = compressed::of_stream(stream)?;
         let stream = Source::stream(Box::new(stream.chain(&b"\n"[..])));
         self.read_lines(Reader::new(stream, 0, b"", false), None, i64::MAX, each)?;
         Ok(())

@@ -1,6 +1,7 @@
 //! Logs that are missing, barred, or none at all.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -36,6 +37,37 @@ fn what_is_no_readable_error_log_is_unknown() {
     )
     .unwrap();
     unknown(&log.at("access.log"), "is no nginx error log");
+}
+
+#[test]
+fn standard_input_is_unpacked_and_a_last_line_counts_without_its_end() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 60);
+    let text = std::fs::read(log.path()).unwrap();
+    let text = text.strip_suffix(b"\n").unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text).unwrap();
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd = ruzstd::encoding::compress_to_vec(text, level);
+    let look = |bytes: &[u8]| {
+        std::fs::write(log.at("input"), bytes).unwrap();
+        let mut command = plugin("check_nginx_upstream_bind");
+        command.args(["-f", "-"]);
+        command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", log.at("state"));
+        outcome(command.stdin(File::open(log.at("input")).unwrap()))
+    };
+    for bytes in [text, &gzip.finish().unwrap(), &zstd] {
+        let found = look(bytes);
+        assert_eq!(found.code, Some(2), "{}", found.text);
+        assert_eq!(found.metric("count"), Some(3.0), "{}", found.text);
+    }
+    let cut_off = &zstd[..zstd.len() - 5];
+    for bytes in [cut_off, b"no log, and no end of a line"] {
+        let found = look(bytes);
+        assert_eq!(found.code, Some(3), "{}", found.text);
+        assert!(found.text.contains("standard input"), "{}", found.text);
+    }
+    assert_eq!(look(b"").code, Some(0));
 }
 
 #[test]
