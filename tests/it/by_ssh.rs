@@ -14,7 +14,7 @@ use crate::support::child;
 use crate::support::debian::Unpacked;
 use crate::support::incident::{Incident, Kind, PROXY};
 use crate::support::netns::Netns;
-use crate::support::plugin::{binary_folder, outcome, project};
+use crate::support::plugin::{binary_folder, copy_program, outcome, project};
 use crate::support::skip::skip;
 use crate::support::tcp_table;
 
@@ -184,7 +184,7 @@ fn the_shipped_line_for_check_by_ssh_runs_the_plugins_on_the_proxy() {
             .rsplit_once("check_")
             .and_then(|(_, rest)| rest.split(' ').next());
         let name = format!("check_{}", name.expect("a plugin"));
-        fs::copy(binary_folder().join(&name), folder.join(&name)).expect("a plugin");
+        copy_program(binary_folder().join(&name), folder.join(&name));
         let argument = argument
             .replace("/usr/lib/nagios/plugins", &folder.display().to_string())
             .replace("/var/log/nginx/error.log", &log);

@@ -11,12 +11,12 @@ use crate::manuals::binaries;
 use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::names::Names;
 use crate::support::netns::Netns;
-use crate::support::plugin::{Outcome, outcome, static_folder};
+use crate::support::plugin::{Outcome, copy_program, outcome, static_folder};
 
 /// A folder with one binary, and the command that runs it as if the folder were all there is.
 fn empty_root(name: &str) -> TempDir {
     let root = TempDir::with_prefix("empty-root-").expect("a temporary folder");
-    fs::copy(static_folder().join(name), root.path().join(name)).expect("it was built");
+    copy_program(static_folder().join(name), root.path().join(name));
     root
 }
 

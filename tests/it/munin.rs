@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::support::debian::Unpacked;
 use crate::support::incident::{Incident, Kind, PORTS, PROXY};
 use crate::support::nagios::Daemon;
-use crate::support::plugin::{binary_folder, project};
+use crate::support::plugin::{binary_folder, copy_program, project};
 use crate::support::skip::skip;
 
 const PACKAGES: [&str; 3] = ["munin-node", "munin-common", "libnet-server-perl"];
@@ -24,10 +24,10 @@ fn start_node(incident: &Incident, packages: &Unpacked, folder: &Path) -> Daemon
         fs::set_permissions(folder.join(name), everybody()).expect("it is ours");
     }
     for name in ["check_http_retry", "check_port_exhaustion"] {
-        fs::copy(binary_folder().join(name), folder.join("checks").join(name)).expect("a check");
+        copy_program(binary_folder().join(name), folder.join("checks").join(name));
     }
     let plugin = folder.join("checks/proxy_checks");
-    fs::copy(project().join("munin/proxy_checks"), &plugin).expect("it is shipped");
+    copy_program(project().join("munin/proxy_checks"), &plugin);
     for name in ["check_http_retry_service1", "check_port_exhaustion"] {
         symlink(&plugin, folder.join("plugins").join(name)).expect("a link");
     }

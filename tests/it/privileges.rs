@@ -2,18 +2,17 @@
 
 mod calls;
 
-use std::fs;
 use std::process::Command;
 
 use crate::support::incident::{Incident, Kind, PROXY};
 use crate::support::netns::Netns;
-use crate::support::plugin::{binary_folder, outcome};
+use crate::support::plugin::{binary_folder, copy_program, outcome};
 
 /// A command that runs a plugin as a hardened container would: a user that nobody knows, no capabilities and no way to
 /// any, the root read-only.
 fn confined(netns: &Netns, incident: &Incident, name: &str, words: &[&str]) -> Command {
     let plugin = incident.folder().join(name);
-    fs::copy(binary_folder().join(name), &plugin).expect("a plugin");
+    copy_program(binary_folder().join(name), &plugin);
     let mut command = netns.command("unshare");
     let script = r#"mount --rbind / /mnt && mount -o remount,bind,ro /mnt && exec chroot /mnt sh -c '
         if touch /var/tmp/proxy-checks-may-not 2> /dev/null; then echo "that was no read-only root"; exit 9; fi

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::child;
 use super::debian::Unpacked;
 use super::netns::Netns;
-use super::plugin::binary_folder;
+use super::plugin::{binary_folder, copy_program};
 
 /// The longest that a check may take to give what is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ pub fn plugins(packages: &Unpacked, folder: &Path) -> PathBuf {
         "check_port_exhaustion",
         "check_nginx_upstream_bind",
     ] {
-        fs::copy(binary_folder().join(name), plugins.join(name)).expect("a plugin");
+        copy_program(binary_folder().join(name), plugins.join(name));
     }
     let nrpe = packages.path("/usr/lib/nagios/plugins/check_nrpe");
     symlink(nrpe, plugins.join("check_nrpe")).expect("a link");

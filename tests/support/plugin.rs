@@ -36,6 +36,12 @@ pub fn example(name: &str) -> Command {
     plugin(&format!("examples/{name}"))
 }
 
+/// Copies a program, to be run from there. Another program does it: while this one held the copy open for writing, what
+/// another test starts meanwhile would hold it too, and it could not be run ("Text file busy").
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    run(Command::new("cp").arg(from.as_ref()).arg(to.as_ref()));
+}
+
 /// The folder of the binaries linked statically, as an image without a C library needs them. What they are made of is
 /// there already: only the last step is done anew.
 pub fn static_folder() -> PathBuf {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::support::growing_log::GrowingLog;
-use crate::support::plugin::{outcome, plugin};
+use crate::support::plugin::{binary_folder, copy_program, outcome, plugin};
 
 #[test]
 fn what_is_no_readable_error_log_is_unknown() {
@@ -90,11 +90,7 @@ fn who_may_not_read_the_log_is_told_what_would_help() {
     std::os::unix::fs::chown(log.path(), Some(0), Some(4)).unwrap();
     // A copy, since nobody may not look into the folder of the binaries.
     let copy = log.at("check");
-    std::fs::copy(
-        crate::support::plugin::binary_folder().join("check_nginx_upstream_bind"),
-        &copy,
-    )
-    .unwrap();
+    copy_program(binary_folder().join("check_nginx_upstream_bind"), &copy);
     std::fs::create_dir(log.at("state")).unwrap();
     std::os::unix::fs::chown(log.at("state"), Some(65534), Some(65534)).unwrap();
     let as_nobody = |logs: &std::path::Path| {

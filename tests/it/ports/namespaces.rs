@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{entry, namespace};
 use crate::support::oracle::Scene;
-use crate::support::plugin::{Outcome, outcome, plugin};
+use crate::support::plugin::{Outcome, binary_folder, copy_program, outcome, plugin};
 use crate::support::sockets::Choice::Connect;
 
 const A: &str = "192.0.2.1";
@@ -124,11 +124,7 @@ fn nobody_else_may_look_into_a_namespace_and_is_told_how_to() {
     )
     .unwrap();
     let binary = folder.path().join("check_port_exhaustion");
-    std::fs::copy(
-        crate::support::plugin::binary_folder().join("check_port_exhaustion"),
-        &binary,
-    )
-    .unwrap();
+    copy_program(binary_folder().join("check_port_exhaustion"), &binary);
     let as_nobody = |args: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);

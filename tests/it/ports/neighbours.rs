@@ -89,7 +89,7 @@ impl Drop for Ended {
 fn a_proxy_that_is_near_its_own_limit_of_files_is_found_by_its_program() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("nginx");
-    std::fs::copy("/bin/sleep", &program).unwrap();
+    crate::support::plugin::copy_program("/bin/sleep", &program);
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -n 16; exec \"$0\" 60"])

@@ -9,7 +9,7 @@ use super::inputs::{A, TO, busy, fake_proc};
 use super::{check, check_without_netlink, namespace};
 use crate::support::netns::Netns;
 use crate::support::oracle::Scene;
-use crate::support::plugin::{binary_folder, outcome};
+use crate::support::plugin::{binary_folder, copy_program, outcome};
 use crate::support::sockets::Choice::Connect;
 
 #[test]
@@ -19,7 +19,7 @@ fn nobody_may_look_at_the_own_namespace() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = folder.path().join("check");
-    std::fs::copy(binary_folder().join("check_port_exhaustion"), &copy).unwrap();
+    copy_program(binary_folder().join("check_port_exhaustion"), &copy);
     let mut command = scene.ns.command("setpriv");
     command
         .args([

@@ -6,7 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::super::plugin::{binary_folder, project};
+use super::super::plugin::{binary_folder, copy_program, project};
 
 const USER: &str = "nagios";
 /// Where Debian keeps the plugins of others.
@@ -103,11 +103,10 @@ impl Node {
             "check_nginx_upstream_bind",
         ] {
             // Copies: the daemon's user need not be able to reach the build folder.
-            fs::copy(
+            copy_program(
                 binary_folder().join(name),
                 folder.join("plugins").join(name),
-            )
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+            );
         }
         let password = password();
         let configuration = format!(

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::super::protocol::{http2_probe, http2_server};
 use super::{Act, BAD, FaultServer, GOOD, Kept, command, every, outcome, page, text};
 use crate::support::netns::Netns;
-use crate::support::plugin::binary_folder;
+use crate::support::plugin::{binary_folder, copy_program};
 use crate::support::tshark::tshark;
 
 /// Runs the plugin in a namespace.
@@ -208,7 +208,7 @@ fn without_the_privilege_everything_else_works_and_a_line_says_how_to_get_it() {
     std::fs::create_dir(&own).unwrap();
     std::os::unix::fs::chown(&own, Some(12345), Some(12345)).unwrap();
     let program = folder.path().join("check_http_retry");
-    std::fs::copy(binary_folder().join("check_http_retry"), &program).unwrap();
+    copy_program(binary_folder().join("check_http_retry"), &program);
     let server = FaultServer::start(every(2));
     let as_nobody = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
@@ -265,7 +265,7 @@ fn the_privilege_of_a_file_is_enough() {
     std::fs::create_dir(&own).unwrap();
     std::os::unix::fs::chown(&own, Some(12345), Some(12345)).unwrap();
     let program = folder.path().join("check_http_retry");
-    std::fs::copy(binary_folder().join("check_http_retry"), &program).unwrap();
+    copy_program(binary_folder().join("check_http_retry"), &program);
     let granted = Command::new("setcap")
         .arg("cap_net_raw+ep")
         .arg(&program)
