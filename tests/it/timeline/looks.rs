@@ -1,18 +1,26 @@
 //! The page's looks in a real browser: light, dark, on narrow screens and on paper.
 
+use std::path::Path;
+
 use super::example;
 use super::page::{PORTS, STATUS, assert_well, middle, page_of};
-use crate::support::browser::{contrast, plain_streams};
+use crate::support::browser::{Browser, contrast, plain_streams};
+
+/// The example's page with the lines of one minute shown; `None` where there is no browser.
+fn with_a_minute_opened(folder: &Path) -> Option<Browser> {
+    example(folder);
+    let mut browser = page_of(folder, &[])?;
+    let place = browser.point(STATUS, middle(10), 0.5);
+    browser.click(place);
+    Some(browser)
+}
 
 #[test]
 fn it_can_be_read_in_the_light_and_in_the_dark_and_on_narrow_screens() {
     let folder = tempfile::tempdir().unwrap();
-    example(folder.path());
-    let Some(mut browser) = page_of(folder.path(), &[]) else {
+    let Some(mut browser) = with_a_minute_opened(folder.path()) else {
         return;
     };
-    let place = browser.point(STATUS, middle(10), 0.5);
-    browser.click(place);
     let mut papers = Vec::new();
     for scheme in ["light", "dark"] {
         browser.media("screen", scheme);
@@ -63,12 +71,9 @@ fn it_can_be_read_in_the_light_and_in_the_dark_and_on_narrow_screens() {
 #[test]
 fn it_prints_in_dark_ink_on_white_paper() {
     let folder = tempfile::tempdir().unwrap();
-    example(folder.path());
-    let Some(mut browser) = page_of(folder.path(), &[]) else {
+    let Some(mut browser) = with_a_minute_opened(folder.path()) else {
         return;
     };
-    let place = browser.point(STATUS, middle(10), 0.5);
-    browser.click(place);
     browser.media("print", "dark");
     assert_eq!(
         browser.style("body", "backgroundColor"),
