@@ -146,7 +146,6 @@ impl Shared {
             .max(start)
             .max(status.latest.1 + APART);
         status.latest = (start, end);
-        status.idle = false;
         drop(status);
         let kept = self.queue.push(Passive {
             state: u8::try_from(report.state.exit_code()).unwrap_or(3),
@@ -156,7 +155,7 @@ impl Shared {
             end,
         });
         let mut status = self.status();
-        status.arrived += 1;
+        status.arrives();
         status.dropped(kept.dropped);
         if kept.unsaved.is_some() {
             status.unsaved = kept.unsaved;

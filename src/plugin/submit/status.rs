@@ -56,6 +56,12 @@ impl Status {
         self.idle || lasting || self.elsewhere
     }
 
+    /// Notes that a result is in the queue. Not before it is: whoever sends may just have found the queue empty.
+    pub fn arrives(&mut self) {
+        self.arrived += 1;
+        self.idle = false;
+    }
+
     /// Notes that results had to go.
     pub fn dropped(&mut self, count: usize) {
         if count > 0 && self.untold == 0 {
@@ -197,4 +203,21 @@ fn wait(count: usize) -> String {
         results(count as u64),
         if count == 1 { "s" } else { "" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_behind_a_look_into_the_empty_queue_is_waited_for() {
+        let mut status = Status::default();
+        status.rests(false, "icinga");
+        assert!(status.is_settled());
+        status.arrives();
+        assert!(!status.is_settled());
+        status.takes();
+        status.rests(false, "icinga");
+        assert!(status.is_settled());
+    }
 }
