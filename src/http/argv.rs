@@ -60,6 +60,25 @@ const CHECK_HTTP: [&str; 41] = [
     "warning",
 ];
 
+/// Those of them that take no value, or one that is only ever attached.
+const FLAGS: [&str; 15] = [
+    "continue-after-certificate",
+    "extended-perfdata",
+    "help",
+    "invert-regex",
+    "linespan",
+    "link",
+    "no-body",
+    "nohtml",
+    "show-body",
+    "sni",
+    "ssl",
+    "use-ipv4",
+    "use-ipv6",
+    "verbose",
+    "version",
+];
+
 /// Options that it does not have and that one of its own begins with.
 const BEGINNINGS: [&str; 1] = ["proxy"];
 
@@ -136,8 +155,9 @@ fn complete(word: OsString) -> OsString {
 fn split(word: &OsStr, out: &mut Vec<OsString>) -> bool {
     let bytes = word.as_bytes();
     if bytes.len() < 2 || bytes[0] != b'-' || bytes[1] == b'-' {
+        let long = word.to_str().and_then(|word| word.strip_prefix("--"));
         out.push(word.to_owned());
-        return false;
+        return long.is_some_and(|name| CHECK_HTTP.contains(&name) && !FLAGS.contains(&name));
     }
     let stop = bytes
         .iter()
@@ -196,6 +216,10 @@ mod tests {
             ("-s  -S", "-s  --ssl"),
             ("--head x --header-f y", "--head x --header-f y"),
             ("--proxy-a a:b --s x", "--proxy-authorization a:b --s x"),
+            ("--string -S -S", "--string -S --ssl"),
+            ("--str --time=  -S", "--string --time=  --ssl"),
+            ("--time --time= ", "--timeout --time= "),
+            ("--sni -S", "--sni --ssl"),
         ] {
             let words = |text: &str| -> Vec<OsString> {
                 ["check"]
@@ -221,6 +245,17 @@ mod tests {
                 .filter_map(clap::Arg::get_all_aliases);
             let known = ours.contains(&option) || aliases.flatten().any(|alias| alias == option);
             assert!(known, "{option}");
+        }
+        for option in FLAGS {
+            assert!(CHECK_HTTP.contains(&option), "{option}");
+        }
+        for arg in command.get_arguments() {
+            let own = arg.get_long().into_iter();
+            let names = own.chain(arg.get_all_aliases().into_iter().flatten());
+            let takes = arg.get_action().takes_values() && arg.get_id() != "ssl";
+            for name in names.filter(|name| CHECK_HTTP.contains(name)) {
+                assert_eq!(takes, !FLAGS.contains(&name), "{name}");
+            }
         }
         let begins_one = |name: &&&str| {
             !CHECK_HTTP.contains(name) && CHECK_HTTP.iter().any(|option| option.starts_with(**name))
