@@ -118,7 +118,9 @@ impl Cookie {
         let divides = self.name.contains(['=', ';']) || self.value.contains(';');
         let empty = self.domain.is_empty() || self.name.is_empty();
         let long = self.name.len() + self.value.len() > LONGEST || self.path.len() > LONGEST_PATH;
-        !(steers || divides || empty || long)
+        // Its line would begin so, and be a comment.
+        let comment = self.domain.starts_with('#');
+        !(steers || divides || empty || long || comment)
     }
 
     /// Whether it is what its name promises.
