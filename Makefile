@@ -25,7 +25,7 @@ check: ## quick: format, clippy, the tests beside the code
 	cargo test --locked --lib
 
 docs: ## writes into the pages what --help says and what the commands that they show print now (needs root)
-	@scripts/needs --install demo
+	@scripts/needs --install test
 	cargo build --locked --bins
 	PROXY_CHECKS_WRITE_DOCS=1 scripts/test --test it -- docs:: timeline::page::
 

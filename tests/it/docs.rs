@@ -2,10 +2,12 @@
 //!
 //! A block that is marked `console` is run, on the incident in the laboratory, and what it shows is what comes out, but for
 //! numbers and times; `[…]` stands for what is left out. Words behind the mark say where (`client`, `proxy`) and how many
-//! lines to show (`max=9`); a comment such as `<!-- lab: squeeze -->` changes the scene. Of the command lines in all other
-//! blocks it is seen to that the plugin takes them.
+//! lines to show (`max=9`); a comment such as `<!-- lab: squeeze -->` changes the scene. `make docs` writes what comes out
+//! into the pages.
 //!
-//! `make docs` writes what comes out into the pages.
+//! A block that is marked `sh` shows commands alone. They are run in the same laboratory where `client` or `proxy` stands
+//! behind the mark; else the path of the test stands there that takes them from the page ([`shown`]) and runs them in a
+//! scene of its own. There are no other blocks with commands, but for those of the README that the demo prints.
 
 mod blocks;
 mod lab;
@@ -15,6 +17,7 @@ mod options;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use proxy_checks::plugin::{Arguments, options as plugin_options};
 use proxy_checks::{http, nginx, ports, timeline};
@@ -40,6 +43,23 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// The command of a page's `sh` block that begins so, for a shell, with each of these texts replaced by what stands for
+/// it in the scene of a test.
+pub fn shown(page: &str, beginning: &str, here: &[(&str, &str)]) -> String {
+    let text = fs::read_to_string(project().join("docs").join(page)).expect("it is there");
+    let blocks = blocks(&text);
+    let all = blocks.iter().filter(|block| block.runner().is_some());
+    let found = all
+        .flat_map(Block::command_lines)
+        .find(|line| line.starts_with(beginning));
+    let mut line = found.unwrap_or_else(|| panic!("{page} does not show {beginning}"));
+    for (there, here) in here {
+        assert!(line.contains(there), "there is no {there} in {line}");
+        line = line.replace(there, here);
+    }
+    line
+}
+
 fn name(page: &std::path::Path) -> String {
     let name = page.file_name().expect("a page has a name");
     name.to_string_lossy().into_owned()
@@ -52,7 +72,7 @@ fn what_a_console_block_shows_is_what_comes_out() {
     }
     for page in pages() {
         let text = fs::read_to_string(&page).expect("it is there");
-        if !blocks(&text).iter().any(Block::is_run) {
+        if !blocks(&text).iter().any(lab::runs) {
             continue;
         }
         if std::env::var_os(WRITE).is_some() {
@@ -93,6 +113,37 @@ fn a_plugin_takes_every_command_line_that_the_pages_show() {
         }
     }
     assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn there_is_a_test_that_runs_each_command_of_the_pages() {
+    let program = std::env::current_exe().expect("this program");
+    let list = Command::new(program).arg("--list").output().expect("it");
+    let tests = String::from_utf8(list.stdout).expect("text");
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("it is there");
+        for block in blocks(&text) {
+            // The demo prints what these show.
+            let told = block.mark == "text" && name(&page) == "README.md";
+            if lab::runs(&block) || told {
+                continue;
+            }
+            let place = format!("{}: {}", name(&page), block.text);
+            if let Some(test) = block.runner() {
+                let is_test = |line: &str| line.strip_suffix(": test") == Some(test);
+                assert!(tests.lines().any(is_test), "nobody runs {place}");
+                continue;
+            }
+            assert!(!block.mark.starts_with("sh"), "nobody runs {place}");
+            let ours = crate::manuals::binaries();
+            let commands = block.command_lines();
+            let mut plugins = commands
+                .iter()
+                .filter_map(|line| blocks::plugin_words(line));
+            let plugin = plugins.find(|words| ours.contains(&words[0]));
+            assert_eq!(plugin, None, "nobody runs {place}");
+        }
+    }
 }
 
 /// As `plugin::run` reads it: getopt's spellings are rewritten first.

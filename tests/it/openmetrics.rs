@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::docs::shown;
 use crate::support::child;
 use crate::support::netns::Netns;
-use crate::support::plugin::{binary_folder, outcome, plugin};
+use crate::support::plugin::{binary_folder, outcome, plugin, search_path};
 use crate::support::skip::skip;
 
 /// Name to value of an exposition in which every family has its type and help before its one sample.
@@ -194,4 +195,32 @@ fn a_real_node_exporter_hands_on_every_number() {
             assert_eq!(scraped.get(name), Some(value), "{name}");
         }
     }
+}
+
+#[test]
+fn the_lines_of_the_page_reach_a_node_exporter() {
+    if !std::path::Path::new(EXPORTER).exists() {
+        skip("there is no node_exporter (apt-get install prometheus-node-exporter)");
+        return;
+    }
+    let exporter = Exporter::start();
+    let folder = exporter.folder.path().to_string_lossy();
+    let file = shown("icinga.md", "f=", &[("/var/lib/node_exporter", &folder)]);
+    let sample = [("--sample 5s", "--sample 1s")];
+    let run = shown("icinga.md", "check_port_exhaustion ", &sample);
+    let mut shell = exporter.ns.command("sh");
+    shell
+        .env("PATH", search_path())
+        .env("NAGIOS_PLUGIN_STATE_DIRECTORY", exporter.folder.path());
+    let status = shell.args(["-c", &format!("{file}\n{run}")]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{run}");
+    let scraped = exporter.scrape();
+    let state = scraped
+        .iter()
+        .find(|(name, _)| name.starts_with("check_port_exhaustion_state"));
+    assert_eq!(
+        state.map(|(_, value)| value.to_bits()),
+        Some(0),
+        "{scraped:?}"
+    );
 }

@@ -17,7 +17,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::plugin::{outcome, plugin, project};
+use crate::docs::shown;
+use crate::support::plugin::{outcome, plugin, project, search_path};
 
 /// A command that runs it, in UTC.
 fn timeline() -> Command {
@@ -375,4 +376,26 @@ fn what_comes_through_a_pipe_is_read_and_a_source_that_is_missing_is_named() {
         trouble.as_str().unwrap().contains("none.jsonl"),
         "{trouble}"
     );
+}
+
+#[test]
+fn the_command_of_the_page_makes_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    example(folder.path());
+    let here = [
+        ("/var/log/nginx/", ""),
+        ("/var/log/icinga2/debug.log", "icinga.log"),
+        ("/var/log/proxy-checks.jsonl", "ports.jsonl"),
+        ("-o ", &format!("--log-format '{FORM}' -o ")),
+    ];
+    let line = shown("incident_timeline.md", "incident_timeline ", &here);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &line])
+        .env("PATH", search_path())
+        .env("TZ", "UTC");
+    let outcome = outcome(shell.current_dir(folder.path()));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    let report = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(report.contains("deploy of service1"));
 }

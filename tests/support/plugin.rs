@@ -42,6 +42,15 @@ pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     run(Command::new("cp").arg(from.as_ref()).arg(to.as_ref()));
 }
 
+/// A search path with the plugins in front, and what Debian keeps out of everybody's behind.
+pub fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!(
+        "{}:{path}:/usr/sbin:/sbin:/usr/lib/nagios/plugins",
+        binary_folder().display()
+    )
+}
+
 /// The folder of the binaries linked statically, as an image without a C library needs them. What they are made of is
 /// there already: only the last step is done anew.
 pub fn static_folder() -> PathBuf {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{LEAST, nginx_image};
+use crate::docs::shown;
 use crate::support::docker::Docker;
 use crate::support::docker::image::Image;
 use crate::support::plugin::{check_output, outcome, project, static_folder};
@@ -60,20 +61,11 @@ fn checkout() -> TempDir {
 /// Builds a target of the Dockerfile.
 fn build(docker: &Docker, target: &str, name: &str) {
     let checkout = checkout();
-    let mut command = docker.command(&[
-        "build",
-        "-f",
-        "packaging/Dockerfile",
-        "--target",
-        target,
-        "-t",
-        name,
-        ".",
-    ]);
-    let output = command
-        .current_dir(checkout.path())
-        .output()
-        .expect("docker");
+    let line = format!("docker build -f packaging/Dockerfile --target {target} -t {name} .");
+    let mut shell = docker.client("sh");
+    shell.args(["-c", &shown("containers.md", &line, &[])]);
+    let output = shell.current_dir(checkout.path()).output();
+    let output = output.expect("a shell");
     let (text, errors) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

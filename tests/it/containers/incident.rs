@@ -5,7 +5,9 @@ use std::fs;
 use std::process::Output;
 
 use super::{LEAST, NOBODY, PORTS, Scene};
+use crate::docs::shown;
 use crate::support::docker::{Container, Docker};
+use crate::support::plugin::outcome;
 
 impl<'a> Scene<'a> {
     /// A container as it is used for monitoring: on the users' network, with the plugins in it and something that runs.
@@ -165,6 +167,48 @@ fn the_cause_is_read_from_the_file_that_docker_keeps_of_a_real_nginx_container()
     assert_eq!(
         (found.code, found.metric("count")),
         (Some(2), Some(5.0)),
+        "{}",
+        found.text
+    );
+}
+
+#[test]
+fn the_commands_of_the_page_find_the_failure_and_its_cause() {
+    let Some(docker) = Docker::here() else {
+        return;
+    };
+    let scene = Scene::start(&docker);
+    let monitoring = scene.monitoring();
+    let there = format!("{} /check_", monitoring.id);
+    let exec = shown(
+        "containers.md",
+        "docker exec ",
+        &[
+            ("icinga2 /usr/lib/nagios/plugins/check_", &there),
+            ("192.0.2.2", &scene.proxy.address()),
+        ],
+    );
+    // As from a terminal.
+    let mut script = docker.client("script");
+    script.args(["--quiet", "--return", "--command", &exec, "/dev/null"]);
+    let output = script.output().expect("script");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("502 Bad Gateway"), "{said}");
+
+    let look = shown(
+        "containers.md",
+        "docker run ",
+        &[
+            (" proxy)", &format!(" {})", scene.proxy.id)),
+            ("proxy-checks check_", "plugins /check_"),
+        ],
+    );
+    let mut shell = docker.client("sh");
+    let found = outcome(shell.args(["-c", &look]));
+    assert_eq!(found.code, Some(2), "{}", found.text);
+    assert!(
+        found.headline().contains(" of no-free-port "),
         "{}",
         found.text
     );

@@ -14,9 +14,14 @@ pub struct Block {
 }
 
 impl Block {
-    /// Whether it is run, and not only read.
+    /// Whether it is run, and shows what comes out.
     pub fn is_run(&self) -> bool {
         self.mark.split(' ').next() == Some("console")
+    }
+
+    /// Who runs what is in it, where it shows no more than commands: a place in the laboratory, or the path of a test.
+    pub fn runner(&self) -> Option<&str> {
+        self.mark.strip_prefix("sh ")
     }
 
     /// Its command lines: those behind a `$`, or all where there is none. A backslash goes on with the next line.

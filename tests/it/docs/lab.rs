@@ -1,11 +1,19 @@
-//! The laboratory that the pages' commands run in: the incident, with a way past the proxy.
+//! The laboratory that the pages' commands run in: the incident, with a way past the proxy, and a site with two
+//! addresses, the first of which fails now and then.
 
-use std::path::Path;
-use std::time::Duration;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use super::blocks::{Block, blocks};
+use crate::support::fault_server::{Act, FaultServer, page};
+use crate::support::identity::{DAY, Identity};
 use crate::support::incident::{Incident, Kind, Load};
-use crate::support::plugin::binary_folder;
+use crate::support::names::{Answer, Names};
+use crate::support::netns::Netns;
+use crate::support::plugin::search_path;
 
 /// What stands for something left out.
 const CUT: &str = "[…]";
@@ -14,6 +22,22 @@ const WIDTH: usize = 100;
 /// How long the crowd leaves some ports, and how long it takes all.
 const SPARE: Duration = Duration::from_millis(600);
 const FULL: Duration = Duration::from_millis(500);
+
+/// Puts the incident's logs, and folders to write to, where the pages have them. `ip netns exec` runs this with mounts of
+/// its own.
+const FOLDERS: &str =
+    "mount --bind var/log /var/log; mount --bind var/lib /var/lib; mount --bind . /var/log/nginx;";
+/// The same site at both addresses.
+const SITE: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(203, 0, 113, 6)];
+/// Every so many times the first one fails.
+const FAILS: usize = 8;
+/// How long a command may take that does not end by itself.
+const PATIENCE: &str = "5s";
+
+/// Whether what is in a block is run here.
+pub fn runs(block: &Block) -> bool {
+    block.is_run() || matches!(block.runner(), Some("client" | "proxy"))
+}
 
 /// The page with what came out in its blocks.
 pub fn written(page: &str) -> String {
@@ -39,7 +63,13 @@ fn run(page: &str) -> Vec<(Block, String)> {
     let incident = Incident::start(Kind::Bind);
     let (client, backend) = (&incident.client, &incident.backend);
     client.link("203.0.113.1/30", backend, "203.0.113.2/30");
+    client.link("203.0.113.5/30", backend, "203.0.113.6/30");
     client.ip("route add 198.51.100.2/32 via 203.0.113.2");
+    for name in ["var/log/nginx", "var/lib/nagios"] {
+        fs::create_dir_all(logs(&incident).join(name)).expect("a folder");
+    }
+    let _names = names(client);
+    let site = site(backend);
     let mut load: Option<Load<'_>> = None;
     let mut done = Vec::new();
     let mut before = 0;
@@ -63,38 +93,107 @@ fn run(page: &str) -> Vec<(Block, String)> {
         if block.is_run() {
             let shown = run_block(&incident, &block);
             done.push((block, shown));
+        } else if runs(&block) {
+            try_block(&incident, &block);
         }
     }
+    // A server is woken at its address to end.
+    backend.within(|| drop(site));
     done
 }
 
-fn run_block(incident: &Incident, block: &Block) -> String {
+fn names(client: &Netns) -> Names {
+    let addresses =
+        |all: &[Ipv4Addr]| Answer::Addresses(all.iter().copied().map(IpAddr::V4).collect());
+    let proxy = Ipv4Addr::new(192, 0, 2, 2);
+    Names::of(
+        client,
+        &[
+            ("www.example.org", addresses(&SITE)),
+            ("service1.example", addresses(&[proxy])),
+        ],
+    )
+}
+
+/// A server for http and one for https at each address of the site.
+fn site(backend: &Netns) -> Vec<FaultServer> {
+    let authority = Identity::authority();
+    let identity = Identity::signed("www.example.org", SystemTime::now() + 90 * DAY, &authority);
+    let ports = SITE
+        .iter()
+        .flat_map(|address| [(*address, 80), (*address, 443)]);
+    let start = |place: (Ipv4Addr, u16)| {
+        let listener = backend.within(|| TcpListener::bind(place).expect("a free port"));
+        let tls = (place.1 == 443).then(|| identity.server(&[], None));
+        let fails = place.0 == SITE[0];
+        FaultServer::on(listener, tls, move |seen| {
+            let fails = fails && seen.number % FAILS == FAILS - 1;
+            let status = if fails {
+                "500 Internal Server Error"
+            } else {
+                "200 OK"
+            };
+            Act::Send(page(status, "well\n"))
+        })
+    };
+    ports.map(start).collect()
+}
+
+/// Runs the commands of a block that shows no output: each of them does what it is there for.
+fn try_block(incident: &Incident, block: &Block) {
+    for command in block.command_lines() {
+        let mut shell = shell(incident, block, "timeout");
+        shell.args(["--signal=INT", "--kill-after=20s", PATIENCE, "sh", "-c"]);
+        let output = shell.arg(format!("{FOLDERS} {command}")).output();
+        let output = output.expect("a shell");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let place = format!("{command}\n{text}{errors}");
+        assert!(errors.is_empty(), "{place}");
+        assert!(!text.contains(" UNKNOWN: "), "{place}");
+        assert!(
+            !matches!(output.status.code(), Some(3 | 126 | 127)),
+            "{place}"
+        );
+    }
+}
+
+/// Where the proxy's nginx has its logs.
+fn logs(incident: &Incident) -> PathBuf {
+    let log = incident.nginx().error_log();
+    log.parent().expect("a file lies in a folder").to_owned()
+}
+
+/// A program in the folder of the proxy's logs, where the block's mark says.
+fn shell(incident: &Incident, block: &Block, program: &str) -> Command {
     let netns = match block.mark.split(' ').nth(1) {
         Some("client") => &*incident.client,
         Some("proxy") => &incident.proxy,
         other => panic!("where is {other:?}?"),
     };
+    let mut shell = netns.command(program);
+    shell
+        .current_dir(logs(incident))
+        .env("PATH", search_path())
+        .env(
+            "NAGIOS_PLUGIN_STATE_DIRECTORY",
+            incident.folder().join("state"),
+        );
+    shell
+}
+
+fn run_block(incident: &Incident, block: &Block) -> String {
     let limit = block
         .mark
         .split(' ')
         .find_map(|word| word.strip_prefix("max="));
     let limit = limit.map_or(usize::MAX, |number| number.parse().expect("a number"));
-    let log = incident.nginx().error_log();
     let mut text = String::new();
     // As it was written, with its continued lines.
     for command in commands(&block.text) {
-        let mut shell = netns.command("sh");
-        shell
-            .args([
-                "-c",
-                &format!("{{ {}\n}} 2>&1", command.replace("\\\n", " ")),
-            ])
-            .current_dir(log.parent().expect("a file lies in a folder"))
-            .env("PATH", path())
-            .env(
-                "NAGIOS_PLUGIN_STATE_DIRECTORY",
-                incident.folder().join("state"),
-            );
+        let mut shell = shell(incident, block, "sh");
+        let line = command.replace("\\\n", " ");
+        shell.args(["-c", &format!("{FOLDERS} {{ {line}\n}} 2>&1")]);
         let output = shell.output().expect("a shell");
         let output = String::from_utf8_lossy(&output.stdout);
         text.push_str("$ ");
@@ -103,14 +202,6 @@ fn run_block(incident: &Incident, block: &Block) -> String {
         text.push_str(&shortened(&output, limit));
     }
     text
-}
-
-fn path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!(
-        "{}:{path}:/usr/sbin:/sbin",
-        Path::new(&binary_folder()).display()
-    )
 }
 
 /// The commands of a block as they were written, without their `$`.

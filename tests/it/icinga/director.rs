@@ -12,6 +12,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
+use crate::docs::shown;
 use crate::support::director::Director;
 use crate::support::icinga::conf::{Block, blocks};
 use crate::support::icinga::setup::shipped;
@@ -181,6 +182,8 @@ fn a_real_director_restores_the_basket_twice_and_icinga_takes_what_it_makes_of_i
         Err(why) => return skip(&why),
     };
     let basket = fs::read_to_string(project().join(FILE)).expect("it is shipped");
+    let command = "icingacli director basket restore < director-basket.json";
+    assert_eq!(shown("icinga.md", command, &[]), command);
     director.restore(&basket);
     let first = counts(&director);
     let fields = basket.matches("\"varname\"").count();

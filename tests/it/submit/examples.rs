@@ -6,8 +6,9 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::lab::{Lab, SERVICE, Site};
+use crate::docs::shown;
 use crate::support::netns::Netns;
-use crate::support::plugin::{binary_folder, project};
+use crate::support::plugin::{binary_folder, project, search_path};
 
 fn example(name: &str) -> String {
     fs::read_to_string(project().join("watch").join(name)).expect("it is shipped")
@@ -115,4 +116,44 @@ fn the_examples_watch_and_send_what_they_see() {
             first.and_then(|line| line.split('|').next())
         );
     }
+}
+
+#[test]
+fn the_loop_of_the_page_reaches_icinga() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    let site = Site::numbered(&netns);
+    let password = lab.folder.path().join("password");
+    fs::write(&password, "hush").expect("a file");
+    let authority = lab.authority();
+    let here = [
+        ("-S --sni", &*format!("-I 127.0.0.1 -p {}", site.port())),
+        (
+            "--duration 55s --interval 1s",
+            "--duration 1s --interval 100ms",
+        ),
+        ("--every 1m", "--every 2s"),
+        // The name of its certificate is nobody's here.
+        (
+            "https://icinga.example.org:5665",
+            "https://icinga.test:5665 --submit-address 127.0.0.1",
+        ),
+        ("proxy1!watched-service1", SERVICE),
+        ("/etc/proxy-checks/ca.crt", &authority.to_string_lossy()),
+        ("--submit-user proxy-checks", "--submit-user sender"),
+        ("/etc/proxy-checks/password", &password.to_string_lossy()),
+    ];
+    let line = shown("icinga.md", "check_http_retry ", &here);
+    let mut shell = netns.command("sh");
+    shell
+        .args(["-c", &format!("exec {line}")])
+        .env("PATH", search_path())
+        .env("NAGIOS_PLUGIN_STATE_DIRECTORY", lab.folder.path());
+    let child = shell.stdout(Stdio::piped()).spawn().expect("a shell");
+    super::until("a result of the second round", || lab.latest() > 10);
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let output = child.wait_with_output().expect("a child of ours");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(lab.waiting().is_empty(), "{said}");
 }
