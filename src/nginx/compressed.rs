@@ -85,7 +85,7 @@ fn decoder(file: &File) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
-/// What was compressed in a stream, or the stream as it is: by its first bytes.
+/// The lines of a stream, compressed or not, as its first bytes tell; each with its end.
 pub fn of_stream(mut stream: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut start = Vec::new();
     stream
@@ -94,13 +94,40 @@ pub fn of_stream(mut stream: impl Read + Send + 'static) -> io::Result<Box<dyn R
         .read_to_end(&mut start)?;
     let (is_gzip, is_zstd) = (start.starts_with(&GZIP), start == ZSTD);
     let whole = io::Cursor::new(start).chain(stream);
-    Ok(if is_gzip {
+    let rest: Box<dyn Read + Send> = if is_gzip {
         Box::new(MultiGzDecoder::new(whole))
     } else if is_zstd {
         Box::new(Zstd::Between(BufReader::new(whole)))
     } else {
         Box::new(whole)
-    })
+    };
+    Ok(Box::new(WholeLines { rest, last: None }))
+}
+
+/// A stream whose last line has its end: unlike that of a file, nobody goes on with it.
+struct WholeLines {
+    rest: Box<dyn Read + Send>,
+    /// The byte that was read last.
+    last: Option<u8>,
+}
+
+impl Read for WholeLines {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.rest.read(into)?;
+        if let Some(last) = into[..read].last() {
+            self.last = Some(*last);
+            return Ok(read);
+        }
+        let lacks_its_end = self.last.is_some_and(|last| last != b'\n');
+        match into.first_mut() {
+            Some(first) if lacks_its_end => {
+                *first = b'\n';
+                self.last = Some(b'\n');
+                Ok(1)
+            }
+            _ => Ok(0),
+        }
+    }
 }
 
 /// One frame of zstd behind the other.

@@ -136,8 +136,7 @@ pub struct Stream {
 
 impl Stream {
     /// Looks at its beginning.
-    pub fn open(rest: Box<dyn Read + Send>, dialect: Option<Dialect>) -> io::Result<Self> {
-        let mut rest: Box<dyn Read + Send> = Box::new(WholeLines { rest, last: None });
+    pub fn open(mut rest: Box<dyn Read + Send>, dialect: Option<Dialect>) -> io::Result<Self> {
         let mut head = Vec::new();
         rest.by_ref()
             .take(cursor::HEAD * 16)
@@ -164,32 +163,6 @@ impl Stream {
         let source = Source::stream(Box::new(io::Cursor::new(self.head).chain(self.rest)));
         let mut reader = Reader::new(source, 0, &[], false);
         Ok(text.count(&mut reader, counter, ended)? == End::Early)
-    }
-}
-
-/// A stream whose last line has its end: unlike that of a file, nobody goes on with it.
-struct WholeLines {
-    rest: Box<dyn Read + Send>,
-    /// The byte that was read last.
-    last: Option<u8>,
-}
-
-impl Read for WholeLines {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.rest.read(into)?;
-        if let Some(last) = into[..read].last() {
-            self.last = Some(*last);
-            return Ok(read);
-        }
-        let lacks_its_end = self.last.is_some_and(|last| last != b'\n');
-        match into.first_mut() {
-            Some(first) if lacks_its_end => {
-                *first = b'\n';
-                self.last = Some(b'\n');
-                Ok(1)
-            }
-            _ => Ok(0),
-        }
     }
 }
 

@@ -195,7 +195,7 @@ impl<'a> Search<'a> {
         each: &mut Each,
     ) -> io::Result<()> {
         let stream = compressed::of_stream(stream)?;
-        let stream = Source::stream(Box::new(stream.chain(&b"\n"[..])));
+        let stream = Source::stream(stream);
         self.read_lines(Reader::new(stream, 0, b"", false), None, i64::MAX, each)?;
         Ok(())
     }

@@ -122,6 +122,16 @@ pub struct Row {
     pub lines: BTreeMap<usize, Vec<String>>,
 }
 
+impl Row {
+    /// What stands above its group: the title, with the unit of its figures.
+    pub fn heading(&self) -> String {
+        match self.unit {
+            "" => self.title.to_owned(),
+            unit => format!("{} ({unit})", self.title),
+        }
+    }
+}
+
 /// The largest value.
 #[derive(Debug, Serialize)]
 pub struct Peak {

@@ -33,12 +33,7 @@ pub fn plots(document: &Document, page: &mut String) {
     for (number, row) in document.lanes.iter().enumerate() {
         if row.title != title {
             title = row.title;
-            let unit = if row.unit.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", row.unit)
-            };
-            element(page, "h3", &format!("{title}{unit}"));
+            element(page, "h3", &row.heading());
         }
         lane(document, number, row, page);
     }

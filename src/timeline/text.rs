@@ -70,12 +70,7 @@ fn lanes(document: &Document, out: &mut Lines) {
     for row in &document.lanes {
         if row.title != title {
             title = row.title;
-            let unit = if row.unit.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", row.unit)
-            };
-            out.heading(&format!("{title}{unit}"));
+            out.heading(&row.heading());
         }
         let peak = row.peak.as_ref().map_or(0.0, |peak| peak.value);
         let figures = if row.unit.is_empty() {
