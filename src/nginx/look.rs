@@ -28,8 +28,8 @@ const LOGS: usize = 256;
 
 /// How long before the window reading begins, and after it ends: a slot of the tally is at most a minute, and a
 /// clock may be wrong for a while.
-const BEFORE: i64 = 60;
-const AFTER: i64 = 86_400;
+pub(super) const BEFORE: i64 = 60;
+pub(super) const AFTER: i64 = 86_400;
 
 /// How far a line may stand behind later ones: workers cache the time.
 const LAG: i64 = 300;

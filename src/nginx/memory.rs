@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::follow::Place;
+use super::look::{AFTER, BEFORE};
 use super::plan::Plan;
 use super::tally::Tally;
 use crate::plugin::state_file::{Found, StateFile, default_path};
@@ -17,6 +18,9 @@ const VERSION: u32 = 6;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Kept {
     settings: String,
+    /// The end of the window, in seconds since 1970: what this host's clock said.
+    #[serde(default)]
+    to: i64,
     /// By the path of the log.
     places: BTreeMap<String, Place>,
     tally: Tally,
@@ -39,6 +43,29 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Whether this was stored when the clock was so far ahead that it took lines of the window that ends then for older
+    /// ones. Where it is more than reading goes beyond a window, it is the clock of now that may be wrong.
+    fn is_from_ahead(&self, to: i64) -> bool {
+        (BEFORE + 1..=AFTER).contains(&(self.to - to))
+    }
+
+    /// Places of logs of which no more is known than in which zone their times are.
+    fn zones(self) -> BTreeMap<String, Place> {
+        let zone = |(path, place): (String, Place)| {
+            let offset = place.offset;
+            (
+                path,
+                Place {
+                    offset,
+                    ..Place::default()
+                },
+            )
+        };
+        self.places.into_iter().map(zone).collect()
+    }
+}
+
 /// The counts in the data of a state file; `None` where it is refused.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn content(data: &str) -> Option<Tally> {
@@ -55,6 +82,7 @@ pub struct Memory {
     /// What a person should know about the state: why there is none, why it is not kept.
     pub notes: Vec<String>,
     settings: String,
+    to: i64,
     file: Option<StateFile>,
 }
 
@@ -66,6 +94,7 @@ impl Memory {
             tally: Tally::new(plan.window.length()),
             notes: Vec::new(),
             settings: plan.settings(),
+            to: plan.window.to,
             file: None,
         }
     }
@@ -107,6 +136,13 @@ impl Memory {
 
     fn take(&mut self, data: &str, file: &StateFile) {
         match Kept::restored(data) {
+            Some(kept) if kept.settings == self.settings && kept.is_from_ahead(self.to) => {
+                self.notes.push(format!(
+                    "the clock was put back by {} s since the last run: the window was read from the logs again",
+                    kept.to - self.to
+                ));
+                self.places = kept.zones();
+            }
             Some(kept) if kept.settings == self.settings => {
                 self.places = kept.places;
                 self.tally = kept.tally;
@@ -133,6 +169,7 @@ impl Memory {
         }
         let kept = Kept {
             settings: self.settings.clone(),
+            to: self.to,
             places: std::mem::take(&mut self.places),
             tally: std::mem::take(&mut self.tally),
         };
