@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr3, memmem};
+use memchr::{memchr, memchr_iter, memchr3, memmem};
 
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"client: "));
 static SERVER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", server: "));
@@ -15,17 +15,14 @@ static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", up
 
 /// Where the message ends and the fields begin; the end of the line where there are none.
 pub fn start(message: &[u8]) -> usize {
-    let mut from = 0;
-    while let Some(at) = CLIENT.find(&message[from..]) {
-        let at = from + at;
-        for before in [&b", "[..], b", udp "] {
-            if message[..at].ends_with(before) {
-                return at - before.len();
-            }
-        }
-        from = at + 1;
-    }
-    message.len()
+    let begins = |at: &usize| {
+        let rest = &message[*at..];
+        rest.starts_with(b", client: ") || rest.starts_with(b", udp client: ")
+    };
+    // Messages have few commas, if any.
+    memchr_iter(b',', message)
+        .find(begins)
+        .unwrap_or(message.len())
 }
 
 /// Whom a line concerns.

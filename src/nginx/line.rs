@@ -219,16 +219,18 @@ pub fn read(line: &[u8]) -> Line<'_> {
     if opens && says_not_found(message) {
         return Line::Whole;
     }
-    if !opens && !message::may_matter(message) {
-        return Line::Other;
-    }
     let (head, fields) = message.split_at(fields::start(message));
     let other = if fields.is_empty() {
         Line::Other
     } else {
         Line::Whole
     };
-    if opens && !wants_descriptors(head) {
+    let may_matter = if opens {
+        wants_descriptors(head)
+    } else {
+        message::may_matter(message)
+    };
+    if !may_matter {
         return other;
     }
     let told = Told::new(head, fields);

@@ -19,24 +19,55 @@ static UPSTREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"upst
 pub fn may_matter(message: &[u8]) -> bool {
     match message.first() {
         Some(b'u' | b'n' | b'i' | b'p' | b't' | b'0'..=b'9') => true,
-        Some(_) => call(message).is_some() || is_name_unresolved(message),
+        Some(_) => {
+            let end = word(message);
+            match message.get(end) {
+                Some(b'(') => end > 0,
+                Some(b' ') => message[end..].starts_with(UNRESOLVED),
+                _ => is_name_unresolved(message),
+            }
+        }
         None => false,
     }
+}
+
+/// Which bytes the name of a call has.
+const IN_A_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation)] // it is below 256
+        let letter = byte as u8;
+        table[byte] = letter.is_ascii_alphanumeric() || letter == b'_';
+        byte += 1;
+    }
+    table
+};
+
+/// How long the word is that a message begins with.
+#[inline]
+fn word(message: &[u8]) -> usize {
+    let end = message
+        .iter()
+        .position(|byte| !IN_A_NAME[usize::from(*byte)]);
+    end.unwrap_or(message.len())
 }
 
 /// The name in `recv() failed …`, of whatever call.
 #[inline]
 fn call(message: &[u8]) -> Option<&[u8]> {
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let end = message.iter().position(|byte| !is_name(byte))?;
-    (end > 0 && message[end] == b'(').then(|| &message[..end])
+    let end = word(message);
+    (end > 0 && message.get(end) == Some(&b'(')).then(|| &message[..end])
 }
 
 /// `NAME could not be resolved (3: Host not found)`.
 #[inline]
 fn is_name_unresolved(message: &[u8]) -> bool {
-    memchr(b' ', message).is_some_and(|end| message[end..].starts_with(b" could not be resolved ("))
+    memchr(b' ', message).is_some_and(|end| message[end..].starts_with(UNRESOLVED))
 }
+
+/// What stands behind the name in it.
+const UNRESOLVED: &[u8] = b" could not be resolved (";
 
 /// A message taken apart.
 pub struct Told<'a> {

@@ -24,9 +24,10 @@ use super::source;
 /// Less than this is read faster than it is divided. (In tests, so that small logs are.)
 const MUCH: u64 = if cfg!(test) { 4096 } else { 16 << 20 };
 
-/// How long a piece is at least, so that neither thread waits long for the other, and how many there are at most.
-const PIECE: u64 = if cfg!(test) { 1024 } else { 8 << 20 };
-const PIECES: u64 = 128;
+/// How long a piece is at least, and which part of what is left: they get shorter, so that in the end neither thread
+/// waits long for the other.
+const PIECE: u64 = if cfg!(test) { 1024 } else { 1 << 20 };
+const SHARE: u64 = 16;
 
 /// Within so many bytes behind its place a line has to begin as nginx' do, or there is no border.
 const REACH: u64 = 32 * 1024;
@@ -43,9 +44,9 @@ pub fn pieces(
     let mut pieces = Vec::new();
     let mut from = range.start;
     if form.dialect == Dialect::Nginx && length >= MUCH && !source::has_holes(file)? && !alone() {
-        let step = PIECE.max(length / PIECES);
-        while range.end - from >= 2 * step {
-            let Some(border) = border(file, from + step, form, times)? else {
+        let step = |from: u64| PIECE.max((range.end - from) / SHARE);
+        while range.end - from >= 2 * step(from) {
+            let Some(border) = border(file, from + step(from), form, times)? else {
                 break;
             };
             pieces.push(from..border);
