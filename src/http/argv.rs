@@ -166,9 +166,9 @@ fn split(word: &OsStr, out: &mut Vec<OsString>) -> bool {
         .map(|at| at + 1);
     match stop {
         Some(at) if bytes[at] == b'S' => {
-            if at > 1 {
-                out.push(OsStr::from_bytes(&bytes[..at]).to_owned());
-            }
+            // One by one: together they may look like one of the old spellings.
+            let letters = bytes[1..at].iter();
+            out.extend(letters.map(|letter| OsString::from_vec(vec![b'-', *letter])));
             let version = &bytes[at + 1..];
             out.push(if version.is_empty() {
                 "--ssl".into()
@@ -202,7 +202,8 @@ mod tests {
             ("-S -p 1", "--ssl -p 1"),
             ("-S 1.2", "--ssl 1.2"),
             ("-vS1.2", "-v --ssl=1.2"),
-            ("-vES", "-vE --ssl"),
+            ("-vES", "-v -E --ssl"),
+            ("-hnS1.2", "-h -n --ssl=1.2"),
             ("-s -S", "-s -S"),
             ("-sS", "-sS"),
             ("-u -S -S", "-u -S --ssl"),
