@@ -122,7 +122,7 @@ async fn speak(
         }
     };
     let mut response = pin!(sender.send_request(request));
-    // The request is handed over before the connection looks for one: waiting for it, it would have to be woken.
+    // A reply that has come is taken before the connection is moved along.
     let response = poll_fn(|cx| {
         let ready = response.as_mut().poll(cx);
         if ready.is_ready() {
@@ -146,8 +146,6 @@ async fn speak(
         if let Some(data) = frame?.data_ref() {
             page.take(data);
         }
-        // Chunks of one byte come by the hundred thousand from a single read: let the clock be heard in between.
-        tokio::task::coop::consume_budget().await;
     }
     drop(body);
     if !keep {

@@ -1,5 +1,9 @@
 //! The probes that are under way. They are no tasks of the executor: to wake a task and to hand over its result costs each
 //! probe a system call.
+//!
+//! So they would share what the executor lets one task do at a turn (tokio's budget), and once some of them had used it up, a
+//! connection that is over would look to the others like one on which nothing has come. They are polled without it:
+//! `wire` sees to it that each of them waits now and then.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -7,13 +11,14 @@ use std::task::ready;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::coop::{Unconstrained, unconstrained};
 
 /// Futures of one kind, as many at a time as they say.
 pub enum Flying<F> {
     /// One at a time. A set of one would wake itself once more for each time that it waits.
-    One(Option<Pin<Box<F>>>),
+    One(Option<Pin<Box<Unconstrained<F>>>>),
     /// Any number.
-    Many(FuturesUnordered<F>),
+    Many(FuturesUnordered<Unconstrained<F>>),
 }
 
 impl<F: Future> Flying<F> {
@@ -27,6 +32,7 @@ impl<F: Future> Flying<F> {
 
     /// Adds one. Where there is room for one, it takes the place of the last one.
     pub fn push(&mut self, probe: F) {
+        let probe = unconstrained(probe);
         match self {
             Self::One(alone) => *alone = Some(Box::pin(probe)),
             Self::Many(all) => all.push(probe),

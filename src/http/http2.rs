@@ -130,8 +130,6 @@ impl Session {
             came.size += data.len() as u64;
             page.take(&data);
             body.flow_control().release_capacity(data.len())?;
-            // Many small frames come from a single read: let the clock be heard in between.
-            tokio::task::coop::consume_budget().await;
         }
         Ok(())
     }

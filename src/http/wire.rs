@@ -35,6 +35,8 @@ pub struct Tape {
     pub ended: bool,
     /// What is kept as evidence.
     pub record: Option<Box<Record>>,
+    /// The bytes read since the clock was heard.
+    pub turn: usize,
 }
 
 /// After so many bytes the clock is heard. What a server repeats without an end (interim replies, zeros of a chunk's
@@ -46,8 +48,6 @@ const TURN: usize = 64 * 1024;
 pub struct Wire<'a> {
     stream: &'a mut Stream,
     tape: &'a mut Tape,
-    /// The bytes read since the clock was heard.
-    turn: usize,
 }
 
 /// A connection, in clear or not.
@@ -157,11 +157,7 @@ impl AsyncWrite for Stream {
 impl<'a> Wire<'a> {
     /// Puts a tape under a stream.
     pub fn new(stream: &'a mut Stream, tape: &'a mut Tape) -> Self {
-        Self {
-            stream,
-            tape,
-            turn: 0,
-        }
+        Self { stream, tape }
     }
 
     /// From now on keeps this much of what comes, if nothing was left out yet.
@@ -183,8 +179,8 @@ impl AsyncRead for Wire<'_> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn >= TURN {
-            self.turn = 0;
+        if self.tape.turn >= TURN {
+            self.tape.turn = 0;
             // Unlike waking oneself this has the executor look at its timers first.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
@@ -203,8 +199,8 @@ impl AsyncRead for Wire<'_> {
             other => other?,
         }
         let new = &buffer.filled()[before..];
-        self.turn += new.len();
         let tape = &mut *self.tape;
+        tape.turn += new.len();
         if new.is_empty() {
             tape.ended = true;
         } else {

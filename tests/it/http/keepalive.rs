@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Act, BAD, FaultServer, GOOD, Seen, always, command, outcome, page, plugin, run};
+use crate::support::child;
 use crate::support::fault_server::kept_page;
 use crate::support::identity::Identity;
 use crate::support::netns::Netns;
@@ -171,6 +174,27 @@ fn a_connection_that_the_server_closed_in_between_is_no_failure() {
     assert_eq!(connections["closed_in_between"], 3, "{json}");
     assert_eq!(connections["sent_again"], 0, "{json}");
     assert_eq!(server.seen().len(), 4);
+}
+
+#[test]
+fn of_many_connections_each_that_was_closed_between_two_rounds_is_noticed() {
+    let server =
+        FaultServer::start(|_| Act::KeepFor(kept_page(GOOD, ""), Duration::from_millis(200)));
+    // What must not be sent twice shows where one was not noticed.
+    let words =
+        "--keepalive -P a=b --attempts 150 --concurrency 150 --forever --every 2s --format json";
+    let mut command = command(&server, words);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap());
+    let rounds: Vec<_> = said.lines().take(2).map(Result::unwrap).collect();
+    child::end(&mut child);
+    for (round, line) in rounds.iter().enumerate() {
+        let json: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(json["exit_code"], 0, "{json}");
+        let connections = &json["details"]["connections"];
+        assert_eq!(connections["closed_in_between"], 150 * round, "{json}");
+        assert_eq!(connections["sent_again"], 0, "{json}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::support::netns::Netns;
 use crate::support::plugin::check_output;
+use crate::support::raw_server::RawServer;
 
 #[test]
 fn good_probes_are_counted_behind_the_words_of_check_http() {
@@ -437,4 +438,32 @@ fn a_terminal_sees_a_live_line_that_counts_on() {
     }
     assert!(text.contains("/s, 0 failed, last: 200"), "{text:?}");
     assert_eq!(output.status.code(), Some(2), "{text:?}");
+}
+
+#[test]
+fn a_connection_that_is_closed_at_once_is_no_time_out_however_many_there_are() {
+    let server = RawServer::start(|_, _| ());
+    let port = server.address.port().to_string();
+    let mut command = plugin("check_http_retry");
+    command
+        .args([
+            "-I",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-t",
+            "5",
+            "--format",
+            "json",
+        ])
+        .args(["--attempts", "1200", "--concurrency", "400"]);
+    let json = outcome(&mut command).json();
+    let kinds = json["details"]["kinds"].as_object().unwrap();
+    let times: Vec<_> = kinds.keys().collect();
+    assert!(
+        kinds
+            .keys()
+            .all(|kind| ["closed", "reset"].contains(&kind.as_str())),
+        "{times:?}"
+    );
 }
