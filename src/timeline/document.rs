@@ -291,7 +291,7 @@ fn shown_mark(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> Mark {
 
 /// When a mark is: a time without a date is of the first day on which it lies in the window, if there is one.
 fn moment(mark: &super::plan::Mark, bins: Bins, clock: &Clock) -> i64 {
-    let Some(time) = mark.time.filter(|_| bins.index(mark.at).is_none()) else {
+    let Some(time) = mark.time else {
         return mark.at;
     };
     let (first, last) = (bins.start(0), bins.start(bins.count));

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::access::GAVE_UP;
 use super::group::Group;
 
 /// The widths that may be asked for, in seconds.
@@ -147,6 +148,8 @@ pub fn step_for(seconds: i64) -> i64 {
 #[derive(Debug)]
 pub struct Grid {
     step: i64,
+    /// Whether that was asked for.
+    is_given: bool,
     lanes: Vec<Lane>,
     /// By the group's number and the name.
     index: HashMap<Box<[u8]>, usize>,
@@ -161,6 +164,7 @@ impl Grid {
     pub fn new(step: Option<i64>) -> Self {
         Self {
             step: step.unwrap_or(1),
+            is_given: step.is_some(),
             lanes: Vec::new(),
             index: HashMap::new(),
             key: Vec::new(),
@@ -194,10 +198,8 @@ impl Grid {
         };
         self.span = Some((first, last));
         let most = STEPS.iter().find(|(step, _)| *step == self.step);
-        // A width between two of them was asked for.
-        let most = most
-            .map_or(MOST_BINS, |(_, most)| *most)
-            .max(if self.step == 1 { 0 } else { MOST_BINS });
+        let most = most.filter(|_| !self.is_given);
+        let most = most.map_or(MOST_BINS, |(_, most)| *most);
         if (last - first) / self.step > most {
             self.widen(step_for(last - first).max(self.step * 10));
         }
@@ -215,6 +217,7 @@ impl Grid {
             self.line_bytes -= lane.widen(times).min(self.line_bytes);
         }
         self.step = step;
+        self.is_given = false;
     }
 
     /// Counts or measures something, with the line that says so.
@@ -313,7 +316,7 @@ impl Grid {
             let mut totals: Vec<_> = self
                 .lanes
                 .iter()
-                .filter(|lane| lane.group == group && &*lane.name != OTHERS)
+                .filter(|lane| lane.group == group && !is_apart(&lane.name))
                 .map(|lane| (lane.total, lane.name.clone()))
                 .collect();
             totals.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -332,6 +335,11 @@ impl Grid {
         });
         (self.step, lanes)
     }
+}
+
+/// Whether a lane is none of those of which the largest are shown. Those who gave up are no failures as the others are.
+fn is_apart(name: &[u8]) -> bool {
+    name == OTHERS || name == GAVE_UP.as_bytes()
 }
 
 #[cfg(test)]
@@ -408,6 +416,48 @@ mod tests {
                 assert!(is(grid.finish(8).1[0].total, 4.0));
             }
         }
+    }
+
+    #[test]
+    fn a_width_that_was_asked_for_stays_as_long_as_there_is_room() {
+        for (begin, seconds, step) in [
+            (Some(1), 3600, 1),
+            (Some(1), 5002, 60),
+            (Some(10), 3600, 10),
+            (None, 3600, 60),
+            (None, 901, 60),
+            (None, 60 * 3000, 600),
+            (Some(60), 60 * 3000, 60),
+        ] {
+            let mut grid = Grid::new(begin);
+            grid.add(0, Group::Status, b"500", 1.0, None);
+            grid.add(seconds, Group::Status, b"500", 1.0, None);
+            assert_eq!(grid.step(), step, "{begin:?} {seconds}");
+        }
+    }
+
+    #[test]
+    fn those_who_gave_up_have_a_row_of_their_own() {
+        let mut grid = Grid::new(None);
+        for (name, times) in [("500", 9), (GAVE_UP, 5), ("502", 2), ("503", 1)] {
+            for _ in 0..times {
+                grid.add(0, Group::Status, name.as_bytes(), 1.0, None);
+            }
+        }
+        let lanes = grid.finish(1).1.into_iter();
+        let lanes: Vec<_> = lanes
+            .map(|lane| {
+                (
+                    String::from_utf8_lossy(&lane.name).into_owned(),
+                    lane.total.to_bits(),
+                )
+            })
+            .collect();
+        let row = |name: &str, total: f64| (name.to_owned(), total.to_bits());
+        assert_eq!(
+            lanes,
+            [row("500", 9.0), row(GAVE_UP, 5.0), row("(others)", 3.0)]
+        );
     }
 
     #[test]

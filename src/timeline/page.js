@@ -12,6 +12,7 @@ const { bins: all, labels, marks } = data.window;
 const local = labels.map((label) => Date.parse(`${label.slice(0, 10)}T${label.slice(11, 19)}Z`) / 1000);
 const DAY = 86400, NARROW = 70;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY];
+const LAST = STEPS.at(-1);
 let from = 0, count = all, chosen = null, begun = null;
 
 const make = (name, parent, text, kind) => {
@@ -32,12 +33,13 @@ const figure = (lane, bin) => {
 };
 const share = (bin) => (bin - from) / count * 100;
 const tickText = (label, step) => {
+  if (step > LAST) return label.slice(0, 7);
   if (step >= DAY || label.slice(11, 19) === "00:00:00") return label.slice(5, 10);
   return label.slice(11, step < 60 ? 19 : 16) + label.slice(19);
 };
 const ticks = () => {
   const most = Math.max(2, Math.min(8, over.clientWidth / NARROW)), last = from + count - 1;
-  const step = STEPS.find((step) => (local[last] - local[from]) / step <= most) || STEPS.at(-1);
+  const step = STEPS.find((step) => (local[last] - local[from]) / step <= most) || LAST * (Math.floor((local[last] - local[from]) / (LAST * most)) + 1);
   const found = [];
   for (let bin = from; bin <= last; bin++) {
     const here = Math.floor(local[bin] / step);

@@ -92,12 +92,7 @@ pub fn scene(document: &Document) -> Scene {
         if row.title != title {
             title = row.title;
             drawing.y += 8;
-            let unit = if row.unit.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", row.unit)
-            };
-            drawing.text(EDGE, &format!("{title}{unit}"), SOFT);
+            drawing.text(EDGE, &row.heading(), SOFT);
             drawing.y += 19;
         }
         drawing.row(row, document.window.bins);
@@ -111,7 +106,8 @@ pub fn scene(document: &Document) -> Scene {
             x,
             y: top,
             width: 1,
-            height: bottom - top,
+            // Without a row there is nothing between them.
+            height: bottom.saturating_sub(top),
             colour: MARK,
         });
         drawing.y += 18;

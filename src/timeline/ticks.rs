@@ -30,8 +30,11 @@ const STEPS: [i64; 23] = [
     7 * DAY,
     14 * DAY,
     30 * DAY,
-    90 * DAY,
+    LAST,
 ];
+
+/// The last of them.
+const LAST: i64 = 90 * DAY;
 
 /// The bins that begin at a round time, at most about so many, each with what to write there.
 pub fn ticks(window: &Window, most: i64) -> Vec<(usize, String)> {
@@ -40,7 +43,8 @@ pub fn ticks(window: &Window, most: i64) -> Vec<(usize, String)> {
         return Vec::new();
     };
     let step = STEPS.into_iter().find(|step| (last - first) / step <= most);
-    let step = step.unwrap_or(90 * DAY);
+    // Beyond the widest, as many of it as it takes.
+    let step = step.unwrap_or_else(|| LAST * ((last - first) / (LAST * most) + 1));
     let is_round = |at: usize| match at.checked_sub(1) {
         // Bins need not begin at a round time themselves: one of them holds it.
         Some(before) => local[at].div_euclid(step) != local[before].div_euclid(step),
@@ -61,9 +65,12 @@ fn seconds(label: &str) -> i64 {
         .map_or(0, |time| time.timestamp().as_second())
 }
 
-/// Month and day, hour and minute, or the second as well.
+/// Year and month, month and day, hour and minute, or the second as well.
 fn text(label: &str, step: i64) -> String {
     let part = |from: usize, to: usize| label.get(from..to).unwrap_or_default();
+    if step > LAST {
+        return part(0, 7).to_owned();
+    }
     if step >= DAY || part(11, 19) == "00:00:00" {
         return part(5, 10).to_owned();
     }
@@ -120,6 +127,17 @@ mod tests {
         );
         let weeks = window("2026-11-01T00:00:00Z", 86_400, 60);
         assert!(shown(&weeks).len() <= 9, "{:?}", shown(&weeks));
+        let century = window("1926-11-01T00:00:00Z", 10 * DAY, 3650);
+        assert!(
+            (4..=9).contains(&shown(&century).len()),
+            "{:?}",
+            shown(&century)
+        );
+        assert!(
+            texts(&century)[0].starts_with("19"),
+            "{:?}",
+            texts(&century)
+        );
         assert!(shown(&window("2026-11-23T05:00:00Z", 60, 0)).is_empty());
         assert_eq!(shown(&window("2026-11-23T05:00:00Z", 60, 1)).len(), 1);
     }

@@ -192,3 +192,38 @@ fn a_drawing_has_its_bars_ticks_and_marks_where_their_times_are() {
         );
     }
 }
+
+#[test]
+fn a_mark_without_a_date_is_of_the_first_day_and_stands_also_where_no_row_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = jiff::Timestamp::now();
+    let line = |ago: i64| {
+        let at = now.as_second() - ago;
+        let at = jiff::Timestamp::from_second(at).unwrap();
+        let at = at.strftime("%Y/%m/%d %H:%M:%S");
+        let said =
+            "open() \"/x\" failed (2: No such file or directory), client: 192.0.2.1, server: a";
+        format!("{at} [error] 7#7: *1 {said}\n")
+    };
+    // Two days and a half: the time of the mark comes twice or three times.
+    let log = [line(216_000), line(0)].concat();
+    fs::write(folder.path().join("error.log"), log).unwrap();
+    let first = jiff::Timestamp::from_second(now.as_second() - 215_000).unwrap();
+    let mark = first.strftime("%H:%M:%S deploy").to_string();
+    let mut command = timeline();
+    command
+        .current_dir(folder.path())
+        .args(["-e", "error.log", "--mark", &mark]);
+    let drawn = outcome(command.args(["-o", "a.svg"]));
+    assert_eq!(drawn.code, Some(0), "{}", drawn.text);
+    let svg = fs::read_to_string(folder.path().join("a.svg")).unwrap();
+    assert!(
+        numbers(&svg, "<rect", "height")
+            .iter()
+            .all(|height| *height < 10_000.0),
+        "{svg}"
+    );
+    let found = document(&mut command);
+    let at = found["marks"][0]["at"].as_str().unwrap();
+    assert_eq!(at, first.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string());
+}
