@@ -190,7 +190,9 @@ fn kernel_threads(processes: &File) -> HashSet<u32> {
         (flags & KERNEL != 0).then_some(())
     };
     let children = is_parent().and_then(|()| read_at(processes, "2/task/2/children"));
-    let numbers = children.as_deref().unwrap_or_default();
+    // Each has a space behind it; where the list was cut, the last one may be the beginning of a number.
+    let whole = children.as_deref().and_then(|text| text.rsplit_once(' '));
+    let numbers = whole.map_or("", |(numbers, _)| numbers);
     let numbers = numbers.split_ascii_whitespace();
     numbers.filter_map(|pid| pid.parse().ok()).collect()
 }
