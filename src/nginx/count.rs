@@ -367,7 +367,9 @@ impl<'a> Counter<'a> {
             file,
             ..
         } = self.rules;
-        if time > after && time <= until {
+        if time > until {
+            self.tally.leave_out(time);
+        } else if time > after {
             self.tally.add(time, event, counted.has(event.cause), file);
         }
     }

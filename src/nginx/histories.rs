@@ -259,7 +259,7 @@ impl World {
             assert_eq!(summary.connections, whole);
         }
         assert_eq!((summary.suspect, summary.unparsed), (0, 0));
-        if keep && is_worth_keeping(&self.plan, &logs) {
+        if keep && is_worth_keeping(&self.plan, &logs, memory.is_new) {
             memory.keep();
         }
     }

@@ -44,10 +44,12 @@ impl Kept {
 }
 
 impl Kept {
-    /// Whether this was stored when the clock was so far ahead that it took lines of the window that ends then for older
-    /// ones. Where it is more than reading goes beyond a window, it is the clock of now that may be wrong.
-    fn is_from_ahead(&self, to: i64) -> bool {
-        (BEFORE + 1..=AFTER).contains(&(self.to - to))
+    /// Whether this was stored by a clock that took lines of the window that ends then for older ones, or for ones that
+    /// were yet to come, and left them out. Where it was ahead by more than reading goes beyond a window, it is the clock
+    /// of now that may be wrong.
+    fn is_of_a_wrong_clock(&self, to: i64) -> bool {
+        let was_ahead = (BEFORE + 1..=AFTER).contains(&self.to.saturating_sub(to));
+        was_ahead || self.tally.lacks(to.saturating_add(AFTER))
     }
 
     /// Places of logs of which no more is known than in which zone their times are.
@@ -81,6 +83,8 @@ pub struct Memory {
     pub tally: Tally,
     /// What a person should know about the state: why there is none, why it is not kept.
     pub notes: Vec<String>,
+    /// Whether what was stored is to be replaced, whatever is read.
+    pub is_new: bool,
     settings: String,
     to: i64,
     file: Option<StateFile>,
@@ -93,6 +97,7 @@ impl Memory {
             places: BTreeMap::new(),
             tally: Tally::new(plan.window.length()),
             notes: Vec::new(),
+            is_new: false,
             settings: plan.settings(),
             to: plan.window.to,
             file: None,
@@ -136,12 +141,13 @@ impl Memory {
 
     fn take(&mut self, data: &str, file: &StateFile) {
         match Kept::restored(data) {
-            Some(kept) if kept.settings == self.settings && kept.is_from_ahead(self.to) => {
-                self.notes.push(format!(
-                    "the clock was put back by {} s since the last run: the window was read from the logs again",
-                    kept.to - self.to
-                ));
+            Some(kept) if kept.settings == self.settings && kept.is_of_a_wrong_clock(self.to) => {
+                self.notes.push(
+                    "the clock was put right since the last run: the window was read from the logs again"
+                        .to_owned(),
+                );
                 self.places = kept.zones();
+                self.is_new = true;
             }
             Some(kept) if kept.settings == self.settings => {
                 self.places = kept.places;

@@ -118,7 +118,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let correlations: Vec<_> = beside
         .map(|other| correlate::correlate(other, &summary.minutes, plan.window, &clock, &ended))
         .collect();
-    if is_worth_keeping(&plan, &logs) {
+    if is_worth_keeping(&plan, &logs, memory.is_new) {
         memory.keep();
     }
     let dialect = logs.iter().find_map(|log| log.seen.dialect);
@@ -146,7 +146,7 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
 }
 
 /// A state that is not written again costs no fsync; one that holds half of what was counted is worse than none.
-fn is_worth_keeping(plan: &Plan, logs: &[Log]) -> bool {
+fn is_worth_keeping(plan: &Plan, logs: &[Log], is_new: bool) -> bool {
     let torn = logs.iter().any(|log| log.torn);
-    plan.window.moves && !torn && logs.iter().any(|log| log.changed)
+    plan.window.moves && !torn && (is_new || logs.iter().any(|log| log.changed))
 }

@@ -71,7 +71,11 @@ impl Names {
                 .map(|(number, name)| (name.clone(), number))
                 .collect();
         }
-        let name = String::from_utf8_lossy(name);
+        let mut name = String::from_utf8_lossy(name);
+        if name.len() > LENGTH {
+            // As it would be cut if it were looked up by what is kept of it.
+            name = name[..name.floor_char_boundary(LENGTH)].to_owned().into();
+        }
         if let Some(&number) = self.numbers.get(name.as_ref()) {
             return number;
         }
@@ -103,4 +107,20 @@ fn quick_hash(name: &[u8]) -> usize {
     let mixed =
         (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     usize::try_from(mixed >> 40).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_of_broken_bytes_is_the_same_when_it_is_counted_again() {
+        let mut names = Names::default();
+        let broken = [0xff; 2 * LENGTH];
+        let number = names.number(&broken);
+        let kept = names.get(number).unwrap().to_owned();
+        assert!(kept.len() <= LENGTH, "{kept}");
+        assert_eq!(names.number(kept.as_bytes()), number);
+        assert_eq!(Names::default().number(kept.as_bytes()), number);
+    }
 }

@@ -34,6 +34,9 @@ pub struct Tally {
     slots: Vec<Slot>,
     /// The last slot that lacks connections, since there was no more room.
     full: Option<i64>,
+    /// When the first event was that was left out since it was yet to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    yet_to_come: Option<i64>,
     /// Up to which second a connection of one slot is looked for in the others; what lies ahead is for a later run.
     #[serde(skip)]
     until: Option<i64>,
@@ -43,6 +46,9 @@ pub struct Tally {
     /// How many of them were added since they were told apart.
     #[serde(skip)]
     fresh: usize,
+    /// How many they were when all were known to be different.
+    #[serde(skip)]
+    different: usize,
     /// The place of the slot that was counted in last.
     #[serde(skip)]
     recent: usize,
@@ -80,6 +86,16 @@ impl Tally {
         self.until = Some(second);
     }
 
+    /// Notes that an event of that second was left out, since it was yet to come.
+    pub fn leave_out(&mut self, time: i64) {
+        self.yet_to_come = Some(self.yet_to_come.map_or(time, |first| first.min(time)));
+    }
+
+    /// Whether an event up to this second was left out.
+    pub fn lacks(&self, second: i64) -> bool {
+        self.yet_to_come.is_some_and(|first| first <= second)
+    }
+
     /// Adds what another one counted whose slots are as fine.
     pub fn merge(&mut self, other: Self) {
         let names = other.names.iter();
@@ -88,6 +104,9 @@ impl Tally {
             .collect();
         let others = self.names.number(OTHERS.as_bytes());
         self.full = self.full.max(other.full);
+        if let Some(time) = other.yet_to_come {
+            self.leave_out(time);
+        }
         for theirs in other.slots {
             for connection in theirs.connections.all() {
                 self.add_connection(theirs.start, connection);
@@ -197,6 +216,12 @@ impl Tally {
     fn add_connection(&mut self, start: i64, connection: u64) {
         if self.fresh >= TOGETHER {
             self.settle();
+        }
+        if self.kept >= CONNECTIONS && self.kept != self.different {
+            // Before one is given up, those that came more than once are told apart, in a part of a log as well.
+            connections::settle(&mut self.slots);
+            self.count_connections();
+            self.different = self.kept;
         }
         if self.kept >= CONNECTIONS {
             self.full = self.full.max(Some(start));
@@ -457,5 +482,20 @@ mod tests {
             20_000
         );
         assert!(summary.upstreams.len() <= NAMES && summary.upstreams[0].0 == OTHERS);
+    }
+
+    #[test]
+    fn a_part_with_few_connections_and_many_events_has_room_for_more() {
+        let mut tally = Tally::new(600);
+        let mut part = tally.like();
+        let mut add = |connection| {
+            part.add_listed(1000, Cause::BindInUse, Parties::default(), Some(connection));
+        };
+        (0..=CONNECTIONS as u64).for_each(|n| add(n % 2));
+        add(7);
+        assert_eq!(part.full, None);
+        tally.up_to(1000);
+        tally.merge(part);
+        assert_eq!(tally.summary(0, 1000, counted()).connections, 3);
     }
 }

@@ -155,6 +155,18 @@ fn a_host_whose_clock_is_moved_by_hours_and_back_counts_each_new_line_once() {
     }
 }
 
+#[test]
+fn what_a_clock_days_behind_took_for_lines_yet_to_come_is_counted_once_it_is_right() {
+    let shim = Shim::new();
+    let mut log = GrowingLog::new();
+    log.binds(3, 60);
+    for (off, right) in [(-3 * 86_400, 0.0), (0, 3.0), (0, 3.0)] {
+        let found = outcome(shim.moved(&mut log.check(), off, 0));
+        let counted = found.metric("count");
+        assert_eq!(counted, Some(right), "{off}: {}", found.text);
+    }
+}
+
 /// Whether all times of the performance data are such as a run on loopback can have.
 fn assert_sound_times(found: &Outcome, case: &str) {
     let (_, perfdata) = found.first_line().split_once('|').unwrap_or_default();
