@@ -24,10 +24,14 @@ use super::source;
 /// Less than this is read faster than it is divided. (In tests, so that small logs are.)
 const MUCH: u64 = if cfg!(test) { 4096 } else { 16 << 20 };
 
-/// How long a piece is at least, and which part of what is left: they get shorter, so that in the end neither thread
-/// waits long for the other.
-const PIECE: u64 = if cfg!(test) { 1024 } else { 1 << 20 };
+/// How long a piece is at least and at most, and which part of what is left in between: towards the end they get shorter,
+/// so that neither thread waits long for the other. (The connections of a piece are told apart when it is joined: long
+/// ones take memory, and the caches do not hold it.)
+const LEAST: u64 = if cfg!(test) { 1024 } else { 1 << 20 };
+const MOST: u64 = 8 << 20;
 const SHARE: u64 = 16;
+/// How many pieces there are at most before they get shorter.
+const PIECES: u64 = 128;
 
 /// Within so many bytes behind its place a line has to begin as nginx' do, or there is no border.
 const REACH: u64 = 32 * 1024;
@@ -44,7 +48,8 @@ pub fn pieces(
     let mut pieces = Vec::new();
     let mut from = range.start;
     if form.dialect == Dialect::Nginx && length >= MUCH && !source::has_holes(file)? && !alone() {
-        let step = |from: u64| PIECE.max((range.end - from) / SHARE);
+        let most = MOST.max(length / PIECES);
+        let step = |from: u64| ((range.end - from) / SHARE).clamp(LEAST, most);
         while range.end - from >= 2 * step(from) {
             let Some(border) = border(file, from + step(from), form, times)? else {
                 break;
