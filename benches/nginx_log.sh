@@ -74,6 +74,28 @@ row() { # NAME REPEAT COMMAND
     printf '%-62s %9.4f %9.4f %10s\n' "$1" "$wall" "$cpu" "$ratio"
 }
 
+# Rows that are compared with each other: measured in turn, since a machine is not always as fast.
+names=() lines=()
+whole() { # NAME COMMAND
+    names+=("$1")
+    lines+=("$2")
+}
+in_turn() {
+    local n at
+    for ((n = 0; n < runs; n++)); do
+        for at in "${!names[@]}"; do
+            { time eval "${lines[at]}" > /dev/null 2>&1 || true; } 2>> "$folder/turns.$at"
+        done
+    done
+    for at in "${!names[@]}"; do
+        wall=$(cut -d' ' -f1 "$folder/turns.$at" | median)
+        cpu=$(awk '{ print $2 + $3 }' "$folder/turns.$at" | median)
+        [ "$at" != 0 ] || yardstick=$wall
+        printf '%-62s %9.4f %9.4f %10s\n' "${names[at]}" "$wall" "$cpu" \
+            "$(awk -v a="$yardstick" -v b="$wall" 'BEGIN { printf "%.2f x", a / (b > 0 ? b : 1e-9) }')"
+    done
+}
+
 rss() { # COMMAND
     if [ -x /usr/bin/time ]; then
         { /usr/bin/time -f %M bash -c "exec $1 > /dev/null" || true; } 2>&1 | tail -1 | awk '{ printf "%.1f MiB\n", $1 / 1024 }'
@@ -88,16 +110,16 @@ first="rm -rf $folder/state; $check -f $log --last 2d"
 printf '%s: %s lines, %s bytes, %s CPUs, %s\n\n' "$(uname -sr)" "$(wc -l < "$log")" "$(stat -c %s "$log")" "$(nproc)" \
     "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | sed 's/^ *//')"
 printf '%-62s %9s %9s %10s\n' "the whole log" wall cpu "grep / it"
-row "grep -c 'failed (9' | cat" 1 "grep -c 'failed (9' $log | cat"
-yardstick=$wall
-row "check_nginx_upstream_bind, all causes, first run" 1 "$first"
-row "check_nginx_upstream_bind --only, default causes, first run" 1 "$first --only"
-row "read alone: dd bs=256K" 1 "dd if=$log of=/dev/null bs=256K"
+whole "grep -c 'failed (9' | cat" "grep -c 'failed (9' $log | cat"
+whole "check_nginx_upstream_bind, all causes, first run" "$first"
+whole "check_nginx_upstream_bind --only, default causes, first run" "$first --only"
+whole "read alone: dd bs=256K" "dd if=$log of=/dev/null bs=256K"
 if command -v rg > /dev/null; then
-    row "rg -c --no-mmap 'failed \(9'" 1 "rg -c --no-mmap 'failed \(9' $log | cat"
+    whole "rg -c --no-mmap 'failed \(9'" "rg -c --no-mmap 'failed \(9' $log | cat"
 fi
-row "grep -cE 'failed \(9[89]|no live upstreams' | cat" 1 "grep -cE 'failed \(9[89]|no live upstreams' $log | cat"
-row "grep | awk | sort | uniq -c, as in the incident" 1 "grep 'Address already in use' $log | awk '{ print substr(\$2, 1, 5) }' | sort | uniq -c | sort -rn | head"
+whole "grep -cE 'failed \(9[89]|no live upstreams' | cat" "grep -cE 'failed \(9[89]|no live upstreams' $log | cat"
+whole "grep | awk | sort | uniq -c, as in the incident" "grep 'Address already in use' $log | awk '{ print substr(\$2, 1, 5) }' | sort | uniq -c | sort -rn | head"
+in_turn
 PATH=$PATH:/usr/lib/nagios/plugins
 if command -v check_logfiles > /dev/null; then
     runs_before=$runs runs=1
