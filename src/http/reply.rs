@@ -34,7 +34,7 @@ impl Reply {
 
     /// The headers without the status line.
     pub fn headers(&self) -> &[u8] {
-        memchr::memchr(b'\n', &self.head).map_or(&[], |at| &self.head[at + 1..])
+        behind_status(&self.head)
     }
 
     /// The `X-Request-Id` that the other side gives, where it is one: nginx may say its `$request_id` by it.
@@ -56,7 +56,12 @@ impl Reply {
     }
 }
 
-/// The value of the first header of that name in a header block.
+/// What stands behind the first line of a header block, whatever that looks like.
+fn behind_status(block: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', block).map_or(&[], |at| &block[at + 1..])
+}
+
+/// The value of the first header of that name among headers.
 fn header<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
     all(block, name).next()
 }
@@ -103,13 +108,13 @@ fn end_of_head(raw: &[u8]) -> Option<(usize, usize)> {
 
 /// The length that a header block announces.
 pub fn content_length(head: &[u8]) -> Option<u64> {
-    let value = header(head, "content-length")?;
+    let value = header(behind_status(head), "content-length")?;
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Whether a header block announces chunks.
 pub fn is_chunked(head: &[u8]) -> bool {
-    header(head, "transfer-encoding")
+    header(behind_status(head), "transfer-encoding")
         .is_some_and(|value| memmem::find(&value.to_ascii_lowercase(), b"chunked").is_some())
 }
 
