@@ -368,7 +368,7 @@ impl<'a> Counter<'a> {
             ..
         } = self.rules;
         if time > until {
-            self.tally.leave_out(time);
+            self.tally.leave_out(Some(time));
         } else if time > after {
             self.tally.add(time, event, counted.has(event.cause), file);
         }

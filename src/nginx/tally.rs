@@ -86,9 +86,9 @@ impl Tally {
         self.until = Some(second);
     }
 
-    /// Notes that an event of that second was left out, since it was yet to come.
-    pub fn leave_out(&mut self, time: i64) {
-        self.yet_to_come = Some(self.yet_to_come.map_or(time, |first| first.min(time)));
+    /// Notes that an event of that second was left out, if one was, since it was yet to come.
+    pub fn leave_out(&mut self, time: Option<i64>) {
+        self.yet_to_come = self.yet_to_come.into_iter().chain(time).min();
     }
 
     /// Whether an event up to this second was left out.
@@ -104,9 +104,7 @@ impl Tally {
             .collect();
         let others = self.names.number(OTHERS.as_bytes());
         self.full = self.full.max(other.full);
-        if let Some(time) = other.yet_to_come {
-            self.leave_out(time);
-        }
+        self.leave_out(other.yet_to_come);
         for theirs in other.slots {
             for connection in theirs.connections.all() {
                 self.add_connection(theirs.start, connection);

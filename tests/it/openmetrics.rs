@@ -100,7 +100,12 @@ impl Drop for Exporter {
 }
 
 impl Exporter {
-    fn start() -> Self {
+    /// Starts one; where there is none, the test is skipped.
+    fn start() -> Option<Self> {
+        if !std::path::Path::new(EXPORTER).exists() {
+            skip("there is no node_exporter (apt-get install prometheus-node-exporter)");
+            return None;
+        }
         let ns = Netns::new("exporter");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let texts = format!("--collector.textfile.directory={}", folder.path().display());
@@ -112,7 +117,7 @@ impl Exporter {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.process_group(0).spawn().expect("setpriv");
-        Self { ns, child, folder }
+        Some(Self { ns, child, folder })
     }
 
     /// Runs a check there as the documentation has it: into a new file, which takes the place of the old one.
@@ -156,11 +161,9 @@ fn values(text: &str) -> BTreeMap<String, f64> {
 
 #[test]
 fn a_real_node_exporter_hands_on_every_number() {
-    if !std::path::Path::new(EXPORTER).exists() {
-        skip("there is no node_exporter (apt-get install prometheus-node-exporter)");
+    let Some(exporter) = Exporter::start() else {
         return;
-    }
-    let exporter = Exporter::start();
+    };
     let log = exporter.folder.path().join("error.log");
     fs::write(&log, "").expect("a log");
     exporter.run(
@@ -199,11 +202,9 @@ fn a_real_node_exporter_hands_on_every_number() {
 
 #[test]
 fn the_lines_of_the_page_reach_a_node_exporter() {
-    if !std::path::Path::new(EXPORTER).exists() {
-        skip("there is no node_exporter (apt-get install prometheus-node-exporter)");
+    let Some(exporter) = Exporter::start() else {
         return;
-    }
-    let exporter = Exporter::start();
+    };
     let folder = exporter.folder.path().to_string_lossy();
     let file = shown("icinga.md", "f=", &[("/var/lib/node_exporter", &folder)]);
     let sample = [("--sample 5s", "--sample 1s")];
