@@ -293,7 +293,10 @@ pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
         let inner =
             std::str::from_utf8(&rest[..memchr(b']', &rest[..rest.len().min(40)])?]).ok()?;
         if let Ok(second) = inner.parse::<i64>() {
-            return Some(second);
+            // A time beyond the year 9999 is a broken line's.
+            return Timestamp::from_second(second)
+                .ok()
+                .map(Timestamp::as_second);
         }
         for form in ["%d/%b/%Y:%H:%M:%S %z", "%Y-%m-%d %H:%M:%S %z"] {
             if let Ok(time) = strtime::parse(form, inner).and_then(|time| time.to_timestamp()) {
@@ -382,7 +385,16 @@ mod tests {
             assert_eq!(is_failure(line.as_bytes(), None), fails, "{line}");
             assert_eq!(name(line.as_bytes()), what, "{line}");
         }
-        for line in ["", "[", "no time", "[x] y", "99999", "2026-11-23"] {
+        let millennia = "[655361795404955] SERVICE ALERT: a;b;OK;SOFT;1;x";
+        for line in [
+            "",
+            "[",
+            "no time",
+            "[x] y",
+            "99999",
+            "2026-11-23",
+            millennia,
+        ] {
             assert_eq!(time(line.as_bytes(), &clock()), None, "{line}");
         }
     }

@@ -12,6 +12,7 @@ use super::document::document;
 use super::errors::Errors;
 use super::facts::{Facts, Source};
 use super::format::Format;
+use super::grid;
 use super::journal;
 use super::monitoring::Monitoring;
 use super::plan::{Input, Kind, Plan};
@@ -43,6 +44,7 @@ pub fn report(data: &[u8]) {
         facts.sources.push(source);
     }
     let document = document(facts, &clock, NOW);
+    assert!(document.window.bins <= grid::MOST_BINS as usize + 2);
     let form = match form % 4 {
         0 => Form::Json,
         1 => Form::Csv,
