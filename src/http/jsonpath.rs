@@ -1,8 +1,10 @@
 //! What a page of JSON must hold, by JSONPath (RFC 9535). No I/O.
 
 use anyhow::Context;
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 use serde_json_path::JsonPath;
+use serde_json_path::functions::{LogicalType, ValueType};
 
 use super::reply::Reply;
 use crate::plugin::metric::plain;
@@ -10,6 +12,9 @@ use crate::plugin::{Range, State};
 
 /// The largest page that is read as JSON: its values take many times its bytes.
 pub const JSON_LIMIT: usize = 4 << 20;
+
+/// The most memory that a compiled expression may take.
+const EXPRESSION_LIMIT: usize = 1 << 20;
 
 /// How much of a text of the page is shown.
 const SHOWN: usize = 60;
@@ -124,6 +129,44 @@ fn split(text: &str) -> (&str, Option<&str>) {
         }
     }
     (text, None)
+}
+
+/// RFC 9535's `match()`: whether the whole text matches.
+#[serde_json_path::function(name = "match")]
+fn matches(text: ValueType, expression: ValueType) -> LogicalType {
+    matching(&text, &expression, |inner| format!("^({inner})$"))
+}
+
+/// RFC 9535's `search()`: whether a part of the text matches.
+#[serde_json_path::function(name = "search")]
+fn search(text: ValueType, expression: ValueType) -> LogicalType {
+    matching(&text, &expression, |inner| format!("({inner})"))
+}
+
+/// Of the library's own functions of these names one cannot say what an expression may take, which can be one of the
+/// page's; and they bring tables of Unicode's that I-Regexp (RFC 9485) knows nothing of.
+fn matching(
+    text: &ValueType<'_>,
+    expression: &ValueType<'_>,
+    whole: fn(&str) -> String,
+) -> LogicalType {
+    let text_of = |value: &ValueType<'_>| {
+        value
+            .as_value()
+            .and_then(|it| it.as_str().map(str::to_owned))
+    };
+    let (Some(text), Some(expression)) = (text_of(text), text_of(expression)) else {
+        return LogicalType::False;
+    };
+    compiled(&whole(&expression))
+        .is_some_and(|it| it.is_match(&text))
+        .into()
+}
+
+/// With `.` as I-Regexp has it: neither a line feed nor a carriage return.
+fn compiled(expression: &str) -> Option<Regex> {
+    let mut builder = RegexBuilder::new(expression);
+    builder.crlf(true).size_limit(EXPRESSION_LIMIT).build().ok()
 }
 
 /// Judges a page: what is wrong with it, and how bad that is.
@@ -256,12 +299,35 @@ mod tests {
             ("$['status']=up", None),
             ("$.parts[?@.state == 'failed']", Some("selects nothing")),
             ("$[?length(@) > 1]", None),
+            ("$.parts[?match(@.name, 'd.')].state=up", None),
+            ("$.parts[?match(@.name, 'd')]", Some("selects nothing")),
+            ("$.parts[?search(@.name, '=[0-9]')].ms=30", None),
+            ("$.parts[?match(@.name, '\\\\p{L}+')].name=db", None),
+            ("$.parts[?match(@.ms, '3')]", Some("selects nothing")),
+            ("$.parts[?match(@.name, '(')]", Some("selects nothing")),
         ] {
             let expected = words.map(|words| {
                 let path = split(text).0.trim_end_matches(['!', ' ']);
                 (State::Critical, format!("JSON {path} {words}"))
             });
             assert_eq!(judged(text, None).into_iter().next(), expected, "{text}");
+        }
+    }
+
+    /// The expression can be one of the page's.
+    #[test]
+    fn an_expression_that_takes_much_memory_matches_nothing() {
+        let page = r#"{"text": "a", "one": "a{1,9}", "other": "(((a{1,99}){1,99}){1,99})"}"#;
+        let reply = Reply {
+            page: page.as_bytes().to_vec(),
+            ..Reply::default()
+        };
+        for (text, wrong) in [
+            ("$[?match($.text, $.one)]", 0),
+            ("$[?match($.text, $.other)]", 1),
+        ] {
+            let judged = judge(&[check(text, None).unwrap()], &reply);
+            assert_eq!(judged.len(), wrong, "{text}");
         }
     }
 
