@@ -53,7 +53,7 @@ pub fn run(
     let number = run_number();
     let keeper = Keeper::begin(&plan, number);
     let prober = Prober::new(plan, number, keeper.recorder(), pool.clone())?;
-    let summary = runtime.block_on(burst(&prober, keeper, run, recorder));
+    let summary = runtime.block_on(Box::pin(burst(&prober, keeper, run, recorder)));
     match pool {
         Some(pool) => {
             *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = Some((runtime, pool));

@@ -28,6 +28,7 @@ pub(super) fn both<'a>(
 }
 
 /// `3 of 150 via proxy1 (192.0.2.9), 0 of 150 via proxy0 and direct: proxy1 intermittent, but it may be chance (p 0.11): …`
+#[cold]
 pub(super) fn headline(plan: &Plan, summary: &Summary) -> String {
     let mut failing: Vec<_> = both(plan, summary).filter(|(_, s)| s.failed > 0).collect();
     failing.sort_by(|(_, one), (_, other)| {
@@ -200,6 +201,7 @@ fn rounded(number: u64) -> String {
 }
 
 /// A finding for each path that fails, those that are down first.
+#[cold]
 pub(super) fn findings(plan: &Plan, summary: &Summary) -> Vec<Finding> {
     let mut failing: Vec<_> = both(plan, summary).filter(|(_, s)| s.failed > 0).collect();
     failing.sort_by_key(|(_, s)| !s.is_down());

@@ -75,7 +75,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
         }
         return match means.tls {
             Some(connector) => {
-                let session = secure(connector, means, stream, trace).await?;
+                let session = Box::pin(secure(connector, means, stream, trace)).await?;
                 Ok(Stream::TlsUnix(session))
             }
             None => Ok(Stream::Unix(stream)),
@@ -98,7 +98,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
                     // The end of the handshake and the request are two small writes: the second must not wait for the
                     // first's receipt.
                     let _ = stream.set_nodelay(true);
-                    let session = secure(connector, means, stream, trace).await?;
+                    let session = Box::pin(secure(connector, means, stream, trace)).await?;
                     Ok(Stream::Tls(session))
                 }
                 None => Ok(Stream::Tcp(stream)),
@@ -111,7 +111,7 @@ pub async fn open(means: Means<'_>, trace: &mut Trace) -> Result<Stream, Miss> {
             }
             match means.tls {
                 Some(connector) => {
-                    let session = secure(connector, means, *stream, trace).await?;
+                    let session = Box::pin(secure(connector, means, *stream, trace)).await?;
                     Ok(Stream::TlsTls(session))
                 }
                 None => Ok(Stream::Tls(stream)),

@@ -145,6 +145,7 @@ fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
+#[cold]
 fn read(path: &Path) -> anyhow::Result<Jar> {
     let opened = OpenOptions::new()
         .read(true)

@@ -75,6 +75,7 @@ impl Cookie {
     }
 
     /// One that a server wants to set, if it may.
+    #[cold]
     fn set_by(site: Site<'_>, text: &str, now: i64) -> Option<Self> {
         let parsed = Parsed::parse(text).ok()?;
         let host = site.host.to_ascii_lowercase();

@@ -58,7 +58,7 @@ pub async fn exchange(
     trace.stage = Stage::Talking;
     let mut stream = match carrier {
         Carrier::Stream(stream) if !stream.is_http2() => stream,
-        two => return http2::exchange(means, two, request, trace).await,
+        two => return Box::pin(http2::exchange(means, two, request, trace)).await,
     };
     // The page of a reply that hyper reads is not kept twice.
     trace.tape.limit = HEAD_LIMIT;

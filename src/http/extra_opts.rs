@@ -68,6 +68,7 @@ fn is_option(word: &OsStr) -> bool {
 }
 
 /// The options behind `[SECTION][@FILE]`.
+#[cold]
 fn read(locator: &OsStr) -> anyhow::Result<Vec<OsString>> {
     let bytes = locator.as_bytes();
     let at = memchr::memchr(b'@', bytes);

@@ -12,11 +12,9 @@ use crate::plugin::clean::label;
 use crate::plugin::metric::percent;
 use crate::plugin::{Limit, Metric, Report};
 
-/// The numbers of the paths.
+/// The numbers of the paths, where there is more than one way.
+#[cold]
 pub(super) fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
-    if plan.ways == Ways::One {
-        return Vec::new();
-    }
     let count = |wanted: &str| {
         let paths = summary.paths.iter();
         paths.filter(|s| s.verdict() == wanted).count() as u64
@@ -61,10 +59,8 @@ fn labels<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// The table of paths, and what there is to say on how they were found.
+#[cold]
 pub(super) fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
-    if plan.ways == Ways::One {
-        return;
-    }
     if plan.left_out > 0 {
         let text = format!("{} more addresses are left out", plan.left_out);
         report.line(0, text);

@@ -9,6 +9,7 @@ use super::target::Target;
 use crate::plugin::State;
 
 /// Where a redirect leads. An error is that it leads nowhere.
+#[cold]
 pub(super) fn next(
     plan: &Plan,
     path: usize,

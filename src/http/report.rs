@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checks::Size;
 use super::details::details;
+use super::paths::Ways;
 use super::plan::Plan;
 use super::probe::{Kind, Phases, Probe};
 use super::shown::{chain, compared, evidence, shown_things};
@@ -201,7 +202,9 @@ fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
         metrics.push(metric.limits(limits.warning, limits.critical));
     }
     metrics.extend(reused::metrics(plan, summary));
-    metrics.extend(path_numbers::metrics(plan, summary));
+    if plan.ways != Ways::One {
+        metrics.extend(path_numbers::metrics(plan, summary));
+    }
     metrics
 }
 
@@ -282,6 +285,7 @@ fn slow(plan: &Plan, summary: &Summary) -> Option<String> {
     (!beyond.is_empty()).then(|| format!("p{} {}", plain(percent), beyond.join(", ")))
 }
 
+#[cold]
 fn failures_text(summary: &Summary) -> String {
     let kinds: Vec<_> = summary
         .kinds
@@ -308,6 +312,7 @@ fn failures_text(summary: &Summary) -> String {
 }
 
 /// What to do about the kind that came most.
+#[cold]
 fn advice(summary: &Summary) -> &'static str {
     let most = summary.kinds.iter().max_by_key(|(_, count)| **count);
     let intermittent = summary.verdict() == "intermittent";
@@ -368,7 +373,9 @@ fn lines(report: &mut Report, plan: &Plan, summary: &Summary) {
         );
     }
     reused::lines(report, plan, summary);
-    path_numbers::lines(report, plan, summary);
+    if plan.ways != Ways::One {
+        path_numbers::lines(report, plan, summary);
+    }
     if let Some(l) = &summary.latency {
         report.line(
             1,

@@ -226,6 +226,7 @@ impl Tally {
         }
     }
 
+    #[cold]
     fn add_failed(&mut self, kind: Kind, probe: Probe) {
         let summary = &mut self.summary;
         *summary.kinds.entry(kind).or_default() += 1;

@@ -61,6 +61,7 @@ fn say_if_cut_short(report: &mut Report, run: &Run) {
     }
 }
 
+#[cold]
 fn repeat<A: Arguments>(
     plugin: &Plugin<A>,
     args: &A,

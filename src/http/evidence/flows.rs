@@ -96,6 +96,7 @@ struct Flow {
 
 impl Sniffer {
     /// Opens a packet socket. It takes CAP_NET_RAW.
+    #[cold]
     pub fn open() -> io::Result<Arc<Self>> {
         let ring = Ring::open()?;
         Ok(Arc::new(Self(Mutex::new(Inner {

@@ -93,6 +93,7 @@ fn time_of(name: &str) -> Option<Timestamp> {
 
 impl Folder {
     /// Opens it, making it where it is missing. It must belong to this user, and nobody else may write to it.
+    #[cold]
     pub fn open(path: &Path, keep: Keep) -> anyhow::Result<Self> {
         // Without a slash at its end, behind which a link would be followed.
         let path: PathBuf = path.components().collect();
@@ -157,6 +158,7 @@ impl Folder {
     }
 
     /// Removes what is too old, unless another run is at it.
+    #[cold]
     pub fn expire(&self, now: Timestamp) {
         let over = |name: &String| time_of(name).is_some_and(|time| self.is_over(time, now));
         if self.names().iter().any(over)

@@ -88,6 +88,7 @@ impl Logs {
     }
 
     /// Finds the lines of these probes, and waits for those that are still to be written.
+    #[cold]
     pub fn find(mut self, failures: &[Probe], run: &Run) -> Findings {
         let times = Times::here(run);
         let mut wanted = Wanted::new(times.clone());
@@ -182,6 +183,7 @@ impl Read for Patient {
 }
 
 /// Finds the failed probes of journals in logs.
+#[cold]
 pub fn find_again(args: &FindArgs, run: &Run) -> anyhow::Result<Report> {
     let (pipe, files) = piped(&args.find);
     let (pipes, journals) = piped(&args.failures_from);

@@ -135,6 +135,7 @@ impl Submitter {
 }
 
 impl Shared {
+    #[cold]
     fn submit(&self, report: &Report, started: Timestamp, ended: Timestamp) {
         let (output, perfdata) = parts(report, self.name, self.verbosity);
         let mut status = self.status();

@@ -54,9 +54,14 @@ impl Debug for Plan {
 impl Plan {
     /// Reads what the options name; `None` where they do not ask for anything.
     pub fn of(args: &SubmitArgs, binary: &str) -> anyhow::Result<Option<Self>> {
-        let (Some(url), Some(service)) = (&args.submit, &args.submit_service) else {
-            return Ok(None);
-        };
+        match (&args.submit, &args.submit_service) {
+            (Some(url), Some(service)) => Self::read(url, service, args, binary).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[cold]
+    fn read(url: &str, service: &str, args: &SubmitArgs, binary: &str) -> anyhow::Result<Self> {
         let url = parse_url(url)?;
         let service = parse_service(service)?;
         let user = user(args)?;
@@ -72,7 +77,7 @@ impl Plan {
                 .join(place),
         };
         let limit = args.submit_queue_limit.unwrap_or(QUEUE_LIMIT);
-        Ok(Some(Self {
+        Ok(Self {
             tls: tls(args)?,
             url,
             address: args.submit_address.clone(),
@@ -86,7 +91,7 @@ impl Plan {
             queue,
             queue_given: args.submit_queue.is_some(),
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
-        }))
+        })
     }
 
     /// The lines of an ApiUser that may do no more than this needs.

@@ -128,6 +128,7 @@ impl Status {
     }
 
     /// Says it in a report, in place of what was said there before.
+    #[cold]
     pub fn annotate(&self, report: &mut Report, target: &str, waiting: usize, place: &str) {
         report.notices.clear();
         report
