@@ -4,8 +4,8 @@
 //! bench_claims FOLDER     the folder with the release binaries; `benches/claims.sh` builds what is needed
 //! ```
 //!
-//! Processor time of whole processes, in rounds in which all take turns; the ratio is that of each round, so that other
-//! work on the machine meets both alike. Leaves with 1 when a claim does not hold.
+//! Processor time of whole processes (or their peak of memory), in rounds in which all take turns; the ratio is that of
+//! each round, so that other work on the machine meets both alike. Leaves with 1 when a claim does not hold.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -25,6 +25,7 @@ const LOG: usize = 128 << 20;
 /// A claim: ours costs at most `bar` times the yardstick.
 struct Claim {
     words: &'static str,
+    of: Of,
     ours: Vec<String>,
     yardstick: Vec<String>,
     bar: f64,
@@ -32,6 +33,24 @@ struct Claim {
     times: u32,
     rounds: usize,
     namespace: Option<File>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// In milliseconds.
+    Processor,
+    /// In MB, at its peak.
+    Memory,
+}
+
+impl Of {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Processor => "ms",
+            Self::Memory => "MB",
+        }
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -47,7 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
     let mut text = format!(
         "{:<62}{:>10}{:>12}{:>8}{:>16}{:>7}\n",
-        "claim", "ours ms", "yardstick", "ratio", "10th-90th", "bar"
+        "claim", "ours", "yardstick", "ratio", "10th-90th", "bar"
     );
     let mut missed = 0;
     for claim in claims(&folder, &log, port, sockets.namespace.take()) {
@@ -118,6 +137,7 @@ fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<
             words: claim,
             ours: words(program(name), "--version"),
             yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), "--version"),
+            of: Of::Processor,
             bar: 1.0,
             times: 20,
             rounds: 15,
@@ -126,6 +146,7 @@ fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<
     }
     claims.push(Claim {
         words: "one probe costs less than a check_http",
+        of: Of::Processor,
         ours: words(program("check_http_retry"), &format!("{once} --attempts 1")),
         yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), &once),
         bar: 1.0,
@@ -134,7 +155,18 @@ fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<
         namespace: None,
     });
     claims.push(Claim {
+        words: "one probe takes no more memory than a check_http",
+        of: Of::Memory,
+        ours: words(program("check_http_retry"), &format!("{once} --attempts 1")),
+        yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), &once),
+        bar: 1.0,
+        times: 1,
+        rounds: 21,
+        namespace: None,
+    });
+    claims.push(Claim {
         words: "a hundred probes cost less than ten check_http",
+        of: Of::Processor,
         ours: words(program("check_http_retry"), &format!("{once} --attempts 100")),
         yardstick: words(
             "/bin/sh".to_owned(),
@@ -153,6 +185,7 @@ fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<
     });
     claims.push(Claim {
         words: "a log is read in less than twice the time of grep -c",
+        of: Of::Processor,
         ours: words(
             program("check_nginx_upstream_bind"),
             &format!("-f {log} --last 2d --cause refused,bind-in-use --state-file {log}.state"),
@@ -168,6 +201,7 @@ fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<
     });
     claims.push(Claim {
         words: "55 000 sockets take less than a third of what ss -Htan takes",
+        of: Of::Processor,
         ours: words(program("check_port_exhaustion"), ""),
         yardstick: words("ss".to_owned(), "-Htan"),
         bar: 0.33,
@@ -189,8 +223,11 @@ fn measured(claim: &Claim, text: &mut String) -> anyhow::Result<bool> {
             // With a state there would be nothing left to read.
             let _ = std::fs::remove_file(&state);
         }
-        let own = cost(&claim.ours, claim)?;
-        let other = cost(&claim.yardstick, claim)?;
+        let cost = |words| match claim.of {
+            Of::Processor => processor(words, claim),
+            Of::Memory => peak_memory(words),
+        };
+        let (own, other) = (cost(&claim.ours)?, cost(&claim.yardstick)?);
         if round > 0 {
             ours.push(own);
             yardstick.push(other);
@@ -203,10 +240,11 @@ fn measured(claim: &Claim, text: &mut String) -> anyhow::Result<bool> {
     let at = |values: &[f64], share: usize| values[(values.len() - 1) * share / 100];
     let ratio = at(&ratios, 50);
     let holds = ratio <= claim.bar;
+    let unit = claim.of.unit();
     let spread = format!("{:.2}-{:.2}", at(&ratios, 10), at(&ratios, 90));
     let _ = writeln!(
         text,
-        "{:<62}{:>10.2}{:>12.2}{:>8.2}{spread:>16}{:>7.2}{}",
+        "{:<62}{:>7.2} {unit}{:>9.2} {unit}{:>8.2}{spread:>16}{:>7.2}{}",
         claim.words,
         at(&ours, 50),
         at(&yardstick, 50),
@@ -218,7 +256,7 @@ fn measured(claim: &Claim, text: &mut String) -> anyhow::Result<bool> {
 }
 
 /// Milliseconds of processor time that one run of a command takes, with all that it starts.
-fn cost(words: &[String], claim: &Claim) -> anyhow::Result<f64> {
+fn processor(words: &[String], claim: &Claim) -> anyhow::Result<f64> {
     let before = children();
     let work = || -> anyhow::Result<()> {
         if let Some(namespace) = &claim.namespace {
@@ -242,6 +280,21 @@ fn cost(words: &[String], claim: &Claim) -> anyhow::Result<f64> {
     std::thread::scope(|scope| scope.spawn(work).join())
         .map_err(|_| anyhow::anyhow!("a panic"))??;
     Ok((children() - before) * 1000.0 / f64::from(claim.times))
+}
+
+/// Megabytes that a command has at its peak. Through GNU time, which is small: a process inherits the peak of the one that it
+/// was started from.
+fn peak_memory(words: &[String]) -> anyhow::Result<f64> {
+    let output = Command::new("/usr/bin/time")
+        .args(["-f", "%M"])
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .context("cannot start /usr/bin/time")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let kilobytes: f64 = text.trim().parse().with_context(|| text.into_owned())?;
+    Ok(kilobytes / 1024.0)
 }
 
 /// Seconds of processor time that ended child processes took.
