@@ -19,6 +19,8 @@ use anyhow::{Context, ensure};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+const CHECK_HTTP: &str = "/usr/lib/nagios/plugins/check_http";
+
 /// The log that is read, in bytes.
 const LOG: usize = 128 << 20;
 
@@ -33,6 +35,22 @@ struct Claim {
     times: u32,
     rounds: usize,
     namespace: Option<File>,
+}
+
+impl Claim {
+    /// One about processor time, measured once in each of eleven rounds.
+    fn new(words: &'static str, ours: Vec<String>, yardstick: Vec<String>, bar: f64) -> Self {
+        Self {
+            words,
+            of: Of::Processor,
+            ours,
+            yardstick,
+            bar,
+            times: 1,
+            rounds: 11,
+            namespace: None,
+        }
+    }
 }
 
 /// What is compared.
@@ -106,110 +124,97 @@ fn installed(built: &Path, work: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn claims(folder: &Path, log: &Path, port: u16, namespace: Option<File>) -> Vec<Claim> {
-    let program = |name: &str| folder.join(name).display().to_string();
-    let words = |first: String, rest: &str| {
-        std::iter::once(first)
-            .chain(
-                rest.split(' ')
-                    .filter(|word| !word.is_empty())
-                    .map(str::to_owned),
-            )
-            .collect::<Vec<_>>()
-    };
+    let program = |name: &str, rest: &str| words(&folder.join(name).display().to_string(), rest);
     let log = log.display();
     let once = format!("-I 127.0.0.1 -p {port}");
-    let mut claims = Vec::new();
-    for (name, claim) in [
-        (
-            "check_http_retry",
-            "check_http_retry starts faster than check_http",
-        ),
-        (
-            "check_port_exhaustion",
-            "check_port_exhaustion starts faster than check_http",
-        ),
-        (
-            "check_nginx_upstream_bind",
-            "check_nginx_upstream_bind starts faster than check_http",
-        ),
-    ] {
-        claims.push(Claim {
-            words: claim,
-            ours: words(program(name), "--version"),
-            yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), "--version"),
-            of: Of::Processor,
-            bar: 1.0,
-            times: 20,
-            rounds: 15,
-            namespace: None,
-        });
-    }
-    claims.push(Claim {
-        words: "one probe costs less than a check_http",
-        of: Of::Processor,
-        ours: words(program("check_http_retry"), &format!("{once} --attempts 1")),
-        yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), &once),
-        bar: 1.0,
-        times: 10,
+    let probe = || program("check_http_retry", &format!("{once} --attempts 1"));
+    let start = |words, name| Claim {
+        times: 20,
         rounds: 15,
-        namespace: None,
-    });
-    claims.push(Claim {
-        words: "one probe takes no more memory than a check_http",
-        of: Of::Memory,
-        ours: words(program("check_http_retry"), &format!("{once} --attempts 1")),
-        yardstick: words("/usr/lib/nagios/plugins/check_http".to_owned(), &once),
-        bar: 1.0,
-        times: 1,
-        rounds: 21,
-        namespace: None,
-    });
-    claims.push(Claim {
-        words: "a hundred probes cost less than ten check_http",
-        of: Of::Processor,
-        ours: words(program("check_http_retry"), &format!("{once} --attempts 100")),
-        yardstick: words(
-            "/bin/sh".to_owned(),
-            "",
+        ..Claim::new(
+            words,
+            program(name, "--version"),
+            self::words(CHECK_HTTP, "--version"),
+            1.0,
         )
-        .into_iter()
-        .chain([
-            "-c".to_owned(),
-            format!("for i in 1 2 3 4 5 6 7 8 9 0; do for j in 1 2 3 4 5 6 7 8 9 0; do /usr/lib/nagios/plugins/check_http {once}; done; done"),
-        ])
-        .collect(),
-        bar: 0.1,
-        times: 1,
-        rounds: 7,
-        namespace: None,
-    });
-    claims.push(Claim {
-        words: "a log is read in less than twice the time of grep -c",
-        of: Of::Processor,
-        ours: words(
-            program("check_nginx_upstream_bind"),
-            &format!("-f {log} --last 2d --cause refused,bind-in-use --state-file {log}.state"),
+    };
+    vec![
+        start(
+            "check_http_retry starts faster than check_http",
+            "check_http_retry",
         ),
-        yardstick: words("/bin/sh".to_owned(), "")
-            .into_iter()
-            .chain(["-c".to_owned(), format!("grep -c 'failed (9' {log} | cat")])
-            .collect(),
-        bar: 2.0,
-        times: 1,
-        rounds: 11,
-        namespace: None,
-    });
-    claims.push(Claim {
-        words: "55 000 sockets take less than a third of what ss -Htan takes",
-        of: Of::Processor,
-        ours: words(program("check_port_exhaustion"), ""),
-        yardstick: words("ss".to_owned(), "-Htan"),
-        bar: 0.33,
-        times: 1,
-        rounds: 15,
-        namespace,
-    });
-    claims
+        start(
+            "check_port_exhaustion starts faster than check_http",
+            "check_port_exhaustion",
+        ),
+        start(
+            "check_nginx_upstream_bind starts faster than check_http",
+            "check_nginx_upstream_bind",
+        ),
+        Claim {
+            times: 10,
+            rounds: 15,
+            ..Claim::new(
+                "one probe costs less than a check_http",
+                probe(),
+                words(CHECK_HTTP, &once),
+                1.0,
+            )
+        },
+        Claim {
+            of: Of::Memory,
+            rounds: 21,
+            ..Claim::new(
+                "one probe takes no more memory than a check_http",
+                probe(),
+                words(CHECK_HTTP, &once),
+                1.0,
+            )
+        },
+        Claim {
+            rounds: 7,
+            ..Claim::new(
+                "a hundred probes cost less than ten check_http",
+                program("check_http_retry", &format!("{once} --attempts 100")),
+                shell(format!(
+                    "for i in 1 2 3 4 5 6 7 8 9 0; do for j in 1 2 3 4 5 6 7 8 9 0; do {CHECK_HTTP} {once}; done; done"
+                )),
+                0.1,
+            )
+        },
+        Claim::new(
+            "a log is read in less than twice the time of grep -c",
+            program(
+                "check_nginx_upstream_bind",
+                &format!("-f {log} --last 2d --cause refused,bind-in-use --state-file {log}.state"),
+            ),
+            shell(format!("grep -c 'failed (9' {log} | cat")),
+            2.0,
+        ),
+        Claim {
+            rounds: 15,
+            namespace,
+            ..Claim::new(
+                "55 000 sockets take less than a third of what ss -Htan takes",
+                program("check_port_exhaustion", ""),
+                words("ss", "-Htan"),
+                0.33,
+            )
+        },
+    ]
+}
+
+/// A command line.
+fn words(program: &str, rest: &str) -> Vec<String> {
+    let rest = rest.split(' ').filter(|word| !word.is_empty());
+    std::iter::once(program)
+        .chain(rest)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn shell(line: String) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), line]
 }
 
 /// Measures a claim and adds its row. Whether it holds.

@@ -44,7 +44,8 @@ pub fn report(data: &[u8]) {
         facts.sources.push(source);
     }
     let document = document(facts, &clock, NOW);
-    assert!(document.window.bins <= grid::MOST_BINS as usize + 2);
+    let bins = i64::try_from(document.window.bins).expect("some thousands");
+    assert!(bins <= grid::MOST_BINS + 2);
     let form = match form % 4 {
         0 => Form::Json,
         1 => Form::Csv,
