@@ -76,7 +76,8 @@ fn order_functions(folder: &Path) {
 /// A linker script that adds to the linker's own: what every program begins with and the functions of a list; their
 /// constants, as far as these have names, and those without, which are small, before the large tables.
 fn script(list: &str) -> String {
-    let mut code = "*crt*.o(.text .text.*)\n*(.text.startup*)\n".to_owned();
+    let mut code =
+        "*crt1.o(.text)\n*crti.o(.text)\n*crtbegin*.o(.text)\n*(.text.startup*)\n".to_owned();
     let mut data = String::new();
     for function in list.lines().filter(|line| !line.starts_with('#')) {
         let _ = writeln!(code, "*(.text.{function} .text.unlikely.{function})");

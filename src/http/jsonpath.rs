@@ -1,7 +1,7 @@
 //! What a page of JSON must hold, by JSONPath (RFC 9535). No I/O.
 
 use anyhow::Context;
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 use serde_json_path::functions::{LogicalType, ValueType};
@@ -13,8 +13,9 @@ use crate::plugin::{Range, State};
 /// The largest page that is read as JSON: its values take many times its bytes.
 pub const JSON_LIMIT: usize = 4 << 20;
 
-/// The most memory that a compiled expression may take.
-const EXPRESSION_LIMIT: usize = 1 << 20;
+/// The most memory that a compiled expression may take: one that was given, and one that stands in the page.
+const EXPRESSION_LIMIT: usize = 10 << 20;
+const PAGE_EXPRESSION_LIMIT: usize = 1 << 20;
 
 /// How much of a text of the page is shown.
 const SHOWN: usize = 60;
@@ -143,30 +144,27 @@ fn search(text: ValueType, expression: ValueType) -> LogicalType {
     matching(&text, &expression, |inner| format!("({inner})"))
 }
 
-/// Of the library's own functions of these names one cannot say what an expression may take, which can be one of the
-/// page's; and they bring tables of Unicode's that I-Regexp (RFC 9485) knows nothing of.
+/// Of the library's own functions of these names one cannot say what an expression of the page's may take; and they bring
+/// tables of Unicode's that I-Regexp (RFC 9485) knows nothing of.
 fn matching(
     text: &ValueType<'_>,
     expression: &ValueType<'_>,
     whole: fn(&str) -> String,
 ) -> LogicalType {
-    let text_of = |value: &ValueType<'_>| {
-        value
-            .as_value()
-            .and_then(|it| it.as_str().map(str::to_owned))
+    let limit = match expression {
+        ValueType::Node(_) => PAGE_EXPRESSION_LIMIT,
+        _ => EXPRESSION_LIMIT,
     };
+    let text_of = |value: &ValueType<'_>| value.as_value()?.as_str().map(str::to_owned);
     let (Some(text), Some(expression)) = (text_of(text), text_of(expression)) else {
         return LogicalType::False;
     };
-    compiled(&whole(&expression))
-        .is_some_and(|it| it.is_match(&text))
-        .into()
-}
-
-/// With `.` as I-Regexp has it: neither a line feed nor a carriage return.
-fn compiled(expression: &str) -> Option<Regex> {
-    let mut builder = RegexBuilder::new(expression);
-    builder.crlf(true).size_limit(EXPRESSION_LIMIT).build().ok()
+    // With `.` as I-Regexp has it: neither a line feed nor a carriage return. One that is none is false (RFC 9535, 2.4.6).
+    let built = RegexBuilder::new(&whole(&expression))
+        .crlf(true)
+        .size_limit(limit)
+        .build();
+    built.is_ok_and(|regex| regex.is_match(&text)).into()
 }
 
 /// Judges a page: what is wrong with it, and how bad that is.
@@ -303,6 +301,8 @@ mod tests {
             ("$.parts[?match(@.name, 'd')]", Some("selects nothing")),
             ("$.parts[?search(@.name, '=[0-9]')].ms=30", None),
             ("$.parts[?match(@.name, '\\\\p{L}+')].name=db", None),
+            ("$.parts[?match(@.name, '\\\\w{1,32}')].name=db", None),
+            ("$.parts[?search(@.state, '(?i)UP')].state=up", None),
             ("$.parts[?match(@.ms, '3')]", Some("selects nothing")),
             ("$.parts[?match(@.name, '(')]", Some("selects nothing")),
         ] {
