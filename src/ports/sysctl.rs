@@ -143,14 +143,35 @@ fn read_range(path: &Path) -> anyhow::Result<PortRange> {
 }
 
 /// Reads a file of `/proc`. These are short; whatever else the path leads to is not read to its end.
+///
+/// A list of ports is answered in one read, and any other at its place gets nothing (`proc_do_large_bitmap` in the kernel's
+/// `kernel/sysctl.c`): what fills a page is read again with room for the longest one.
 pub fn read_small(path: &Path) -> io::Result<String> {
+    const PAGE: usize = 4096;
+    const MOST: usize = 512 * 1024;
+    let mut text = read_once(path, PAGE)?;
+    if text.len() == PAGE {
+        text = read_once(path, MOST)?;
+    }
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// At most so much of a file, with as much room for the first read.
+fn read_once(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     use std::io::Read;
-    // With room in it, one read gets the whole of nearly every file.
-    let mut text = String::with_capacity(4096);
-    std::fs::File::open(path)?
-        .take(512 * 1024)
-        .read_to_string(&mut text)?;
-    Ok(text)
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = vec![0; most];
+    let mut length = 0;
+    while length < most {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// `8080,9000-9010`, as the kernel prints bitmaps.

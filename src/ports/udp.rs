@@ -103,6 +103,9 @@ pub fn headroom(census: &Census, named: &Named, active: Option<&Active>) -> Head
 /// How the ports in use grow from look to look: a straight line through them, of which only sums are kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trend {
+    /// How many are in use at the first look. All sums are of what comes on top, so that where nothing does they are
+    /// nothing, too, and not what floats leave over.
+    first: Option<f64>,
     looks: f64,
     seconds: f64,
     used: f64,
@@ -116,6 +119,7 @@ impl Trend {
     /// Adds a look, so many seconds after the first.
     pub fn add(&mut self, seconds: f64, source: &Source) {
         let used = f64::from(source.used);
+        let used = used - *self.first.get_or_insert(used);
         self.looks += 1.0;
         self.seconds += seconds;
         self.used += used;
@@ -226,6 +230,15 @@ mod tests {
         let grown = left(&|look| look * 2).unwrap();
         assert!((grown - 45.1).abs() < 1e-6, "{grown}");
         assert_eq!(left(&|_| 500), None);
+        // Looks are never quite as far apart as they should be: what sums leave over is no growth.
+        for used in 1..500 {
+            let mut trend = Trend::default();
+            for look in 0..200 {
+                let late = f64::from((look * 7919 + used) % 1009) / 1e6;
+                trend.add(f64::from(look) / 50.0 + late, &source(used));
+            }
+            assert_eq!(trend.seconds_left(), None, "{used}");
+        }
         assert_eq!(left(&|look| 900 - look), None);
         assert_eq!(left(&|look| 500 + look * 7919 % 101), None);
         assert_eq!(Trend::default().seconds_left(), None);

@@ -339,6 +339,25 @@ fn reserved_ports_are_never_handed_out() {
     .compare();
 }
 
+/// The kernel answers a list in one read only, and a page of it is not all of this one.
+#[test]
+fn a_list_of_reserved_ports_longer_than_a_page_is_read_to_its_end() {
+    Mixture {
+        build: |scene| {
+            let list: Vec<_> = (10_000..12_000)
+                .step_by(2)
+                .map(|port| port.to_string())
+                .collect();
+            let list = format!("{},20000-20049,20061", list.join(","));
+            scene.ns.set("ipv4/ip_local_reserved_ports", &list);
+            scene.connect(A, TO, 40, Connect);
+        },
+        connects: &[(A, TO)],
+        ..Mixture::default()
+    }
+    .compare();
+}
+
 #[test]
 fn a_range_that_begins_with_an_odd_port() {
     Mixture {
