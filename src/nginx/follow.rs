@@ -72,9 +72,11 @@ pub struct Part {
 #[derive(Debug)]
 pub struct Parts {
     /// Oldest first; the last one is current.
-    pub parts: Vec<Part>,
+    pub all: Vec<Part>,
     /// Whether the log was rotated or truncated since the last run.
     pub rotated: bool,
+    /// Whether it may have been, without a sign of it: the next run looks at the earlier generations once more.
+    pub doubtful: bool,
 }
 
 /// What has to be read of a log to know all that happened since then, given what was read before.
@@ -124,8 +126,9 @@ fn renamed(path: &Path, place: &Place) -> anyhow::Result<Option<Parts>> {
             let begin = (cursor.offset, cursor.skipping);
             // It goes on being the current one: the next run finds it renamed beside the new one.
             return Ok(Some(Parts {
-                parts: vec![part(&candidate.path, candidate.file, begin, true)],
+                all: vec![part(&candidate.path, candidate.file, begin, true)],
                 rotated: false,
+                doubtful: false,
             }));
         }
     }
@@ -141,11 +144,12 @@ fn compressed(path: &Path, file: File, place: &Place) -> io::Result<Parts> {
         .filter(|cursor| cursor.has_head(&head));
     let begin = known.map_or((0, false), |cursor| (cursor.offset, cursor.skipping));
     Ok(Parts {
-        parts: vec![Part {
+        all: vec![Part {
             is_compressed: true,
             ..part(path, file, begin, true)
         }],
         rotated: false,
+        doubtful: false,
     })
 }
 
@@ -163,8 +167,9 @@ fn resume(
         let begin = (cursor.offset, cursor.skipping);
         let parts = vec![part(path, file, begin, true)];
         return Ok(Parts {
-            parts,
+            all: parts,
             rotated: false,
+            doubtful: false,
         });
     }
     let candidates = generations(path, &file)?;
@@ -224,9 +229,12 @@ fn resume(
         (0, false)
     };
     parts.push(part(path, file, begin, true));
+    // A file that was empty can have given its inode away to the one that bears the name now: then there was a rotation.
+    let doubtful = cursor.offset == 0 && parts.len() > 1;
     Ok(Parts {
-        parts,
+        all: parts,
         rotated: !goes_on,
+        doubtful,
     })
 }
 
@@ -319,7 +327,11 @@ fn look_back(path: &Path, file: File, since: Since<'_>) -> io::Result<Parts> {
     }
     let rotated = !parts.is_empty();
     parts.push(part(path, file, (start, false), true));
-    Ok(Parts { parts, rotated })
+    Ok(Parts {
+        all: parts,
+        rotated,
+        doubtful: false,
+    })
 }
 
 /// A plain part; `begin` is where, and whether that is within a line longer than the buffer.

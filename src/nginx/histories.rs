@@ -301,3 +301,24 @@ proptest! {
         world.look(true);
     }
 }
+
+/// Found by the histories above: an empty log gives its inode away, by way of a compressed generation, to one that is
+/// taken for it; and a worker goes on writing to the renamed file.
+#[test]
+fn an_empty_log_that_gave_its_inode_away_was_rotated() {
+    let mut world = World::new(true);
+    for step in [
+        Step::Look,
+        Step::Rename,
+        Step::Rename,
+        Step::Compress(Packer::Gzip),
+        Step::Rename,
+        Step::Write(1),
+        Step::Look,
+        Step::WriteLate,
+        Step::WriteLate,
+    ] {
+        world.take(step);
+    }
+    world.look(true);
+}

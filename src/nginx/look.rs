@@ -198,7 +198,7 @@ impl Looker<'_> {
                 place.recognised = log.seen.recognised;
                 place.levels = log.seen.levels;
                 place.dialect = log.seen.dialect;
-                place.advance(read, parts.rotated);
+                place.advance(read, parts.rotated || parts.doubtful);
                 log.rotated = parts.rotated;
                 log.ended_early = ended_early;
                 log.changed = place != before;
@@ -285,8 +285,8 @@ fn read_parts(
     counter: &mut Counter<'_>,
     ended: Ended<'_>,
 ) -> anyhow::Result<(Vec<(Cursor, bool)>, bool)> {
-    let mut read = Vec::with_capacity(parts.parts.len());
-    for part in &parts.parts {
+    let mut read = Vec::with_capacity(parts.all.len());
+    for part in &parts.all {
         let (cursor, early) = scan::scan(part, counter, ended)?;
         read.push((cursor, part.is_current));
         if early {
