@@ -17,6 +17,10 @@ pub const JSON_LIMIT: usize = 4 << 20;
 const EXPRESSION_LIMIT: usize = 10 << 20;
 const PAGE_EXPRESSION_LIMIT: usize = 1 << 20;
 
+/// No more brackets than this within each other: where a path is wrong the parser takes longer with each, a minute with
+/// some dozens.
+const DEEPEST: usize = 16;
+
 /// How much of a text of the page is shown.
 const SHOWN: usize = 60;
 
@@ -106,12 +110,30 @@ pub(super) fn check(text: &str, state: Option<State>) -> anyhow::Result<JsonChec
         (Some(value), None) => Demand::Equals(value.to_owned()),
     };
     let path = path.trim();
+    anyhow::ensure!(
+        depth(path) <= DEEPEST,
+        "more than {DEEPEST} brackets within each other"
+    );
     Ok(JsonCheck {
         text: path.to_owned(),
         path: JsonPath::parse(path)
             .context("this is no JSONPath as RFC 9535 has them, as in $.status")?,
         demand,
     })
+}
+
+/// How many brackets are open at once, at most.
+fn depth(path: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in path.bytes() {
+        match byte {
+            b'[' | b'(' => open += 1,
+            b']' | b')' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The path, and what follows the first `=` that does not belong to it: within brackets and quotes one does.
@@ -369,6 +391,7 @@ mod tests {
             ("$.a[", None),
             ("$.a", Some(State::Warning)),
             ("$.a=x", Some(State::Warning)),
+            (&"$[?f(".repeat(40), None),
         ] {
             assert!(check(text, state).is_err(), "{text}");
         }
