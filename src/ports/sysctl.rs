@@ -1,6 +1,7 @@
 //! What the kernel is told about client ports, read below a given `/proc`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -8,6 +9,9 @@ use anyhow::{Context, anyhow};
 
 use super::port_set::{PortRange, PortSet};
 use super::socket::Protocol;
+
+/// The file of ports that are never handed out.
+const RESERVED: &str = "ip_local_reserved_ports";
 
 /// The settings of a network namespace that decide over client ports.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,15 +93,20 @@ impl Sysctl {
         };
         let mut read = |name: &str, fallback: &str| {
             let path = folder.join(name);
-            read_small(&path).unwrap_or_else(|error| {
+            let is_list = name == RESERVED;
+            let text = if is_list {
+                read_list(&path)
+            } else {
+                read_small(&path)
+            };
+            text.unwrap_or_else(|error| {
                 assumed.push(format!("{}: {error}; took '{fallback}'", path.display()));
                 fallback.to_owned()
             })
         };
-        let reserved_text = read("ip_local_reserved_ports", "");
-        let reserved = parse_ports(&reserved_text).ok_or_else(|| {
-            anyhow!("ip_local_reserved_ports holds no list of ports: '{reserved_text}'")
-        })?;
+        let reserved_text = read(RESERVED, "");
+        let reserved = parse_ports(&reserved_text)
+            .ok_or_else(|| anyhow!("{RESERVED} holds no list of ports: '{reserved_text}'"))?;
         if protocol == Protocol::Udp {
             return Ok(Self {
                 range,
@@ -143,35 +152,28 @@ fn read_range(path: &Path) -> anyhow::Result<PortRange> {
 }
 
 /// Reads a file of `/proc`. These are short; whatever else the path leads to is not read to its end.
-///
-/// A list of ports is answered in one read, and any other at its place gets nothing (`proc_do_large_bitmap` in the kernel's
-/// `kernel/sysctl.c`): what fills a page is read again with room for the longest one.
 pub fn read_small(path: &Path) -> io::Result<String> {
-    const PAGE: usize = 4096;
-    const MOST: usize = 512 * 1024;
-    let mut text = read_once(path, PAGE)?;
-    if text.len() == PAGE {
-        text = read_once(path, MOST)?;
-    }
-    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    // With room in it, one read gets the whole of nearly every file.
+    let mut text = String::with_capacity(4096);
+    File::open(path)?
+        .take(512 * 1024)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
-/// At most so much of a file, with as much room for the first read.
-fn read_once(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(path)?;
-    let mut bytes = vec![0; most];
-    let mut length = 0;
-    while length < most {
-        match file.read(&mut bytes[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Reads a list of ports, which the kernel answers in one read only (`proc_do_large_bitmap` in its `kernel/sysctl.c`): what
+/// fills a page is read once more, with room for the longest one.
+fn read_list(path: &Path) -> io::Result<String> {
+    let mut list = Vec::new();
+    for room in [4096, 512 * 1024] {
+        list = BufReader::with_capacity(room, File::open(path)?)
+            .fill_buf()?
+            .to_vec();
+        if list.len() < room {
+            break;
         }
     }
-    bytes.truncate(length);
-    Ok(bytes)
+    String::from_utf8(list).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// `8080,9000-9010`, as the kernel prints bitmaps.
