@@ -1,7 +1,4 @@
 //! check_nginx_upstream_bind: see the library.
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    proxy_checks::plugin::run(&proxy_checks::nginx::PLUGIN)
-}
+proxy_checks::plugin_main!(&proxy_checks::nginx::PLUGIN);

@@ -1,7 +1,4 @@
 //! check_port_exhaustion: see the library.
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    proxy_checks::plugin::run(&proxy_checks::ports::PLUGIN)
-}
+proxy_checks::plugin_main!(&proxy_checks::ports::PLUGIN);

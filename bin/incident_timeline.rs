@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    proxy_checks::timeline::run()
+    proxy_checks::timeline::run().into()
 }

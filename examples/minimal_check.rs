@@ -1,8 +1,8 @@
 //! The smallest check that the library makes a whole plugin of: how a fourth one would start.
 //!
 //! It also misbehaves when told to, which is how the tests see what the library does about that.
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -81,10 +81,10 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn main() -> ExitCode {
-    proxy_checks::plugin::run(&Plugin {
-        name: "COUNT",
-        binary: "minimal_check",
-        check,
-    })
-}
+const PLUGIN: Plugin<Args> = Plugin {
+    name: "COUNT",
+    binary: "minimal_check",
+    check,
+};
+
+proxy_checks::plugin_main!(&PLUGIN);

@@ -14,6 +14,7 @@
 //! | [`openmetrics`], [`munin`] | the same report for Prometheus and Munin |
 //! | [`output`] | the only writer to standard output; last words after a panic or a missed deadline |
 //! | [`wrap`](mod@wrap) | a report's lines broken between words, for a terminal |
+//! | [`start`] | the way into a binary: what comes before [`run()`] |
 //! | [`run`](mod@run) | one run's clock: deadline, SIGTERM and SIGINT |
 //! | [`repeat`] | `--until` and `--forever` |
 //! | [`window`] | what a loop has tried in the last hour and the last day |
@@ -36,12 +37,11 @@ pub mod repeat;
 pub mod report;
 pub mod run;
 pub mod secret;
+pub mod start;
 pub mod state_file;
 pub mod submit;
 pub mod window;
 pub mod wrap;
-
-use std::process::ExitCode;
 
 pub use metric::{Metric, Unit};
 pub use nagiosplugin::ServiceState as State;
@@ -80,8 +80,8 @@ pub struct Names {
     pub binary: &'static str,
 }
 
-/// Reads the command line, runs the plugin and reports. The whole of every `main`.
-pub fn run<A: Arguments>(plugin: &Plugin<A>) -> ExitCode {
+/// Reads the command line, runs the plugin and reports: the whole of every `main`, which has the exit code from here.
+pub fn run<A: Arguments>(plugin: &Plugin<A>) -> u8 {
     output::introduce(plugin.names());
     output::report_panics();
     let args = match options::parse::<A>(plugin.name, std::env::args_os()) {

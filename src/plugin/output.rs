@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
@@ -38,12 +37,12 @@ pub fn speak_as(options: &Common) {
 }
 
 /// Writes the result, once, and gives the exit code for `main` to return.
-pub fn finish(text: &str, state: State) -> ExitCode {
+pub fn finish(text: &str, state: State) -> u8 {
     finish_as_it_is(&shown(text), state)
 }
 
 /// The same for a text whose lines are to stay as they are on a terminal, too.
-pub fn finish_as_it_is(text: &str, state: State) -> ExitCode {
+pub fn finish_as_it_is(text: &str, state: State) -> u8 {
     let state = OPTIONS
         .get()
         .map_or(state, |options| options.format.exit_state(state));
@@ -52,7 +51,7 @@ pub fn finish_as_it_is(text: &str, state: State) -> ExitCode {
         CODE.store(code, Ordering::SeqCst);
         write_all(text.as_bytes());
     }
-    ExitCode::from(u8::try_from(code).unwrap_or(3))
+    u8::try_from(code).unwrap_or(3)
 }
 
 /// Writes a line that is no result: what `--until` and `--forever` tell on the way.

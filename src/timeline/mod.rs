@@ -58,7 +58,6 @@ mod ticks;
 mod words;
 
 use std::fmt::Write;
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::FromArgMatches;
@@ -81,9 +80,9 @@ const NAMES: Names = Names {
     binary: "incident_timeline",
 };
 
-/// Reads the command line and the sources, and reports. The whole of `main`. Leaves with 0 when the report is made and
-/// with 3 when it could not be.
-pub fn run() -> ExitCode {
+/// Reads the command line and the sources, and reports. The whole of `main`, whose exit code it gives: 0 when the report
+/// is made, 3 when it could not be.
+pub fn run() -> u8 {
     stdout::introduce(NAMES);
     stdout::report_panics();
     let mut command = options::command::<Args>();

@@ -6,7 +6,9 @@ mod endings;
 use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::plugin::{example, outcome, plugin, project};
 
@@ -383,4 +385,38 @@ fn a_plugin_needs_neither_a_readable_folder_nor_open_inputs() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stdout.starts_with(b"COUNT OK: counted 3 of 3|"));
+}
+
+#[test]
+fn a_reader_that_went_away_changes_nothing_of_the_exit_code() {
+    let mut check = minimal(&["--to", "30", "-c", "1"]);
+    let mut child = check.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
+
+/// Else the next file that is opened would be its standard output.
+#[test]
+fn descriptors_that_the_parent_left_closed_lead_nowhere() {
+    let program = minimal(&[]).get_program().to_owned();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "exec \"$0\" --to 100000 <&- >&- 2>&-"]);
+    let mut child = shell.arg(program).spawn().unwrap();
+    let folder = format!("/proc/{}/fd", child.id());
+    let target = |name: &str| std::fs::read_link(format!("{folder}/{name}")).unwrap_or_default();
+    // By then all that comes before the check is done.
+    let busy = || std::fs::read_dir(&folder).is_ok_and(|open| open.count() > 4);
+    let begun = Instant::now();
+    while !(target("1") == Path::new("/dev/null") && busy()) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            target("1")
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let targets = ["0", "1", "2"].map(target);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(targets, [const { "/dev/null" }; 3].map(PathBuf::from));
 }
