@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::forecast::Ages;
+use super::forecast::{self, Ages};
 use super::port_set::{PortRange, PortSet};
 use super::port_table::{PortTable, PortUse};
 use super::socket::{Socket, State};
@@ -48,6 +48,8 @@ pub struct Usage {
     pub second_choice_reusable: u32,
     /// Those of them in TIME_WAIT.
     pub second_choice_waiting: u32,
+    /// Those on such ports in TIME_WAIT for a few seconds only, or nobody knows for how long.
+    pub second_choice_recent: u32,
     /// Those known to share their port (`IP_BIND_ADDRESS_NO_PORT`).
     pub sharing: u32,
     /// When the TIME_WAITs end.
@@ -237,6 +239,11 @@ impl Census {
         self.table.shared(single).without(&self.claimed)
     }
 
+    /// The port and the tuple's number of each connection on these ports, of those that no local address is on twice.
+    pub fn tuples_on(&self, ports: &PortSet) -> impl Iterator<Item = (u16, usize)> {
+        self.table.tuples(ports)
+    }
+
     /// What is on these ports, as far as they have connections.
     pub fn uses(&self, ports: &PortSet) -> impl Iterator<Item = PortUse> {
         self.table.uses(ports)
@@ -256,6 +263,8 @@ fn recent_slot(destination: &IpAddr, port: u16) -> usize {
 impl Usage {
     fn add_time_wait(&mut self, reuse: Reuse, tuple: &Tuple, expires: Option<u32>, second: bool) {
         let applies = reuse.applies(tuple.source, tuple.destination);
+        let recent = expires.is_none_or(forecast::recent);
+        self.second_choice_recent += u32::from(second && recent);
         match expires {
             Some(expires) => {
                 self.ages.get_or_insert_default().add(expires);
@@ -291,7 +300,7 @@ pub mod tests {
         }
     }
 
-    /// A socket, as in `socket(Established, "192.0.2.1:40000", "192.0.2.2:80")`.
+    /// A socket, closed just now where it waits, as in `socket(Established, "192.0.2.1:40000", "192.0.2.2:80")`.
     pub fn socket(state: State, from: &str, to: &str) -> Socket {
         let [from, to]: [std::net::SocketAddr; 2] = [from, to].map(|text| text.parse().unwrap());
         Socket {
@@ -301,7 +310,7 @@ pub mod tests {
             destination: to.ip(),
             destination_port: to.port(),
             v6only: false,
-            expires: (state == State::TimeWait).then_some(30_000),
+            expires: (state == State::TimeWait).then_some(58_000),
             shares_port: false,
             inode: 0,
             uid: 0,

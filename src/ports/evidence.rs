@@ -6,6 +6,7 @@
 //! When all ports are taken, both have taken both parities, and what tells is which came first: hence the order of
 //! the inodes, and a memory of what was seen while there was room.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -58,39 +59,76 @@ fn chosen_by_connect(usage: &Usage) -> bool {
     usage.sharing > 0 || (usage.sockets >= ENOUGH && usage.second_choice * 20 <= usage.sockets)
 }
 
+/// How long what looked bound is believed without signs of it, in seconds.
+const BELIEVED: i64 = 86_400;
+
 /// The tuples whose ports looked chosen by bind() in an earlier look and have not looked otherwise since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    bound: HashSet<Tuple>,
+    /// In seconds of the Unix epoch.
+    now: i64,
+    /// When each showed it last.
+    bound: HashMap<Tuple, i64>,
 }
 
 impl Memory {
     /// The most tuples that are remembered: those that lead come first in every look.
     const MOST: usize = 1000;
 
-    /// Learns from a look.
+    /// An empty one, at this second of the Unix epoch.
+    pub fn at(now: i64) -> Self {
+        Self {
+            now,
+            ..Self::default()
+        }
+    }
+
+    /// Learns from what a look shows by itself.
     pub fn learn(&mut self, census: &Census, choosers: &[Chooser]) {
         for ((tuple, usage), chooser) in census.tuples().iter().zip(choosers) {
             if *chooser == Chooser::Connect {
                 if chosen_by_connect(usage) {
                     self.bound.remove(tuple);
                 }
-            } else if self.bound.len() < Self::MOST {
-                self.bound.insert(*tuple);
+            } else {
+                self.note(*tuple, self.now);
             }
         }
     }
 
-    /// Remembers a tuple from an earlier run.
-    pub fn recall(&mut self, tuple: Tuple) {
-        if self.bound.len() < Self::MOST {
-            self.bound.insert(tuple);
+    /// Remembers a tuple from an earlier run, unless that was too long ago.
+    pub fn recall(&mut self, tuple: Tuple, seen: i64) {
+        if self.now.saturating_sub(seen) < BELIEVED {
+            // The clock may have been put back since.
+            self.note(tuple, seen.min(self.now));
         }
     }
 
-    /// What is remembered.
-    pub fn tuples(&self) -> impl Iterator<Item = &Tuple> {
-        self.bound.iter()
+    fn note(&mut self, tuple: Tuple, seen: i64) {
+        let full = self.bound.len() >= Self::MOST;
+        match self.bound.entry(tuple) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = seen,
+            Entry::Vacant(_) if full => {}
+            Entry::Vacant(entry) => {
+                entry.insert(seen);
+            }
+        }
+    }
+
+    /// What a look shows, and for tuples that show too little what they showed earlier.
+    pub fn recalled(&self, census: &Census, mut choosers: Vec<Chooser>) -> Vec<Chooser> {
+        for ((tuple, usage), chooser) in census.tuples().iter().zip(&mut choosers) {
+            let known = self.bound.contains_key(tuple) && !chosen_by_connect(usage);
+            if *chooser == Chooser::Connect && known {
+                *chooser = Chooser::BindAll;
+            }
+        }
+        choosers
+    }
+
+    /// What is remembered, and when each showed it last.
+    pub fn tuples(&self) -> impl Iterator<Item = (Tuple, i64)> {
+        self.bound.iter().map(|(tuple, seen)| (*tuple, *seen))
     }
 }
 
@@ -103,6 +141,17 @@ pub enum Chooser {
     BindSecondChoice,
     /// bind(), which has run out of that parity, for all.
     BindAll,
+}
+
+impl Chooser {
+    /// Whether bind() chose a port of the parity that connect() takes last, or of the other one.
+    pub fn bound(self, second_choice: bool) -> bool {
+        match self {
+            Self::Connect => false,
+            Self::BindSecondChoice => second_choice,
+            Self::BindAll => true,
+        }
+    }
 }
 
 /// The ports that nobody claims, counted.
@@ -139,7 +188,7 @@ impl Open {
 }
 
 /// Who seems to have chosen the ports of each tuple, in the order of the census.
-pub fn choosers(census: &Census, open: &Open, memory: &Memory) -> Vec<Chooser> {
+pub fn choosers(census: &Census, open: &Open) -> Vec<Chooser> {
     let unshared = sources_that_never_share(census, open);
     let bound_first = bound_while_there_was_room(census, open);
     census
@@ -148,8 +197,7 @@ pub fn choosers(census: &Census, open: &Open, memory: &Memory) -> Vec<Chooser> {
         .enumerate()
         .map(|(number, (tuple, usage))| {
             let signs = (usage.sockets > 1 && unshared.contains(&tuple.source))
-                || bound_first.contains(&number)
-                || (memory.bound.contains(tuple) && !chosen_by_connect(usage));
+                || bound_first.contains(&number);
             match chooser(usage, open) {
                 Chooser::Connect if signs => Chooser::BindAll,
                 chooser => chooser,
@@ -232,6 +280,15 @@ fn second_choice_is_older(mut sockets: Vec<(u32, bool)>) -> (u64, u64) {
     (older, pairs)
 }
 
+/// Whether the tuple's ports of the second parity are still being chosen: some of them have been given up within seconds,
+/// or more of them are in use than of the first parity. Those that connect() took in a burst which had filled the first
+/// parity outlive that, but they are no more than are left of the first.
+fn goes_on(usage: &Usage) -> bool {
+    let in_use = usage.sockets - usage.time_wait;
+    let second_in_use = usage.second_choice - usage.second_choice_waiting;
+    usage.second_choice_recent > 0 || second_in_use > in_use - second_in_use
+}
+
 /// A tuple with ports of the second parity while there are enough of the first: connect() would not have done that.
 fn chooser(usage: &Usage, open: &Open) -> Chooser {
     let taken = usage.sockets - usage.reusable;
@@ -240,7 +297,7 @@ fn chooser(usage: &Usage, open: &Open) -> Chooser {
     let second_left = open.second.saturating_sub(second_taken);
     let plenty_of_first = first_left >= ENOUGH
         && (first_left * 10 >= open.first || first_left > second_left.saturating_mul(2));
-    if usage.second_choice < ENOUGH || usage.sharing > 0 || !plenty_of_first {
+    if usage.second_choice < ENOUGH || usage.sharing > 0 || !plenty_of_first || !goes_on(usage) {
         Chooser::Connect
     } else if open.second_used * 50 >= open.second * 49 {
         Chooser::BindAll
@@ -300,7 +357,7 @@ mod tests {
             });
         }
         assert_eq!(census.tuples()[0].1.sockets, 100);
-        choosers(&census, &Open::count(&census), &Memory::default())
+        choosers(&census, &Open::count(&census))
     }
 
     #[test]
@@ -337,8 +394,8 @@ mod tests {
                 "192.0.2.9:80",
             ));
         }
-        let mut memory = Memory::default();
-        let seen = choosers(&census, &Open::count(&census), &memory);
+        let mut memory = Memory::at(1000);
+        let seen = choosers(&census, &Open::count(&census));
         memory.learn(&census, &seen);
         assert_eq!(memory.tuples().count(), 1);
 
@@ -348,8 +405,9 @@ mod tests {
             "192.0.2.1:1000",
             "192.0.2.9:80",
         ));
-        let open = Open::count(&few);
-        assert_eq!(choosers(&few, &open, &memory), [Chooser::BindAll]);
+        let seen = choosers(&few, &Open::count(&few));
+        memory.learn(&few, &seen);
+        assert_eq!(memory.recalled(&few, seen), [Chooser::BindAll]);
         for port in (1002..1040).step_by(2) {
             few.add(&socket(
                 State::Established,
@@ -357,9 +415,44 @@ mod tests {
                 "192.0.2.9:80",
             ));
         }
-        let seen = choosers(&few, &Open::count(&few), &memory);
-        assert_eq!(seen, [Chooser::Connect]);
+        let seen = choosers(&few, &Open::count(&few));
+        assert_eq!(memory.recalled(&few, seen.clone()), [Chooser::Connect]);
         memory.learn(&few, &seen);
-        assert_eq!(memory, Memory::default());
+        assert_eq!(memory, Memory::at(1000));
+    }
+
+    /// After a burst that filled the first parity, what connect() took of the second one outlives it.
+    #[test]
+    fn what_a_burst_left_on_the_second_parity_was_not_bound() {
+        let look = |expires, more: &[(State, u16)]| {
+            let mut census = Census::new(&sysctl(1000, 1099), &[]);
+            let at = |state, port| socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80");
+            for port in (1001..1061).step_by(2) {
+                census.add(&Socket {
+                    expires: Some(expires),
+                    ..at(State::TimeWait, port)
+                });
+            }
+            for (state, port) in more {
+                census.add(&at(*state, *port));
+            }
+            choosers(&census, &Open::count(&census))
+        };
+        // Nothing of the last seconds: nobody chooses these ports now.
+        assert_eq!(look(20_000, &[]), [Chooser::Connect]);
+        let live = |ports: std::ops::Range<u16>| -> Vec<_> {
+            ports
+                .step_by(2)
+                .map(|port| (State::Established, port))
+                .collect()
+        };
+        assert_eq!(look(20_000, &live(1000..1008)), [Chooser::Connect]);
+        // Some of what the burst opened is in use yet, on either parity.
+        let mut both = live(1000..1020);
+        both.extend(live(1061..1073));
+        assert_eq!(look(20_000, &both), [Chooser::Connect]);
+        // These do.
+        assert_eq!(look(59_000, &[]), [Chooser::BindSecondChoice]);
+        assert_eq!(look(20_000, &live(1061..1073)), [Chooser::BindSecondChoice]);
     }
 }

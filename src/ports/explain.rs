@@ -75,12 +75,16 @@ pub fn explain(facts: &Facts) -> Vec<String> {
     reuse(facts, tightest, bound, &mut steps, &mut useless);
     steps.push(spread(facts, tightest));
     steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
-    let now = tightest.forecast.limit_per_second;
+    let now = tightest.forecast;
+    let closed = if now.closed_per_second.is_nan() {
+        "how many are closed is not known".to_owned()
+    } else {
+        format!("{} are closed", plain(now.closed_per_second))
+    };
     let mut lines = vec![format!(
-        "What to change, what helps most first ({} bears {} now, {} are closed):",
+        "What to change, what helps most first ({} bears {} now, {closed}):",
         remote(tightest),
-        per_second(now),
-        plain(tightest.forecast.closed_per_second),
+        per_second(now.limit_per_second),
     )];
     let numbered = steps.into_iter().zip(1..);
     lines.extend(numbered.map(|(step, number)| format!("{number}. {}", step.text)));
@@ -184,6 +188,8 @@ fn keepalive(tightest: &Destination, steps: &mut Vec<Step>, useless: &mut Vec<St
     }
     let saved = if rate > 0.0 {
         gain(rate) + ", which need not be opened"
+    } else if rate.is_nan() {
+        "how many are closed a second is not known".to_owned()
     } else {
         "nothing was closed in the last 5 s".to_owned()
     };
@@ -352,7 +358,7 @@ mod tests {
             "{connected}"
         );
         for part in [
-            "192.0.2.9:80 bears 1.7 connections a second now, 0.0 are closed",
+            "192.0.2.9:80 bears 1.7 connections a second now, 6.0 are closed",
             "its 30 ports in TIME_WAIT become free",
             "64512 ports instead of 100",
             "gain: 1074 connections a second",

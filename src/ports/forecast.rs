@@ -14,11 +14,19 @@ pub struct Ages([u32; SLOTS]);
 
 impl Default for Ages {
     fn default() -> Self {
-        Self([0; SLOTS])
+        Self::NONE
     }
 }
 
+/// Whether a TIME_WAIT that ends in `expires` milliseconds began within the last seconds.
+pub fn recent(expires: u32) -> bool {
+    expires.div_ceil(1000) as usize > SLOTS - RECENT
+}
+
 impl Ages {
+    /// Of nobody.
+    pub const NONE: Self = Self([0; SLOTS]);
+
     /// Counts one that ends in `expires` milliseconds.
     pub fn add(&mut self, expires: u32) {
         let slot = (expires.min(TIME_WAIT_MS - 1) / 1000) as usize;
@@ -43,7 +51,7 @@ pub struct Now<'a> {
     pub free: u32,
     /// Ports that TIME_WAITs hold, less those that may be taken over.
     pub waiting: u32,
-    /// When its TIME_WAITs end; `None` where there are none, or where their age is not known.
+    /// When its TIME_WAITs end; `None` where that is not known.
     pub ages: Option<&'a Ages>,
     /// After how many milliseconds a TIME_WAIT gives its port back: 60 000, or sooner where it may be taken over.
     pub hold: u32,
@@ -73,8 +81,13 @@ impl Forecast {
         let hold_ms = now.hold.clamp(1, TIME_WAIT_MS);
         let hold = f64::from(hold_ms) / 1000.0;
         let limit_per_second = f64::from(now.free + now.waiting) / hold;
-        let none = Ages::default();
-        let ages = now.ages.unwrap_or(&none);
+        let Some(ages) = now.ages else {
+            return Self {
+                limit_per_second,
+                seconds_left: (now.free == 0).then_some(0.0),
+                ..Self::UNKNOWN
+            };
+        };
         let recent = RECENT.min((hold_ms / 1000).max(1) as usize);
         let rate = f64::from(ages.begun_within(recent)) / recent as f64;
         let seconds_left = if now.free == 0 {
@@ -167,7 +180,7 @@ mod tests {
         let idle = Forecast::of(&Now {
             free: 10,
             waiting: 0,
-            ages: None,
+            ages: Some(&Ages::NONE),
             hold: TIME_WAIT_MS,
         });
         assert_eq!((idle.closed_per_second, idle.seconds_left), (0.0, None));

@@ -36,10 +36,10 @@ pub fn state(data: &[u8]) {
     let again: Content = serde_json::from_slice(&stored).expect("what was stored can be read");
     assert_eq!(again.spaces, content.spaces);
     for kept in content.spaces.values() {
-        let mut memory = Memory::default();
-        kept.recall(&mut memory, now);
-        let believed = memory.tuples().count();
-        assert!(believed == 0 || now.abs_diff(kept.at) < 86_400);
+        let mut memory = Memory::at(now);
+        kept.recall(&mut memory);
+        let mut believed = memory.tuples().map(|(_, seen)| seen);
+        assert!(believed.all(|seen| seen <= now && now.abs_diff(seen) < 86_400));
         let fresh = Kept::new(kept.counters, &memory, now);
         let _ = super::limits::increase(&fresh.counters, &kept.counters);
     }

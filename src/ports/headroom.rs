@@ -13,7 +13,7 @@ use super::TIME_WAIT_MS;
 use super::active::{Active, Placed};
 use super::census::{Census, Tuple, Usage};
 use super::evidence::{self, Chooser, Evidence, Memory, Open};
-use super::forecast::{Forecast, Now};
+use super::forecast::{Ages, Forecast, Now};
 use super::port_set::PortSet;
 
 /// What is free, for whom.
@@ -112,26 +112,16 @@ impl Headroom {
         active: Option<&Active>,
     ) -> Self {
         let open = Open::count(census);
-        let choosers = match active {
+        let fresh = match active {
             Some(active) => evidence::settled(census, active),
-            None => evidence::choosers(census, &open, memory),
+            None => evidence::choosers(census, &open),
         };
-        memory.learn(census, &choosers);
-        let mut closed = 0;
-        let mut own_closed = vec![0_u32; choosers.len()];
-        if choosers.iter().any(|chooser| *chooser != Chooser::Connect) {
-            let doubtful = census.used_ports().without(&census.shared_ports());
-            for port in census.uses(&doubtful) {
-                let Some(first) = port.first else { continue };
-                match choosers[first] {
-                    Chooser::Connect => continue,
-                    Chooser::BindSecondChoice if !port.second_choice => continue,
-                    Chooser::BindSecondChoice | Chooser::BindAll => {}
-                }
-                closed += 1;
-                own_closed[first] += 1;
-            }
-        }
+        memory.learn(census, &fresh);
+        let choosers = match active {
+            Some(_) => fresh,
+            None => memory.recalled(census, fresh),
+        };
+        let (closed, own_closed) = closed_by_bind(census, &choosers);
         let closed = active.map_or(closed, Active::closed);
         let capacity = census.capacity;
         let mut destinations: Vec<_> = census
@@ -194,6 +184,26 @@ impl Headroom {
     }
 }
 
+/// How many ports those who bind first have closed to every connect(), and how many sockets each tuple has on them. Ports that
+/// are shared for certain are not among them, so that each local address is on each of these once.
+fn closed_by_bind(census: &Census, choosers: &[Chooser]) -> (u32, Vec<u32>) {
+    let mut own = vec![0; choosers.len()];
+    let mut closed = PortSet::default();
+    if choosers.iter().all(|chooser| *chooser == Chooser::Connect) {
+        return (0, own);
+    }
+    let doubtful = census.used_ports().without(&census.shared_ports());
+    for (port, tuple) in census.tuples_on(&doubtful) {
+        if choosers[tuple].bound(census.range.is_second_choice(port)) {
+            closed.insert(port);
+        }
+    }
+    for (_, tuple) in census.tuples_on(&closed) {
+        own[tuple] += 1;
+    }
+    (closed.len(), own)
+}
+
 struct Free {
     estimate: u32,
     min: u32,
@@ -225,9 +235,10 @@ fn free(
     let odd = census.range.size() % 2;
     let min = (open.empty + open.shared.saturating_sub(usage.sockets))
         .saturating_sub(odd + census.unseen_bound);
-    // What bind() left in TIME_WAIT is never taken over by a connect() that chooses its port.
+    // What waits on a closed port is never taken over by a connect() that chooses its port.
     let lost = match chooser {
-        Chooser::Connect => 0,
+        // Which of them lie there is not known.
+        Chooser::Connect => part(usage.reusable, own_closed, usage.sockets),
         Chooser::BindSecondChoice => usage.second_choice_reusable,
         Chooser::BindAll => usage.reusable,
     }
@@ -242,12 +253,21 @@ fn free(
     }
 }
 
+/// `number * of / all`, rounded down; 0 of nothing.
+fn part(number: u32, of: u32, all: u32) -> u32 {
+    let part = u64::from(number) * u64::from(of) / u64::from(all.max(1));
+    u32::try_from(part).unwrap_or(u32::MAX)
+}
+
 fn forecast(census: &Census, tuple: &Tuple, usage: &Usage, free: u32, bound: bool) -> Forecast {
     let taken_over = !bound && census.reuse.applies(tuple.source, tuple.destination);
     Forecast::of(&Now {
         free,
         waiting: usage.time_wait - usage.reusable,
-        ages: usage.ages.as_deref(),
+        ages: match usage.time_wait {
+            0 => Some(&Ages::NONE),
+            _ => usage.ages.as_deref(),
+        },
         hold: if taken_over {
             census.reuse.delay.min(TIME_WAIT_MS)
         } else {
@@ -463,5 +483,58 @@ mod tests {
         assert!(headroom.destinations[0].named && headroom.destinations[0].sockets == 0);
         assert_eq!(bounds(&headroom.destinations[0]), (99, 100, 100));
         assert_eq!(headroom.sources.len(), 1);
+    }
+
+    /// Two addresses that are bound to, as with several `proxy_bind`: each port may be closed by both.
+    #[test]
+    fn a_port_that_two_addresses_have_bound_is_closed_once() {
+        let at = |address: &str, ports: std::ops::Range<u16>, to: &str| -> Vec<Socket> {
+            let ports = ports.step_by(2);
+            let from = |port| format!("{address}:{port}");
+            ports
+                .map(|port| socket(State::Established, &from(port), to))
+                .collect()
+        };
+        let mut sockets = at("192.0.2.1", 1001..1063, "192.0.2.9:80");
+        sockets.extend(at("192.0.2.2", 1001..1063, "192.0.2.9:80"));
+        // What connect() chose, shared; and one of it that was there before a port was bound by another address.
+        sockets.extend(at("192.0.2.3", 1000..1040, "192.0.2.8:80"));
+        sockets.extend(at("192.0.2.3", 1000..1040, "192.0.2.7:80"));
+        sockets.insert(
+            0,
+            socket(State::Established, "192.0.2.3:1041", "192.0.2.7:80"),
+        );
+        let headroom = headroom(&sockets);
+        let free = |from: &str, to: &str| {
+            let is = |d: &&Destination| {
+                (d.tuple.source, d.tuple.destination)
+                    == (from.parse().unwrap(), to.parse().unwrap())
+            };
+            headroom.destinations.iter().find(is).unwrap().free
+        };
+        assert_eq!(free("192.0.2.1", "192.0.2.9"), 69);
+        assert_eq!(free("192.0.2.2", "192.0.2.9"), 69);
+        assert_eq!(free("192.0.2.3", "192.0.2.8"), 49);
+        assert_eq!(free("192.0.2.3", "192.0.2.7"), 49);
+        assert_eq!(headroom.fresh, 69);
+    }
+
+    #[test]
+    fn without_timers_the_rate_of_closing_is_not_known() {
+        let sockets: Vec<_> = connections(State::TimeWait, (1000..1060).step_by(2), "192.0.2.9:80")
+            .into_iter()
+            .map(|socket| Socket {
+                expires: None,
+                ..socket
+            })
+            .collect();
+        let forecast = headroom(&sockets).destinations[0].forecast;
+        assert!(forecast.closed_per_second.is_nan(), "{forecast:?}");
+        assert!(forecast.limit_per_second > 1.0, "{forecast:?}");
+        assert_eq!(forecast.seconds_left, None);
+        // Where nothing waits, nothing was closed.
+        let live = connections(State::Established, (1000..1060).step_by(2), "192.0.2.9:80");
+        let forecast = headroom(&live).destinations[0].forecast;
+        assert!(forecast.closed_per_second.abs() < 1e-9, "{forecast:?}");
     }
 }

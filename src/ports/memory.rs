@@ -12,11 +12,9 @@ use super::limits::Counters;
 use crate::plugin::state_file::{Found, StateFile};
 
 /// The version of the format.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The most namespaces that are kept.
 const MOST: usize = 1000;
-/// How long what looked bound is believed without being seen again, in seconds.
-const BELIEVED: i64 = 86_400;
 
 /// What is kept of a namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +23,8 @@ pub struct Kept {
     pub counters: Counters,
     /// When, in seconds of the Unix epoch.
     pub at: i64,
-    /// Local address, remote address and port.
-    bound: Vec<(IpAddr, IpAddr, u16)>,
+    /// Local address, remote address and port, and when it looked bound last.
+    bound: Vec<(IpAddr, IpAddr, u16, i64)>,
 }
 
 impl Kept {
@@ -34,7 +32,7 @@ impl Kept {
     pub fn new(counters: Counters, memory: &Memory, at: i64) -> Self {
         let mut bound: Vec<_> = memory
             .tuples()
-            .map(|tuple| (tuple.source, tuple.destination, tuple.port))
+            .map(|(tuple, seen)| (tuple.source, tuple.destination, tuple.port, seen))
             .collect();
         bound.sort_unstable();
         Self {
@@ -45,15 +43,14 @@ impl Kept {
     }
 
     /// What looked bound, unless that was too long ago.
-    pub fn recall(&self, memory: &mut Memory, now: i64) {
-        if (0..BELIEVED).contains(&now.saturating_sub(self.at)) {
-            for (source, destination, port) in self.bound.iter().copied() {
-                memory.recall(Tuple {
-                    source,
-                    destination,
-                    port,
-                });
-            }
+    pub fn recall(&self, memory: &mut Memory) {
+        for (source, destination, port, seen) in self.bound.iter().copied() {
+            let tuple = Tuple {
+                source,
+                destination,
+                port,
+            };
+            memory.recall(tuple, seen);
         }
     }
 }
@@ -149,18 +146,48 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::census::Census;
+    use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::headroom::{Headroom, Named};
+    use crate::ports::socket::State;
+
+    const DAY: i64 = 86_400;
+
+    /// A look each hour that shows too little itself: what is believed from memory is no sign of it.
+    #[test]
+    fn what_is_only_remembered_is_forgotten_after_a_day() {
+        let mut census = Census::new(&sysctl(1000, 1099), &[]);
+        census.add(&socket(
+            State::Established,
+            "192.0.2.1:1000",
+            "192.0.2.9:80",
+        ));
+        let tuple = census.tuples()[0].0;
+        let look = |memory: &mut Memory| {
+            Headroom::of(&census, &Named::default(), memory, None).destinations[0].bound
+        };
+        let mut memory = Memory::at(1000);
+        memory.recall(tuple, 1000);
+        for hour in 1..30 {
+            let kept = Kept::new(Counters::default(), &memory, 1000 + (hour - 1) * 3600);
+            memory = Memory::at(1000 + hour * 3600);
+            kept.recall(&mut memory);
+            assert_eq!(look(&mut memory), hour < 24, "hour {hour}");
+        }
+    }
 
     #[test]
     fn what_was_kept_comes_back_until_it_is_too_old_or_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let mut notes = Vec::new();
-        let mut memory = Memory::default();
-        memory.recall(Tuple {
+        let mut memory = Memory::at(1000);
+        let tuple = Tuple {
             source: "192.0.2.1".parse().unwrap(),
             destination: "2001:db8::1".parse().unwrap(),
             port: 80,
-        });
+        };
+        memory.recall(tuple, 1000);
         let kept = Kept::new(
             [Some(1), None, Some(3), Some(4), Some(5), None],
             &memory,
@@ -175,10 +202,12 @@ mod tests {
         let store = Store::open(&path, &mut notes).unwrap();
         assert_eq!(store.of("net:[1]"), Some(&kept));
         drop(store);
-        for (now, count) in [(1060, 1), (1000 + BELIEVED, 0), (999, 0)] {
-            let mut later = Memory::default();
-            kept.recall(&mut later, now);
+        // A clock that was put back makes nothing too old, and nothing of the future.
+        for (now, count, seen) in [(1060, 1, 1000), (1000 + DAY, 0, 0), (999, 1, 999)] {
+            let mut later = Memory::at(now);
+            kept.recall(&mut later);
             assert_eq!(later.tuples().count(), count, "{now}");
+            assert!(later.tuples().all(|(_, at)| at == seen), "{later:?}");
         }
         assert_eq!(notes, Vec::<String>::new());
         std::fs::write(&path, "something else\n").unwrap();

@@ -66,7 +66,6 @@ use self::owners::Owners;
 use self::plan::Plan;
 use self::record::Recorder;
 use self::report::{Facts, Sampled};
-use self::watch::Last;
 use crate::plugin::{Arguments, Plugin, Report, Run, State, options};
 
 /// How long the kernel keeps a TIME_WAIT, in milliseconds (`TCP_TIMEWAIT_LEN`, no setting changes it).
@@ -108,15 +107,12 @@ pub(crate) fn explain_towards(
 }
 
 fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
-    let (mut watched, mut notes) = watch::begin(plan)?;
+    let now = run.started().as_second();
+    let (mut watched, mut notes) = watch::begin(plan, now)?;
     let store = plan
         .state_file
         .as_deref()
         .and_then(|path| Store::open(path, &mut notes));
-    let last = Last {
-        store: store.as_ref(),
-        now: run.started().as_second(),
-    };
     let series = args.common().series.clone();
     let journal = args.journal.open();
     let mut recorder = journal.map(|journal| Recorder::new(journal, series));
@@ -127,7 +123,13 @@ fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
     let mut cost = Duration::MAX;
     loop {
         let look = Instant::now();
-        watch::look(&mut watched, plan, &last, recorder.as_mut(), &mut notes)?;
+        watch::look(
+            &mut watched,
+            plan,
+            store.as_ref(),
+            recorder.as_mut(),
+            &mut notes,
+        )?;
         looks += 1;
         cost = cost.min(look.elapsed());
         let pause = cost
@@ -143,7 +145,7 @@ fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
         seconds: begun.elapsed().as_secs_f64(),
     });
     let open_files = owners::open_files(&plan.proc);
-    let (seen, kept) = watch::worst_first(watched, plan, open_files.as_ref(), last.now);
+    let (seen, kept) = watch::worst_first(watched, plan, open_files.as_ref(), now);
     if let Some(store) = store {
         store.keep(kept, &mut notes);
     }

@@ -3,6 +3,9 @@
 use super::port_set::{PortRange, PortSet};
 use super::socket::Socket;
 
+/// The most connections that are kept one by one beside the first one of their port: 4 bytes each.
+const MOST_OTHERS: usize = 1 << 18;
+
 /// A port with connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PortUse {
@@ -22,6 +25,8 @@ pub struct PortTable {
     range: PortRange,
     /// [`Port`]s, packed: zeros of an integer take no memory until they are written.
     table: Vec<u64>,
+    /// Ports, and the numbers of tuples from other local addresses than those that were there before.
+    others: Vec<(u16, u16)>,
     /// Ports that the table knows something of. It is read nowhere else.
     used: PortSet,
     /// Those of them that a local address was seen on twice.
@@ -62,6 +67,7 @@ impl PortTable {
         Self {
             range,
             table: vec![0; range.size() as usize],
+            others: Vec::new(),
             used: PortSet::default(),
             twice: PortSet::default(),
             sharing: PortSet::default(),
@@ -79,6 +85,9 @@ impl PortTable {
         port.sockets = port.sockets.saturating_add(1);
         if port.first == 0 {
             (port.first, port.inode) = (tuple.map_or(0, |number| number + 1), socket.inode);
+        } else if !twice && self.others.len() < MOST_OTHERS {
+            let number = tuple.map(|number| (socket.source_port, number));
+            self.others.extend(number);
         }
         self.table[place] = port.pack();
         if twice {
@@ -122,6 +131,15 @@ impl PortTable {
         })
     }
 
+    /// The numbers of the tuples on these ports that no local address is on twice, and the port of each of their sockets.
+    pub fn tuples(&self, ports: &PortSet) -> impl Iterator<Item = (u16, usize)> {
+        let others = self.others.iter();
+        let others = others.map(|(port, tuple)| (*port, usize::from(*tuple)));
+        self.uses(ports)
+            .filter_map(|port| Some((port.number, port.first?)))
+            .chain(others.filter(|(port, _)| ports.contains(*port)))
+    }
+
     fn port(&self, number: u16) -> Port {
         Port::unpack(self.table[usize::from(number - self.range.low)])
     }
@@ -162,6 +180,13 @@ mod tests {
                 (1099, true, Some(32_767), 0)
             ]
         );
+        // Tuple 8 is from an address that is there already.
+        assert!(table.tuples(table.used()).eq([(1001, 7), (1099, 32_767)]));
+        let elsewhere = socket(Established, "192.0.2.2:1099", "192.0.2.9:80");
+        table.add(&elsewhere, Some(9), false);
+        let mut port = PortSet::default();
+        port.insert(1099);
+        assert!(table.tuples(&port).eq([(1099, 32_767), (1099, 9)]));
         assert!(table.shared(Vec::new()).iter().eq([1001, 1099]));
         assert!(table.shared(vec![1001]).iter().eq([1001, 1099]));
         assert!(table.shared(vec![1001, 1001]).iter().eq([1099]));

@@ -58,11 +58,11 @@ pub struct Seen {
     pub neighbours: Vec<Finding>,
 }
 
-/// Finds the namespaces. The texts say what of them cannot be seen.
-pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
+/// Finds the namespaces, at this second of the Unix epoch. The texts say what of them cannot be seen.
+pub fn begin(plan: &Plan, now: i64) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
     let watched = |place| Watched {
         place,
-        memory: Memory::default(),
+        memory: Memory::at(now),
         peak: None,
         counters: None,
         trends: [Trend::default(); 2],
@@ -86,11 +86,11 @@ pub fn begin(plan: &Plan) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
     Ok((found.into_iter().map(watched).collect(), notes))
 }
 
-/// Looks at each. One of `--netns all` that cannot be seen is said and left out; one that was named is an error.
+/// Looks at each, with what the last run kept. One of `--netns all` that cannot be seen is said and left out; one that was named is an error.
 pub fn look(
     watched: &mut [Watched],
     plan: &Plan,
-    last: &Last,
+    last: Option<&Store>,
     mut recorder: Option<&mut Recorder>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
@@ -196,20 +196,11 @@ fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
         .collect()
 }
 
-/// What the last run kept, and the time.
-#[derive(Debug)]
-pub struct Last<'a> {
-    /// Where it is kept.
-    pub store: Option<&'a Store>,
-    /// In seconds of the Unix epoch.
-    pub now: i64,
-}
-
 impl Watched {
     fn look(
         &mut self,
         plan: &Plan,
-        last: &Last,
+        last: Option<&Store>,
         recorder: Option<&mut Recorder>,
     ) -> anyhow::Result<()> {
         let look = match &self.place {
@@ -233,9 +224,9 @@ impl Watched {
         self.counters = Some(if let Some((first, _)) = self.counters {
             (first, look.counters)
         } else {
-            let kept = last.store.and_then(|store| store.of(&key(plan, &look)));
+            let kept = last.and_then(|store| store.of(&key(plan, &look)));
             if let Some(kept) = kept {
-                kept.recall(&mut self.memory, last.now);
+                kept.recall(&mut self.memory);
             }
             (
                 kept.map_or(look.counters, |kept| kept.counters),
