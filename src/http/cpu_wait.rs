@@ -9,8 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// For how long a reading is good: probes follow each other without a pause, and where one ends the next one begins.
-const FRESH: Duration = Duration::from_micros(100);
+/// For how long a reading is good: what is less is not worth a system call, and a longer wait makes the next one due.
+const FRESH: Duration = Duration::from_millis(1);
 
 /// The counter of the thread that opened it, whoever reads it.
 #[derive(Debug, Default)]
