@@ -163,7 +163,7 @@ pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range
             advice: "it costs no port and no connection; raise net.ipv4.tcp_max_tw_buckets to see the rate".to_owned(),
         });
     }
-    if insert_failed + drop > 0 {
+    if insert_failed > 0 || drop > 0 {
         findings.push(Finding {
             cause: "conntrack-drops",
             state: State::Warning,
@@ -176,7 +176,7 @@ pub fn judge(neighbours: &[Neighbour], counted: &Counters, limits: &Limits<Range
                 .to_owned(),
         });
     }
-    if overflows + drops > 0 {
+    if overflows > 0 || drops > 0 {
         findings.push(Finding {
             cause: "accept-queue",
             state: State::Warning,
