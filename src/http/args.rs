@@ -466,13 +466,13 @@ impl Arguments for Args {
         &self.common
     }
 
-    /// `-t` is the limit of one probe. Who asks for more than the usual deadline allows, by `-t` or `--duration`, and
-    /// names no deadline, gets the time for it.
+    /// Who asks for more than the usual deadline allows, by `-t`, `-c` or `--duration`, and names no deadline, gets the
+    /// time for it.
     fn limit(&self) -> Duration {
         if self.common.deadline.is_some() {
             return self.common.limit();
         }
-        let probe = self.common.timeout.unwrap_or(TIMEOUT) + Duration::from_secs(2);
+        let probe = super::plan::timeout(self).unwrap_or_default() + Duration::from_secs(2);
         let burst = self
             .pace
             .duration

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::args::OnRedirect;
 use super::certificate::{self, Link};
-use super::checks::{Judgement, status_of};
+use super::checks::{Judgement, status_of, stays};
 use super::connect::{Means, Miss, open};
 use super::cookie_file::Cookies;
 use super::cpu_wait::CpuWait;
@@ -291,7 +291,7 @@ impl Prober {
                     Err(last) => return Ok(last),
                 };
             let curl = plan.on_redirect == OnRedirect::Curl;
-            let stays = curl && received.reply.header("location").is_none();
+            let stays = stays(&received.reply, plan.on_redirect);
             if stays || !judgement.follows(&plan.checks, plan.on_redirect) {
                 let size = course.trace.tape.size;
                 plan.checks

@@ -41,7 +41,7 @@ pub fn run(
 ) -> anyhow::Result<(Prober, Summary)> {
     let (runtime, pool) = match carried() {
         Some((runtime, pool)) => (runtime, Some(pool)),
-        None => (executor(&plan)?, plan.pace.keepalive.then(Pool::default)),
+        None => (executor()?, plan.pace.keepalive.then(Pool::default)),
     };
     if plan.ways == Ways::Addresses {
         runtime.block_on(async {
@@ -71,12 +71,12 @@ fn carried() -> Option<(Runtime, Pool)> {
         .take()
 }
 
-fn executor(plan: &Plan) -> anyhow::Result<Runtime> {
+fn executor() -> anyhow::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        // One more to write evidence.
-        .max_blocking_threads(plan.pace.concurrency.min(RESOLVERS) + 1)
+        // One more to write evidence. A look-up that a probe has given up keeps its thread until the resolver gives up, too.
+        .max_blocking_threads(RESOLVERS + 1)
         .build()
         .context("cannot start the executor")
 }

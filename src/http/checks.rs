@@ -135,7 +135,7 @@ impl Checks {
                 ..Judgement::final_word(State::Critical, kind, words)
             })
         };
-        let on_the_way = leads_on(status, action);
+        let on_the_way = leads_on(status, action) && !stays(reply, action);
         let expect = self.expect.as_deref();
         let expect = expect.filter(|_| !(self.expect_last && on_the_way));
         let expected = expect.unwrap_or(if reply.http2 { "HTTP/2" } else { "HTTP/1." });
@@ -160,11 +160,13 @@ impl Checks {
         if expect.is_some() {
             judgement.words = format!("Status line output matched \"{expected}\"");
         }
-        if let (Some(statuses), Some(_)) = (listed, status) {
+        if let Some(statuses) = listed
+            && status.is_some()
+        {
             statuses.judge(&mut judgement);
             return Ok(judgement);
         }
-        if expect.is_some() {
+        if expect.is_some() && listed.is_none() {
             return Ok(judgement);
         }
         match status {
@@ -270,6 +272,11 @@ pub fn milder(limits: &Limits, time: Duration, waited: Duration) -> (State, bool
 }
 
 /// Whether a status points elsewhere and `-f` says to go there.
+/// Whether a redirect names no place to go to, which is the last reply for curl.
+pub fn stays(reply: &Reply, action: OnRedirect) -> bool {
+    action == OnRedirect::Curl && reply.header("location").is_none()
+}
+
 fn leads_on(status: Option<u16>, action: OnRedirect) -> bool {
     status.is_some_and(|status| (300..400).contains(&status))
         && matches!(

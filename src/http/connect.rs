@@ -1,7 +1,7 @@
 //! From a name to a connection that a request can be sent on, and what stood in the way.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -198,10 +198,11 @@ async fn connect(
 ) -> Result<TcpStream, Miss> {
     let addresses = resolve(means, name, port, trace).await?;
     trace.stage = Stage::Connecting;
-    let mut last = None;
+    let mut most_telling: Option<Failed> = None;
     for address in addresses {
         let remote = SocketAddr::new(address, port);
         trace.remote = Some(remote);
+        trace.local = None;
         let connected = match tcp_socket(remote) {
             Ok(socket) => {
                 means.source.apply(&socket).map_err(Miss::Host)?;
@@ -214,12 +215,86 @@ async fn connect(
                 trace.connected = Some(Instant::now());
                 return Ok(stream);
             }
-            Err(error) => last = Some((remote, error)),
+            Err(error) => {
+                let failed = Failed::new(trace, remote, &error);
+                if most_telling
+                    .as_ref()
+                    .is_none_or(|most| most.tells <= failed.tells)
+                {
+                    most_telling = Some(failed);
+                }
+            }
         }
     }
     // `resolve` gives one address at least.
-    let (remote, error) = last.ok_or_else(|| Miss::Server(Kind::Dns, "no address".to_owned()))?;
-    Err(no_connection(remote, &error))
+    let failed = most_telling.ok_or_else(|| Miss::Server(Kind::Dns, "no address".to_owned()))?;
+    (trace.remote, trace.local) = (Some(failed.remote), failed.local);
+    Err(failed.miss)
+}
+
+/// How much is to be learned from an address that there was no connection to, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tells {
+    /// This host has no address of that family: a server with two families is not to blame.
+    Nothing,
+    /// There is no way to it.
+    NoWay,
+    /// This host could not try.
+    Ourselves,
+    /// Something there refused, or did not answer.
+    Them,
+}
+
+/// An address that there was no connection to.
+struct Failed {
+    tells: Tells,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    miss: Miss,
+}
+
+impl Failed {
+    fn new(trace: &Trace, remote: SocketAddr, error: &io::Error) -> Self {
+        let (tells, miss) = if error.kind() == io::ErrorKind::AddrNotAvailable && no_source(remote)
+        {
+            (Tells::Nothing, no_address_of_ours(remote, error))
+        } else {
+            let miss = no_connection(remote, error);
+            let tells = match miss {
+                Miss::Server(Kind::Unreachable, _) => Tells::NoWay,
+                Miss::Host(_) => Tells::Ourselves,
+                _ => Tells::Them,
+            };
+            (tells, miss)
+        };
+        Self {
+            tells,
+            remote,
+            local: trace.local,
+            miss,
+        }
+    }
+}
+
+/// Whether this host has no address from which it could go there. Nothing is sent: to connect a UDP socket only looks for the
+/// way and the address, and UDP has ports of its own.
+fn no_source(remote: SocketAddr) -> bool {
+    let any: IpAddr = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let connected = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(remote));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+fn no_address_of_ours(remote: SocketAddr, error: &io::Error) -> Miss {
+    let family = if remote.is_ipv4() { "IPv4" } else { "IPv6" };
+    Miss::Host(format!(
+        "connect to address {} and port {}: {} - this host has no {family} address to go there from",
+        remote.ip(),
+        remote.port(),
+        without_number(error)
+    ))
 }
 
 async fn connect_file(path: &str, trace: &mut Trace) -> Result<UnixStream, Miss> {

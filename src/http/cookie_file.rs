@@ -130,8 +130,8 @@ fn host(headers: &HeaderMap, target: &Target) -> String {
 
 fn site<'a>(host: &'a str, target: &'a Target) -> Site<'a> {
     // The form for proxies that the path may have: a whole URL.
-    let path = match target.path.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+    let path = match target.within_url() {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
         None => &target.path,
     };
     Site {

@@ -12,7 +12,7 @@ use crate::plugin::metric::number;
 use crate::plugin::report::local_time;
 
 /// All that is known of a run; times in seconds.
-pub fn details(plan: &Plan, summary: &Summary) -> Value {
+pub fn details(plan: &Plan, summary: &Summary, shown: Option<&Probe>) -> Value {
     let kinds: serde_json::Map<_, _> = summary
         .kinds
         .iter()
@@ -80,7 +80,7 @@ pub fn details(plan: &Plan, summary: &Summary) -> Value {
         "failures_left_out": summary.left_out,
         "evidence_notes": summary.evidence.notes.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         "verdict": summary.verdict(),
-        "certificates": summary.shown().map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
+        "certificates": shown.map_or(&[][..], |probe| &probe.chain).iter().map(|link| json!({
             "name": clean_cut(&link.name, 100),
             "issuer": clean_cut(&link.issuer, 100),
             "days_left": link.days,

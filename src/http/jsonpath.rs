@@ -1,5 +1,7 @@
 //! What a page of JSON must hold, by JSONPath (RFC 9535). No I/O.
 
+use std::cmp::Ordering;
+
 use anyhow::Context;
 use regex::RegexBuilder;
 use serde_json::Value;
@@ -255,9 +257,14 @@ fn is(value: &Value, given: &str) -> bool {
     let Ok(given) = serde_json::from_str::<Value>(given) else {
         return false;
     };
+    let whole = |value: &Value| value.is_i64() || value.is_u64();
+    if whole(value) && whole(&given) {
+        // Of 64 bits, of which a f64 holds 53.
+        return *value == given;
+    }
     match (value.as_f64(), given.as_f64()) {
-        // Equal as they print: 1 is 1.0.
-        (Some(one), Some(other)) => (one - other).abs() <= f64::EPSILON * one.abs(),
+        // 1 is 1.0.
+        (Some(one), Some(other)) => one.partial_cmp(&other) == Some(Ordering::Equal),
         _ => *value == given,
     }
 }
@@ -296,6 +303,25 @@ mod tests {
             ..Reply::default()
         };
         judge(&[check(text, state).unwrap()], &reply)
+    }
+
+    #[test]
+    fn whole_numbers_are_compared_to_the_last_digit() {
+        let value: Value = serde_json::from_str("1234567890123456700").unwrap();
+        assert!(is(&value, "1234567890123456700"));
+        assert!(!is(&value, "1234567890123456789"));
+        for (one, other, same) in [
+            ("1", "1.0", true),
+            ("1.50", "1.5", true),
+            ("-0.5", "-5e-1", true),
+            ("18446744073709551615", "18446744073709551614", false),
+            ("-1", "18446744073709551615", false),
+            ("0", "-0.0", true),
+            ("0.1", "0.10000001", false),
+        ] {
+            let value: Value = serde_json::from_str(one).unwrap();
+            assert_eq!(is(&value, other), same, "{one} and {other}");
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use regex::bytes::{Regex, RegexBuilder};
 /// The most memory that a compiled expression may take.
 const SIZE_LIMIT: usize = 4 << 20;
 
-/// Compiles one. Without `linespan` a `.` stops at line feeds, and `^` and `$` match at each line.
+/// Compiles one. Without `linespan` neither a `.` nor a `[^x]` matches a line feed, and `^` and `$` match at each line.
 pub fn compile(expression: &str, ignore_case: bool, linespan: bool) -> anyhow::Result<Regex> {
-    RegexBuilder::new(&translate(expression))
+    RegexBuilder::new(&translate(expression, linespan))
         .case_insensitive(ignore_case)
         .multi_line(!linespan)
         .dot_matches_new_line(linespan)
@@ -24,21 +24,29 @@ pub fn compile(expression: &str, ignore_case: bool, linespan: bool) -> anyhow::R
         .with_context(|| format!("cannot compile the regular expression '{expression}'"))
 }
 
-/// Between brackets POSIX knows no escapes, no nesting and no set operations: what would be one is escaped.
-fn translate(expression: &str) -> String {
+/// Between brackets POSIX knows no escapes, no nesting and no set operations: what would be one is escaped. A parenthesis
+/// that closes nothing is one of the text, and an interval may begin with its comma.
+fn translate(expression: &str, linespan: bool) -> String {
     let mut out = String::with_capacity(expression.len() + 8);
     let mut rest = expression;
+    let mut groups = 0;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
+        if c == ')' && groups == 0 {
+            out.push('\\');
+        }
         out.push(c);
         match c {
+            '(' => groups += 1,
+            ')' if groups > 0 => groups -= 1,
+            '{' if rest.starts_with(',') => out.push('0'),
             '\\' => {
                 if let Some(escaped) = rest.chars().next() {
                     out.push(escaped);
                     rest = &rest[escaped.len_utf8()..];
                 }
             }
-            '[' => rest = bracket(rest, &mut out),
+            '[' => rest = bracket(rest, linespan, &mut out),
             _ => {}
         }
     }
@@ -46,11 +54,19 @@ fn translate(expression: &str) -> String {
 }
 
 /// Copies a bracket expression from behind its `[` up to its `]`, and returns what follows.
-fn bracket<'a>(text: &'a str, out: &mut String) -> &'a str {
+fn bracket<'a>(text: &'a str, linespan: bool, out: &mut String) -> &'a str {
     let mut rest = text;
     if let Some(inner) = rest.strip_prefix('^') {
         out.push('^');
         rest = inner;
+        if !linespan {
+            out.push('\n');
+            // It would make a range with that.
+            if let Some(inner) = rest.strip_prefix('-') {
+                out.push_str("\\-");
+                rest = inner;
+            }
+        }
     }
     if let Some(inner) = rest.strip_prefix(']') {
         out.push_str("\\]");
@@ -100,6 +116,16 @@ mod tests {
             ("(ab|cd)+$", "xcd", true),
             (r"a\.b", "axb", false),
             ("ö", "schön", true),
+            ("a[^x]b", "a\nb", false),
+            ("a[^-x]b", "a\nb", false),
+            ("a[^-x]b", "a-b", false),
+            ("a[^-x]b", "ayb", true),
+            ("^a[^]x]b$", "a\nb", false),
+            ("ok)", "ok)", true),
+            ("(o)k)", "ok)", true),
+            (r"(o\)k)", "o)k", true),
+            ("^o{,1}k$", "ok", true),
+            ("^o{,1}k$", "ook", false),
         ] {
             let regex = compile(expression, false, false).unwrap();
             assert_eq!(
@@ -123,6 +149,7 @@ mod tests {
         for expression in ["(?i)ok", "^(?i)ok", "(?i:ok)"] {
             assert!(compile(expression, false, false).unwrap().is_match(b"OK"));
         }
+        assert!(compile("a[^x]b", false, true).unwrap().is_match(b"a\nb"));
         assert!(
             compile("world.$", false, true)
                 .unwrap()

@@ -231,7 +231,7 @@ impl TryFrom<&Args> for Plan {
 }
 
 /// The limit of a probe.
-fn timeout(args: &Args) -> Option<Duration> {
+pub(super) fn timeout(args: &Args) -> Option<Duration> {
     let timeout = args.common().timeout.unwrap_or(TIMEOUT);
     // As in check_http: who calls 30 s critical does not want 10 s to be the end. No -t at all: 0.
     let timeout = match args.critical.map(|range| range.end()) {
@@ -408,6 +408,24 @@ mod tests {
             let target = &plan.paths[0].target;
             assert_eq!((&*target.address, target.port), (address, port), "{line}");
             assert_eq!(target.host_header().as_deref(), host, "{line}");
+        }
+    }
+
+    /// Who calls a minute critical does not want to be told after 50 s that nothing is known.
+    #[test]
+    fn a_probe_that_may_take_long_has_the_time_for_it() {
+        for (line, limit, whole) in [
+            ("-H a", Some(10), 50),
+            ("-H a -t 70", Some(70), 72),
+            ("-H a -c 60", Some(61), 63),
+            ("-H a -c 60 --deadline 20", Some(61), 20),
+            ("-H a -c 60 --duration 30", Some(61), 93),
+            ("-H a -t 0", None, 50),
+        ] {
+            let words = ["check_http_retry"].into_iter().chain(line.split(' '));
+            let args: Args = options::parse("HTTP", words.map(Into::into)).unwrap();
+            assert_eq!(timeout(&args), limit.map(Duration::from_secs), "{line}");
+            assert_eq!(args.limit(), Duration::from_secs(whole), "{line}");
         }
     }
 

@@ -295,7 +295,7 @@ impl Proxy {
     /// The target as such a proxy is asked for it: with the whole URL as its path.
     pub fn forwarded(&self, target: &Target) -> Target {
         let mut asked = target.clone();
-        if !target.path.contains("://") {
+        if target.within_url().is_none() {
             let port = match target.port {
                 80 => String::new(),
                 port => format!(":{port}"),

@@ -31,16 +31,17 @@ const SHOWN_OF_EACH: usize = 3;
 /// Puts it into words and numbers.
 pub fn render(plan: &Plan, summary: &Summary, verdict: Verdict) -> Report {
     let mut report = Report::new(verdict.state, first_line(plan, summary, verdict));
-    report.metrics = metrics(plan, summary);
+    let shown = summary.shown(verdict);
+    report.metrics = metrics(plan, summary, shown);
     report.findings = findings(plan, summary, verdict);
     // Of a single probe, the first line has said it all.
     let single = plan.pace.attempts == Some(1) && summary.trouble.is_none();
     report.findings_from = u8::from(single && !plan.show.exchange);
     if plan.show.details {
-        report.details = details(plan, summary);
+        report.details = details(plan, summary, shown);
     }
-    shown_things(&mut report, plan, summary);
-    chain(&mut report, summary);
+    shown_things(&mut report, plan, shown);
+    chain(&mut report, shown);
     if plan.show.exchange {
         evidence(&mut report, plan, summary);
     }
@@ -68,13 +69,7 @@ fn first_line(plan: &Plan, summary: &Summary, verdict: Verdict) -> String {
         return parts.join(" - ");
     }
     let single = plan.probes() == Some(1) && summary.attempts == 1;
-    let forgiven = verdict.failures == State::Ok && summary.failed > 0;
-    let shown = if forgiven {
-        summary.slowest_good.as_ref().or(summary.worst.as_ref())
-    } else {
-        summary.shown()
-    };
-    if let Some(probe) = shown {
+    if let Some(probe) = summary.shown(verdict) {
         let good = probe.kind.is_none_or(|kind| kind == Kind::Slow);
         parts.push(clean_cut(
             if single || good {
@@ -153,9 +148,8 @@ fn failed_of(summary: &Summary) -> String {
     )
 }
 
-fn metrics(plan: &Plan, summary: &Summary) -> Vec<Metric> {
+fn metrics(plan: &Plan, summary: &Summary, probe: Option<&Probe>) -> Vec<Metric> {
     let limits = plan.checks.run_time;
-    let probe = summary.shown();
     let seconds =
         |label: String, value: Option<f64>| Metric::seconds(label, value.unwrap_or(f64::NAN));
     let timed = probe.filter(|probe| probe.is_timed());

@@ -3,6 +3,7 @@
 use super::by_path;
 use super::evidence::comparison;
 use super::plan::Plan;
+use super::probe::Probe;
 use super::report::failure_line;
 use super::summary::Summary;
 use crate::plugin::Report;
@@ -12,13 +13,13 @@ use crate::plugin::clean::clean_cut;
 const EVIDENCE_LINES: usize = 40;
 
 /// What `-L` and `-B` ask for. Line by line, so that a page is read as one, and stays a text whatever it holds.
-pub(super) fn shown_things(report: &mut Report, plan: &Plan, summary: &Summary) {
+pub(super) fn shown_things(report: &mut Report, plan: &Plan, shown: Option<&Probe>) {
     if plan.show.url {
         for path in &plan.paths {
             report.line(0, path.target.url());
         }
     }
-    let page = summary.shown().map_or(&[][..], |probe| &probe.page);
+    let page = shown.map_or(&[][..], |probe| &probe.page);
     for line in page.split(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if plan.show.page {
@@ -67,8 +68,8 @@ pub(super) fn compared(report: &mut Report, plan: &Plan, summary: &Summary) {
 }
 
 /// The certificates of the probe that the first line speaks of.
-pub(super) fn chain(report: &mut Report, summary: &Summary) {
-    let chain = summary.shown().map_or(&[][..], |probe| &probe.chain);
+pub(super) fn chain(report: &mut Report, shown: Option<&Probe>) {
+    let chain = shown.map_or(&[][..], |probe| &probe.chain);
     for (at, link) in chain.iter().enumerate() {
         report.line(
             1,

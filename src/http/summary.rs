@@ -9,6 +9,7 @@ use super::path_summary::{PathSummary, PathTally};
 use super::plan::Plan;
 use super::pool::Use;
 use super::probe::{Kind, Phases, Probe};
+use super::verdict::Verdict;
 use crate::plugin::window::Ticks;
 use crate::plugin::{End, State};
 use crate::stats::{Rate, Sample, wilson};
@@ -115,9 +116,15 @@ impl Summary {
         }
     }
 
-    /// The probe that the first line speaks of: the worst failed one, or the slowest good one.
-    pub fn shown(&self) -> Option<&Probe> {
-        self.worst.as_ref().or(self.slowest_good.as_ref())
+    /// The probe that the first line speaks of: the worst failed one, or the slowest good one where none failed or what
+    /// failed is tolerated.
+    pub fn shown(&self, verdict: Verdict) -> Option<&Probe> {
+        let (worst, good) = (self.worst.as_ref(), self.slowest_good.as_ref());
+        if verdict.failures == State::Ok {
+            good.or(worst)
+        } else {
+            worst.or(good)
+        }
     }
 }
 

@@ -57,6 +57,13 @@ impl Target {
         self.server_name().eq_ignore_ascii_case(other.server_name()) && (self.https || !other.https)
     }
 
+    /// What follows the scheme, where the path is a whole URL, as a proxy may be asked for it: `host/path`.
+    pub fn within_url(&self) -> Option<&str> {
+        let (scheme, rest) = self.path.split_once("://")?;
+        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        (!scheme.is_empty() && scheme.bytes().all(named)).then_some(rest)
+    }
+
     /// What the server is called: in the TLS handshake, in its certificate, in a URL.
     pub fn server_name(&self) -> &str {
         let name = self.host.as_ref().or(self.name.as_ref());
@@ -209,6 +216,20 @@ mod tests {
             host: Some("www.test".to_owned()),
             host_port: 8080,
             path: path.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_whole_url_is_one_from_its_beginning() {
+        for (path, within) in [
+            ("http://www.test/a", Some("www.test/a")),
+            ("HTTPS://www.test", Some("www.test")),
+            ("/login?next=http://o.test/p/q", None),
+            ("/a://b", None),
+            ("://b", None),
+            ("/", None),
+        ] {
+            assert_eq!(target(path).within_url(), within, "{path}");
         }
     }
 

@@ -98,6 +98,11 @@ impl Names {
         self.shared.silent.store(true, Ordering::SeqCst);
     }
 
+    /// Questions are answered again.
+    pub fn speak_again(&self) {
+        self.shared.silent.store(false, Ordering::SeqCst);
+    }
+
     /// How often names that it knows were looked up.
     pub fn asked(&self) -> u32 {
         self.shared.asked.load(Ordering::SeqCst)

@@ -21,6 +21,7 @@ fn site(seen: &Seen) -> Act {
         "/pong" => to("308 Permanent Redirect", "/good"),
         "/nowhere" => Act::Send(page("301 Moved Permanently", "hello")),
         "/404" => Act::Send(page("404 Not Found", "hello")),
+        "/odd" => Act::Send(page("20 OK", "hello")),
         "/500" => Act::Send(page(BAD, "hello")),
         "/silent" => Act::SendAndStall(Vec::new()),
         _ => Act::Send(page(GOOD, "hello")),
@@ -93,6 +94,21 @@ fn each_wish_has_its_state_and_its_words() {
             "-u /moved -e 200 -f curl",
             0,
             "Status line output matched \"200\"",
+        ),
+        (
+            "-u /nowhere -f curl --status 200",
+            2,
+            "HTTP/1.1 301 Moved Permanently - status 301 is not in the list",
+        ),
+        (
+            "-u /nowhere -f curl -e 200",
+            2,
+            "Invalid HTTP response received from host",
+        ),
+        (
+            "-u /odd --status 200 -e HTTP/1.1",
+            2,
+            "Invalid Status Line (HTTP/1.1 20 OK)",
         ),
         ("-u /ping -f curl -s hello", 0, "HTTP/1.1 200 OK - "),
         (

@@ -1,6 +1,7 @@
 //! Names, with a name server that answers: `check_http` and ours side by side in a network namespace.
 
 use std::net::{IpAddr, TcpListener};
+use std::time::Duration;
 
 use super::beside::{differing_lines, differing_metrics};
 use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
@@ -160,4 +161,59 @@ fn a_name_that_nobody_knows_is_a_failure_of_the_kind_dns() {
         json["details"]["phases"]["dns"]["p50"].as_f64().unwrap() > 0.0,
         "{json}"
     );
+}
+
+/// That this host cannot speak one family says nothing about a server that has both.
+#[test]
+fn a_server_that_refuses_is_to_blame_where_this_host_has_no_ipv6() {
+    let netns = Netns::new("one-family");
+    let both = addresses(&["127.0.0.9", "2001:db8::1"]);
+    let six = addresses(&["2001:db8::1"]);
+    let _names = Names::of(&netns, &[("both.test", both), ("six.test", six)]);
+    let run = |name: &str| {
+        let mut command = netns.command(binary_folder().join("check_http_retry"));
+        outcome(command.args(["-H", name, "-p", "8080", "--attempts", "3"]))
+    };
+    for disabled in ["0", "1"] {
+        netns.set("ipv6/conf/all/disable_ipv6", disabled);
+        let found = run("both.test");
+        assert_eq!(found.code, Some(2), "{}", found.text);
+        assert!(
+            found.headline().starts_with(
+                "HTTP CRITICAL: connect to address 127.0.0.9 and port 8080: Connection refused - 3 of 3 probes failed"
+            ),
+            "{}",
+            found.text
+        );
+    }
+    let found = run("six.test");
+    assert_eq!(found.code, Some(3), "{}", found.text);
+    assert!(
+        found
+            .text
+            .contains("this host has no IPv6 address to go there from"),
+        "{}",
+        found.text
+    );
+}
+
+/// A look-up that is given up goes on until the resolver gives up, too. Nobody else has to wait for that.
+#[test]
+fn a_name_server_that_was_silent_for_a_moment_fails_no_later_probe() {
+    let netns = Netns::new("moment");
+    let names = Names::start(&netns, "www.test", &["127.0.0.2".parse().unwrap()]);
+    let listener = netns.within(|| TcpListener::bind(("127.0.0.2", 8080)).unwrap());
+    let _server = FaultServer::on(listener, None, |_: &Seen| Act::Send(page(GOOD, "hello")));
+    names.fall_silent();
+    let mut command = netns.command(binary_folder().join("check_http_retry"));
+    let line = "-H www.test -p 8080 -t 0.3 --attempts 10 --interval 0.3 --format json";
+    command.args(line.split(' '));
+    let found = std::thread::scope(|scope| {
+        let run = scope.spawn(|| outcome(&mut command));
+        std::thread::sleep(Duration::from_millis(800));
+        names.speak_again();
+        run.join().unwrap()
+    });
+    let failed = found.json()["details"]["failed"].as_u64().unwrap();
+    assert!((1..=6).contains(&failed), "{}", found.text);
 }

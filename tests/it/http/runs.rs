@@ -99,6 +99,12 @@ fn failure_limits_decide_where_they_are_given() {
             outcome.text
         );
     }
+    // What is tolerated is not what the rest speaks of, either.
+    let outcome = run(&server(), "--attempts 20 --failures-critical 2 -B");
+    assert!(outcome.text.contains("\nhello world\n"), "{}", outcome.text);
+    let size = outcome.metric("size").unwrap();
+    let words = format!("HTTP OK: HTTP/1.1 200 OK - {size} bytes");
+    assert!(outcome.text.starts_with(&words), "{}", outcome.text);
     let outcome = run(
         &server(),
         "--attempts 20 --failures-warning 5% --failures-critical 3",
