@@ -110,7 +110,11 @@ impl Clock {
     /// Both readings of a time that a line has.
     pub fn both(&self, time: When) -> Option<(i64, i64)> {
         match time {
-            When::Second(second) => Some((second, second)),
+            // Within the years of four digits, as all other times are.
+            When::Second(second) => {
+                Timestamp::from_second(second).ok()?;
+                Some((second, second))
+            }
             When::Local(time) => self.readings(time),
             When::OfAYear(time) => self.readings(self.in_a_year(time)?),
         }
