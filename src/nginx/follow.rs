@@ -79,8 +79,14 @@ pub struct Parts {
     pub doubtful: bool,
 }
 
-/// What has to be read of a log to know all that happened since then, given what was read before.
-pub fn parts(path: &Path, place: &Place, since: Since<'_>) -> anyhow::Result<Parts> {
+/// What has to be read of a log to know all that happened since then, given what was read before; `apart` from logs
+/// that are read by themselves.
+pub fn parts(
+    path: &Path,
+    place: &Place,
+    since: Since<'_>,
+    apart: &[PathBuf],
+) -> anyhow::Result<Parts> {
     let mut tries = 0;
     let file = loop {
         match links::open(path) {
@@ -105,8 +111,8 @@ pub fn parts(path: &Path, place: &Place, since: Since<'_>) -> anyhow::Result<Par
         return compressed(path, file, place).with_context(shown);
     }
     match &place.current {
-        Some(cursor) => resume(path, file, place, cursor, since).with_context(shown),
-        None => look_back(path, file, since).with_context(shown),
+        Some(cursor) => resume(path, file, (place, cursor), since, apart).with_context(shown),
+        None => look_back(path, file, since, apart).with_context(shown),
     }
 }
 
@@ -156,9 +162,9 @@ fn compressed(path: &Path, file: File, place: &Place) -> io::Result<Parts> {
 fn resume(
     path: &Path,
     file: File,
-    place: &Place,
-    cursor: &Cursor,
+    (place, cursor): (&Place, &Cursor),
     since: Since<'_>,
+    apart: &[PathBuf],
 ) -> io::Result<Parts> {
     let fits = cursor.fits(&file)?;
     // Of an empty file nothing is known that could show that it was filled, copied and truncated meanwhile.
@@ -172,7 +178,7 @@ fn resume(
             doubtful: false,
         });
     }
-    let candidates = generations(path, &file)?;
+    let candidates = generations(path, &file, apart)?;
     // A file with our inode that was renamed is ours, even where the new one begins with the same bytes.
     let mut renamed = false;
     for candidate in &candidates {
@@ -297,12 +303,12 @@ impl<'a> Known<'a> {
     }
 }
 
-fn look_back(path: &Path, file: File, since: Since<'_>) -> io::Result<Parts> {
+fn look_back(path: &Path, file: File, since: Since<'_>, apart: &[PathBuf]) -> io::Result<Parts> {
     let mut parts = Vec::new();
     let size = file.metadata()?.len();
     let start = bisect::start_of(&file, size, since)?;
     if start == 0 {
-        for generation in generations(path, &file)? {
+        for generation in generations(path, &file, apart)? {
             let Generation {
                 path,
                 file,

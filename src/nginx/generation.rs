@@ -36,8 +36,9 @@ impl Generation {
     }
 }
 
-/// The earlier generations of a log, oldest first, as far as they can be read.
-pub fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
+/// The earlier generations of a log, oldest first, as far as they can be read. Not those that stand `apart`: who named
+/// them has them read by themselves.
+pub fn generations(path: &Path, current: &File, apart: &[PathBuf]) -> io::Result<Vec<Generation>> {
     let current = current.metadata()?;
     let is_current = |found: &Generation| {
         let metadata = found.file.metadata();
@@ -45,6 +46,10 @@ pub fn generations(path: &Path, current: &File) -> io::Result<Vec<Generation>> {
     };
     let mut found = candidates(path)?;
     found.retain(|generation| !is_current(generation));
+    found.retain(|generation| {
+        let name = generation.path.file_name().unwrap_or_default();
+        !apart.contains(&path.with_file_name(name))
+    });
     let surplus = found.len().saturating_sub(GENERATIONS);
     found.drain(..surplus);
     Ok(found)
@@ -93,24 +98,15 @@ pub fn is_generation(log: &Path, other: &Path) -> bool {
     log.parent() == other.parent() && names.is_some_and(|(log, other)| is_generation_of(log, other))
 }
 
-/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: a number or a date, or `old`. Not a
-/// copy such as `error.log.bak`. Compressed by gzip, by zstd or not at all.
+/// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: the mark of a rotation, and nothing else,
+/// behind the name or before its extension. Not a copy such as `error.log.bak`, and no other log such as
+/// `error-web1.log`. Compressed by gzip, by zstd or not at all.
 fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (log, name) = (log.as_bytes(), name.as_bytes());
     let packed = name
         .strip_suffix(b".gz")
         .or_else(|| name.strip_suffix(b".zst"));
     let name = packed.unwrap_or(name);
-    let other_kind = [&b".bz2"[..], b".xz"]
-        .iter()
-        .any(|ending| name.ends_with(ending));
-    if other_kind || name == log {
-        return false;
-    }
-    let is_mark = |rest: &[u8]| {
-        let begins = rest.first().is_some_and(|b| b".-_".contains(b));
-        begins && (rest.ends_with(b"old") || rest.iter().any(u8::is_ascii_digit))
-    };
     if name.strip_prefix(log).is_some_and(is_mark) {
         return true;
     }
@@ -121,6 +117,26 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_suffix(ending))
         .is_some_and(is_mark)
+}
+
+/// What a rotation puts into a name: `.1`, `-20261123`, `-2026-11-23`, `-20261123-050000`, `-1795928400`, `.old`.
+fn is_mark(rest: &[u8]) -> bool {
+    let [b'.' | b'-' | b'_', mark @ ..] = rest else {
+        return false;
+    };
+    if mark == b"old" {
+        return true;
+    }
+    let mut groups = mark.split(|byte| b".-_:T".contains(byte));
+    let are_digits = |group: &[u8]| !group.is_empty() && group.iter().all(u8::is_ascii_digit);
+    if !groups.clone().all(are_digits) {
+        return false;
+    }
+    let first = groups.next().unwrap_or_default();
+    // Several numbers may be an address as well, where the first does not begin with a year.
+    groups.next().is_none_or(|second| {
+        first.starts_with(b"20") && (first.len() >= 6 || first.len() == 4 && second.len() == 2)
+    })
 }
 
 /// Opens a log, or says why not and what would help.
@@ -179,6 +195,28 @@ mod tests {
             ("error-20261123.log.gz", true),
             ("error.log.2.zst", true),
             ("error.log.2.xz", false),
+            ("error-20261123.log.zst", true),
+            ("error.1.log.gz", true),
+            ("error_20261123.log", true),
+            ("error.log-2026-11-23", true),
+            ("error.log-2026-11-23_05", true),
+            ("error.log-2026-11-23T05:00:00", true),
+            ("error.log-20261123-1795928400", true),
+            ("error.log.1795928400", true),
+            ("error.log-2026112305", true),
+            ("error.log-202648", true),
+            ("error-old.log", true),
+            ("error-web1.log", false),
+            ("error_app2.log", false),
+            ("error-2web.log", false),
+            ("error-threshold.log", false),
+            ("error-192.0.2.10.log", false),
+            ("error-2026-web.log", false),
+            ("error-.log", false),
+            ("error.log.", false),
+            ("error.log.1.bak", false),
+            ("error.log.1-", false),
+            ("error.log.1.gz-20261123.backup", false),
             ("error-shop.log", false),
             ("errors.log", false),
             ("access.log.1", false),

@@ -64,6 +64,7 @@ pub fn look(plan: &Plan, clock: &Clock, ended: Ended<'_>) -> anyhow::Result<(Vec
         Sieve::Levels
     };
     let mut looker = Looker {
+        paths: &paths,
         rules,
         sieve: &sieve,
         clock,
@@ -115,6 +116,8 @@ fn rules(plan: &Plan, clock: &Clock) -> Rules {
 
 /// What reading takes, whatever is read.
 struct Looker<'a> {
+    /// All logs: none of them is an earlier generation of another.
+    paths: &'a [PathBuf],
     rules: Rules,
     sieve: &'a Sieve,
     clock: &'a Clock,
@@ -182,7 +185,7 @@ impl Looker<'_> {
             clock: &clock,
             dialect: self.rules.dialect,
         };
-        let parts = match follow::parts(path, &place, since) {
+        let parts = match follow::parts(path, &place, since, self.paths) {
             Ok(parts) => parts,
             Err(error) => {
                 log.error = Some(format!("{error:#}"));
@@ -296,8 +299,8 @@ fn read_parts(
     Ok((read, false))
 }
 
-/// The logs that were named, patterns filled in. Earlier generations of another log in the list are left out: they
-/// are read along with it.
+/// The logs that were named, patterns filled in. Earlier generations of another log in the list that a pattern catches
+/// are left out: they are read along with it.
 pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for file in files {
@@ -318,7 +321,8 @@ pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     paths.sort();
     paths.dedup();
     let all = paths.clone();
-    paths.retain(|path| !all.iter().any(|log| generation::is_generation(log, path)));
+    let is_earlier = |path: &Path| all.iter().any(|log| generation::is_generation(log, path));
+    paths.retain(|path| files.contains(path) || !is_earlier(path));
     if paths.len() > LOGS {
         bail!("more than {LOGS} logs: give a narrower pattern, or several checks");
     }

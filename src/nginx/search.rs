@@ -67,6 +67,8 @@ pub struct Search<'a> {
     pub bytes: u64,
     /// Whether the run had to end before all was read.
     pub cut_short: bool,
+    /// Logs that are read by themselves, and not as another one's earlier files.
+    pub apart: Vec<PathBuf>,
 }
 
 /// A log whose end was marked, to read what is written behind it.
@@ -109,6 +111,7 @@ impl<'a> Search<'a> {
             times: times.clone(),
             bytes: 0,
             cut_short: false,
+            apart: Vec::new(),
         }
     }
 
@@ -136,7 +139,7 @@ impl<'a> Search<'a> {
         if !tail.read.insert(number(&now)?) {
             return Ok(());
         }
-        for generation in generations(&tail.path, &now)? {
+        for generation in generations(&tail.path, &now, &self.apart)? {
             let is_new = tail.read.insert(number(&generation.file)?);
             if !is_new || generation.modified < tail.since {
                 continue;
@@ -164,7 +167,7 @@ impl<'a> Search<'a> {
         let shown = || format!("cannot read {}", path.display());
         let file = open(path)?;
         let (from, to) = (from - SLACK, to + SLACK);
-        for earlier in generations(path, &file).unwrap_or_default() {
+        for earlier in generations(path, &file, &self.apart).unwrap_or_default() {
             if earlier.modified < from {
                 continue;
             }

@@ -25,6 +25,8 @@ pub fn read(input: &Input, clock: &Clock, run: &Run, facts: &mut Facts<'_>) -> b
         ..Source::default()
     };
     let mut search = Search::new(run, &Times::by(clock.clone()));
+    let all = facts.plan.inputs.iter();
+    search.apart = all.map(|input| input.path.clone()).collect();
     let result = match input.kind {
         Kind::Error => {
             let mut errors = Errors::new(clock);

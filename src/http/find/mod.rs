@@ -96,6 +96,7 @@ impl Logs {
             wanted.add(Sought::of(probe));
         }
         let mut search = Search::new(run, &times);
+        search.apart = self.tails.iter().map(|tail| tail.path().into()).collect();
         let until = Instant::now() + PATIENCE;
         while wanted.missing() > 0 {
             self.read(&mut search, &mut wanted, until);
@@ -209,6 +210,7 @@ pub fn find_again(args: &FindArgs, run: &Run) -> anyhow::Result<Report> {
         wanted.add(sought.clone());
     }
     search.bytes = 0;
+    search.apart.clone_from(&paths);
     let mut names = Vec::new();
     for path in paths {
         let name = path.display().to_string();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::{count, look};
@@ -116,6 +117,65 @@ fn patterns_name_several_logs_and_no_generation_counts_twice() {
     let later = log.line(70, BIND, "new:1");
     append(&log.at("new-error.log"), later.as_bytes());
     assert_eq!(count(&look()), Some(9.0));
+}
+
+#[test]
+fn another_log_whose_name_has_a_digit_is_none_of_the_generations() {
+    for other in ["error-web1.log", "error_app2.log"] {
+        let mut log = GrowingLog::new();
+        log.binds(3, 100);
+        append(&log.at(other), log.line(95, BIND, "other:1").as_bytes());
+        let (pattern, state) = (log.at("error*.log"), log.at("state"));
+        let look = |files: &[&Path]| {
+            let mut command = plugin("check_nginx_upstream_bind");
+            for file in files {
+                command.arg("-f").arg(file);
+            }
+            outcome(command.env("NAGIOS_PLUGIN_STATE_DIRECTORY", &state))
+        };
+        let named = [log.path(), log.at(other)];
+        let ways = [
+            &[named[0].as_path(), named[1].as_path()][..],
+            &[pattern.as_path()],
+        ];
+        for way in ways {
+            assert_eq!(count(&look(way)), Some(4.0), "{other}");
+        }
+        let line = log.line(90, BIND, "other:1");
+        append(&log.at(other), line.repeat(2).as_bytes());
+        for way in ways {
+            assert_eq!(count(&look(way)), Some(6.0), "{other}");
+        }
+        log.rename("error.log.1");
+        log.binds(1, 80);
+        for way in ways {
+            assert_eq!(count(&look(way)), Some(7.0), "{other}");
+        }
+        // Of the log alone.
+        assert_eq!(count(&look(&ways[0][..1])), Some(4.0), "{other}");
+    }
+}
+
+#[test]
+fn what_is_named_without_a_pattern_is_read_by_itself_and_counts_once() {
+    let mut log = GrowingLog::new();
+    log.binds(3, 100);
+    append(
+        &log.at("error-8080.log"),
+        log.line(95, BIND, "other:1").as_bytes(),
+    );
+    let other = log.at("error-8080.log");
+    let look = |log: &GrowingLog| outcome(log.check().arg("-f").arg(&other));
+    for _ in 0..3 {
+        assert_eq!(count(&look(&log)), Some(4.0));
+    }
+    append(&other, log.line(90, BIND, "other:1").as_bytes());
+    assert_eq!(count(&look(&log)), Some(5.0));
+    log.rename("error.log.1");
+    log.binds(1, 80);
+    assert_eq!(count(&look(&log)), Some(6.0));
+    let back = outcome(log.check().arg("-f").arg(&other).args(["--last", "5m"]));
+    assert_eq!(count(&back), Some(6.0));
 }
 
 #[test]
