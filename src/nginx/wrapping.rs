@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memmem};
 use super::clock::When;
 use super::line::has_header;
 
-/// How far into a line nginx' own time may begin.
+/// How far into a line its tag may reach.
 const PREFIX: usize = 200;
 
 /// How a record of docker's json-file driver begins.
@@ -172,41 +172,69 @@ fn cri_text(line: &[u8]) -> Option<&[u8]> {
 
 /// `Nov 23 02:41:00`, `2026-11-23T02:41:00+00:00`, behind a priority and a version or not.
 fn syslog_time(line: &[u8]) -> Option<When> {
-    let rest = match line.strip_prefix(b"<") {
-        Some(rest) => &rest[memchr(b'>', &rest[..rest.len().min(4)])? + 1..],
-        None => line,
-    };
+    let rest = behind_priority(line)?;
     let rest = rest.strip_prefix(b"1 ").unwrap_or(rest);
     let word = &rest[..memchr(b' ', rest)?];
     When::of_rfc3339(word).or_else(|| When::of_rfc3164(rest))
 }
 
-/// What stands behind the tag: from nginx' own time on where there is one.
-fn syslog_text(line: &[u8]) -> &[u8] {
-    let reach = &line[..line.len().min(PREFIX)];
-    // The bracket of the level stands twenty bytes behind the start of the time.
-    let header = memmem::find_iter(reach, b" [")
-        .filter(|at| *at >= 19)
-        .map(|at| &line[at - 19..])
-        .find(|text| has_header(text));
-    header
-        .or_else(|| rfc5424_text(line))
-        .unwrap_or_else(|| memmem::find(reach, b": ").map_or(line, |at| &line[at + 2..]))
+/// What stands behind `<131>`, or all where there is no priority.
+fn behind_priority(line: &[u8]) -> Option<&[u8]> {
+    let Some(rest) = line.strip_prefix(b"<") else {
+        return Some(line);
+    };
+    Some(&rest[memchr(b'>', &rest[..rest.len().min(4)])? + 1..])
 }
 
-/// What stands behind `<131>1 TIME HOST APP PROCID MSGID DATA `.
-fn rfc5424_text(line: &[u8]) -> Option<&[u8]> {
-    let rest = line.strip_prefix(b"<")?;
-    let mut rest = rest[memchr(b'>', &rest[..rest.len().min(4)])? + 1..].strip_prefix(b"1 ")?;
+/// What stands right behind the tag. Nothing further along is looked for: anybody can write a header there.
+fn syslog_text(line: &[u8]) -> &[u8] {
+    let versioned = behind_priority(line).and_then(|rest| rest.strip_prefix(b"1 "));
+    let text = match versioned {
+        Some(rest) => rfc5424_text(rest),
+        None => rfc3164_text(line),
+    };
+    text.unwrap_or(line)
+}
+
+/// What stands behind `TIME HOST TAG: `.
+fn rfc3164_text(line: &[u8]) -> Option<&[u8]> {
+    let at = memmem::find(&line[..line.len().min(PREFIX)], b": ")?;
+    let text = line[at + 2..].trim_ascii_start();
+    // What rsyslog makes of several that are the same counts as one.
+    let Some(repeated) = text.strip_prefix(b"message repeated ") else {
+        return Some(text);
+    };
+    let count = repeated.iter().take_while(|byte| byte.is_ascii_digit());
+    let first = repeated[count.count()..].strip_prefix(b" times: [");
+    Some(first.map_or(text, <[u8]>::trim_ascii_start))
+}
+
+/// What stands behind `TIME HOST APP PROCID MSGID DATA `.
+fn rfc5424_text(mut rest: &[u8]) -> Option<&[u8]> {
     for _ in 0..5 {
         rest = &rest[memchr(b' ', rest)? + 1..];
     }
-    let end = match rest.first()? {
-        b'[' => memmem::find(rest, b"] ")? + 2,
-        _ => memchr(b' ', rest)? + 1,
+    let text = match rest.strip_prefix(b"-") {
+        Some(text) => text,
+        None => &rest[data_length(rest)?..],
     };
-    let text = rest[end..].trim_ascii_start();
+    let text = text.strip_prefix(b" ")?.trim_ascii_start();
     Some(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text))
+}
+
+/// How long `[id name="value"][…]` is. In a value `"`, `]` and the backslash stand behind a backslash.
+fn data_length(data: &[u8]) -> Option<usize> {
+    let (mut at, mut quoted) = (0, false);
+    while let Some(byte) = data.get(at) {
+        at += 1;
+        match byte {
+            b'\\' if quoted => at += 1,
+            b'"' => quoted = !quoted,
+            b']' if !quoted && data.get(at) != Some(&b'[') => return Some(at),
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -246,6 +274,29 @@ mod tests {
                 Wrapping::Syslog,
                 format!("<187>1 2026-11-23T02:41:00+00:00 vm nginx - - -  {LINE}"),
             ),
+            (
+                Wrapping::Syslog,
+                format!("1 2026-11-23T02:41:00+00:00 vm nginx 7 - - {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!(
+                    r#"<187>1 2026-11-23T02:41:00Z vm nginx 7 - [a@1 b="c\] \" d"][e f="]"] {LINE}"#
+                ),
+            ),
+            // What journalctl -o short-iso and with-unit print.
+            (
+                Wrapping::Syslog,
+                format!("2026-11-23T02:41:00+0000 vm nginx[7]: {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("Mon 2026-11-23 02:41:00 UTC vm nginx.service[7]: {LINE}"),
+            ),
+            (
+                Wrapping::Syslog,
+                format!("Nov 23 02:41:00 vm nginx:  {LINE}"),
+            ),
         ] {
             assert_eq!(
                 Wrapping::of(format!("{line}\n").as_bytes()),
@@ -257,6 +308,32 @@ mod tests {
         // In a plain log, what stands in the middle of a line is not nginx' time.
         let plain = format!("{LINE}\nsomething: {LINE}\n");
         assert_eq!(Wrapping::of(plain.as_bytes()), Wrapping::None);
+    }
+
+    #[test]
+    fn only_what_stands_first_behind_the_tag_is_nginx_header() {
+        for wrapped in [
+            format!(
+                "Nov 23 05:00:00 vm nginx: 192.0.2.66 - - [23/Nov/2026:05:00:00 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"{LINE}\""
+            ),
+            format!("Nov 23 05:00:00 vm sshd[77]: Invalid user {LINE} from 192.0.2.66 port 3333"),
+            format!("Nov 23 05:00:00 vm app: user: {LINE}"),
+            format!("<86>1 2026-11-23T05:00:00Z vm sshd 77 - - Invalid user {LINE}"),
+            format!("<86>1 2026-11-23T05:00:00Z vm app 77 - [a b=\"c\\] {LINE}\"] text"),
+            format!("<86>1 2026-11-23T05:00:00Z vm app 77 - - x: {LINE}"),
+        ] {
+            let text = Wrapping::Syslog.unwrap(wrapped.as_bytes());
+            assert!(!has_header(&text), "{wrapped}");
+            let head = format!("{wrapped}\n");
+            assert_eq!(Wrapping::of(head.as_bytes()), Wrapping::None, "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_rsyslog_put_together_counts() {
+        let line = format!("Nov 23 05:00:00 vm nginx: message repeated 2 times: [ {LINE}]");
+        let text = Wrapping::Syslog.unwrap(line.as_bytes());
+        assert_eq!(text, format!("{LINE}]").as_bytes());
     }
 
     #[test]
