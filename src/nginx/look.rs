@@ -302,6 +302,29 @@ fn read_parts(
 /// The logs that were named, patterns filled in. Earlier generations of another log in the list that a pattern catches
 /// are left out: they are read along with it.
 pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = caught(files, |path| !has_ending(path, &["gz", "zst", "bz2", "xz"]))?;
+    leave_generations_out(&mut paths, files);
+    few(paths)
+}
+
+/// The same with all files that can be read, compressed or not, where nothing else in the list stands for them: the
+/// plain one while it is being packed, and another log where its earlier generations are read along with it.
+pub(super) fn expand_all(files: &[PathBuf], read_along: bool) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = caught(files, |path| !has_ending(path, &["bz2", "xz"]))?;
+    let all = paths.clone();
+    let is_double = |path: &Path| {
+        has_ending(path, &["gz", "zst"])
+            && all.iter().any(|plain| *plain == path.with_extension(""))
+    };
+    paths.retain(|path| files.contains(path) || !is_double(path));
+    if read_along {
+        leave_generations_out(&mut paths, files);
+    }
+    few(paths)
+}
+
+/// What was named, and what patterns catch of what is wanted, each once.
+fn caught(files: &[PathBuf], is_wanted: fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for file in files {
         let text = file.to_string_lossy();
@@ -313,26 +336,30 @@ pub(super) fn expand(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         let before = paths.len();
         // A folder that may not be looked into stands for the logs that may be in it, and is told with who may.
         let found = found.map(|path| path.unwrap_or_else(|barred| barred.path().to_owned()));
-        paths.extend(found.filter(|path| !is_compressed(path)).take(LOGS));
+        paths.extend(found.filter(|path| is_wanted(path)).take(LOGS));
         if paths.len() == before {
             bail!("no file is there for {text}");
         }
     }
     paths.sort();
     paths.dedup();
+    Ok(paths)
+}
+
+fn leave_generations_out(paths: &mut Vec<PathBuf>, named: &[PathBuf]) {
     let all = paths.clone();
     let is_earlier = |path: &Path| all.iter().any(|log| generation::is_generation(log, path));
-    paths.retain(|path| files.contains(path) || !is_earlier(path));
+    paths.retain(|path| named.contains(path) || !is_earlier(path));
+}
+
+fn few(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     if paths.len() > LOGS {
         bail!("more than {LOGS} logs: give a narrower pattern, or several checks");
     }
     Ok(paths)
 }
 
-fn is_compressed(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| {
-        ["gz", "zst", "bz2", "xz"]
-            .iter()
-            .any(|known| ending == *known)
-    })
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension()
+        .is_some_and(|ending| endings.iter().any(|known| ending == *known))
 }

@@ -298,6 +298,12 @@ pub fn expand(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     super::look::expand(named)
 }
 
+/// All files that are named, patterns filled in, earlier ones and compressed ones as well; where `read_along`, those of
+/// another one in the list are left out.
+pub fn expand_all(named: &[PathBuf], read_along: bool) -> anyhow::Result<Vec<PathBuf>> {
+    super::look::expand_all(named, read_along)
+}
+
 fn open(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
     let file = match links::open(path) {

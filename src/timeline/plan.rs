@@ -89,6 +89,7 @@ impl Plan {
     /// Reads the options against a clock.
     pub fn new(args: &Args, clock: &Clock) -> anyhow::Result<Self> {
         let mut inputs = Vec::new();
+        let has_window = args.since.is_some() || args.before.is_some();
         for (kind, texts) in [
             (Kind::Journal, &args.journal),
             (Kind::Error, &args.error_log),
@@ -96,7 +97,7 @@ impl Plan {
             (Kind::Monitoring, &args.icinga_log),
         ] {
             for text in texts {
-                add_inputs(&mut inputs, kind, text)?;
+                add_inputs(&mut inputs, kind, text, has_window)?;
             }
         }
         if inputs.is_empty() {
@@ -154,8 +155,13 @@ impl Plan {
     }
 }
 
-/// `FILE`, `NAME=FILE`, each also as a pattern.
-fn add_inputs(inputs: &mut Vec<Input>, kind: Kind, text: &str) -> anyhow::Result<()> {
+/// `FILE`, `NAME=FILE`, each also as a pattern. In a window the earlier files of a log are read along with it.
+fn add_inputs(
+    inputs: &mut Vec<Input>,
+    kind: Kind,
+    text: &str,
+    has_window: bool,
+) -> anyhow::Result<()> {
     let (name, path) = match text.split_once('=') {
         Some((name, path))
             if !name.is_empty() && !name.contains('/') && !Path::new(text).exists() =>
@@ -168,7 +174,7 @@ fn add_inputs(inputs: &mut Vec<Input>, kind: Kind, text: &str) -> anyhow::Result
     let paths = if path == "-" {
         named.to_vec()
     } else {
-        search::expand(&named)?
+        search::expand_all(&named, has_window)?
     };
     inputs.extend(paths.into_iter().map(|path| Input {
         kind,

@@ -69,6 +69,58 @@ fn the_window_is_found_in_rotated_and_compressed_logs() {
     assert_same(&window(folder.path()), &whole);
 }
 
+/// Packs a text by gzip.
+fn gzip(path: &Path, text: &str) {
+    let file = fs::File::create(path).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+    packed.finish().unwrap();
+}
+
+#[test]
+fn without_a_window_a_pattern_stands_for_all_files_that_it_catches() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let binds = |minute: u32, number: usize| {
+        format!(
+            "2026/11/23 05:{minute:02}:00 [crit] 9#9: *7 bind(0.0.0.0) failed (98: Address in use) while connecting to \
+             upstream, client: 192.0.2.7, server: a, request: \"GET / HTTP/1.1\", upstream: \"http://10.0.0.1:80/\", \
+             host: \"a\"\n"
+        )
+        .repeat(number)
+    };
+    fs::write(at("error.log"), binds(30, 10)).unwrap();
+    fs::write(at("error.log.1"), binds(20, 30)).unwrap();
+    gzip(&at("error.log.2.gz"), &binds(10, 7));
+    fs::write(at("error.log.3.xz"), "not read").unwrap();
+    // While it is being packed both are there.
+    gzip(&at("error.log.1.gz"), &binds(20, 3));
+    let window = [
+        "--since",
+        "2026-11-23 05:00",
+        "--before",
+        "2026-11-23 06:00",
+    ];
+    let found = |patterns: &[&str], options: &[&str]| {
+        let mut command = timeline();
+        for pattern in patterns {
+            command.arg("-e").arg(at(pattern));
+        }
+        let document = document(command.args(options));
+        row(&document, "error", "bind-in-use")["total"].clone()
+    };
+    for (patterns, total, of_the_window) in [
+        (&["error.log*"][..], 47.0, 47.0),
+        (&["*.2.gz"], 7.0, 7.0),
+        (&["error.log.*"], 37.0, 37.0),
+        (&["error.lo?"], 10.0, 47.0),
+        (&["error.log", "error.log.1"], 40.0, 47.0),
+    ] {
+        assert_eq!(found(patterns, &[]), total, "{patterns:?}");
+        assert_eq!(found(patterns, &window), of_the_window, "{patterns:?}");
+    }
+}
+
 /// What the real zstd makes of a text with these options.
 fn zstd(text: &str, folder: &Path, options: &[&str]) -> Vec<u8> {
     let plain = folder.join("plain");
