@@ -26,6 +26,9 @@ use crate::plugin::state_file::checksum;
 /// How many logs one run looks at.
 const LOGS: usize = 256;
 
+/// How many files patterns may catch, earlier generations of the logs among them.
+const CAUGHT: usize = 4 * LOGS;
+
 /// How long before the window reading begins, and after it ends: a slot of the tally is at most a minute, and a
 /// clock may be wrong for a while.
 pub(super) const BEFORE: i64 = 60;
@@ -336,9 +339,12 @@ fn caught(files: &[PathBuf], is_wanted: fn(&Path) -> bool) -> anyhow::Result<Vec
         let before = paths.len();
         // A folder that may not be looked into stands for the logs that may be in it, and is told with who may.
         let found = found.map(|path| path.unwrap_or_else(|barred| barred.path().to_owned()));
-        paths.extend(found.filter(|path| is_wanted(path)).take(LOGS));
+        paths.extend(found.filter(|path| is_wanted(path)).take(CAUGHT + 1));
         if paths.len() == before {
             bail!("no file is there for {text}");
+        }
+        if paths.len() > CAUGHT {
+            bail!("more than {CAUGHT} files: give a narrower pattern");
         }
     }
     paths.sort();
@@ -362,4 +368,31 @@ fn few(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     path.extension()
         .is_some_and(|ending| endings.iter().any(|known| ending == *known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_catches_many_files_loses_none_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: String| std::fs::write(folder.path().join(name), "").unwrap();
+        for number in 0..200 {
+            write(format!("a{number}x.log"));
+            write(format!("a{number}x.log.1"));
+        }
+        let pattern = [folder.path().join("*.log*")];
+        assert_eq!(expand(&pattern).unwrap().len(), 200);
+        assert_eq!(expand_all(&pattern, true).unwrap().len(), 200);
+        assert!(expand_all(&pattern, false).is_err());
+        for number in 200..300 {
+            write(format!("a{number}x.log"));
+        }
+        assert!(expand(&pattern).is_err());
+        for number in 300..1100 {
+            write(format!("a{number}x.log"));
+        }
+        assert!(expand(&pattern).is_err());
+    }
 }
