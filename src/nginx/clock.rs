@@ -268,13 +268,25 @@ impl<'a> Reckoner<'a> {
 
     /// The time of a stamp, `None` where it is none.
     pub fn read(&mut self, stamp: &[u8]) -> Option<i64> {
+        let (readings, seconds) = self.look_up(stamp)?;
+        Some(self.choose(readings, seconds))
+    }
+
+    /// The earlier one of what a stamp can be. It is not taken for where the log has come to.
+    pub fn earliest(&mut self, stamp: &[u8]) -> Option<i64> {
+        let ((first, _), seconds) = self.look_up(stamp)?;
+        Some(first + seconds)
+    }
+
+    /// Both readings of a stamp's minute, and its seconds.
+    fn look_up(&mut self, stamp: &[u8]) -> Option<((i64, i64), i64)> {
         let minute: &[u8; 16] = stamp.first_chunk()?;
         let seconds = i64::from(two(stamp, 17)?);
         if *minute != self.minute {
             self.readings = self.clock.readings(civil(stamp)?)?;
             self.minute = *minute;
         }
-        Some(self.choose(self.readings, seconds))
+        Some((self.readings, seconds))
     }
 
     /// The second at which a time is, if it is one.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::clock::Clock;
 use super::links;
@@ -288,7 +288,16 @@ pub fn time(line: &[u8], clock: &Clock) -> Option<i64> {
     } else {
         line.len().min(300)
     };
-    if let Some(open) = memchr(b'[', &line[..reach]) {
+    // In an access log the user's name, which a request chooses, stands before the time.
+    let of_a_request = || {
+        let end = memmem::find(line, b"] \"")?;
+        if line.starts_with(b"[") && access_status(line).is_none() {
+            return None;
+        }
+        memrchr(b'[', &line[..end])
+    };
+    let open = if reach == 0 { None } else { of_a_request() };
+    if let Some(open) = open.or_else(|| memchr(b'[', &line[..reach])) {
         let rest = &line[open + 1..];
         let inner =
             std::str::from_utf8(&rest[..memchr(b']', &rest[..rest.len().min(40)])?]).ok()?;
@@ -385,6 +394,24 @@ mod tests {
             assert_eq!(is_failure(line.as_bytes(), None), fails, "{line}");
             assert_eq!(name(line.as_bytes()), what, "{line}");
         }
+        // The name of a user is a request's to choose.
+        for user in [
+            "[9999999999]",
+            "[1]",
+            "[1] [2]",
+            "[01/Jan/2020:00:00:00 +0000]",
+            &"[1]".repeat(200),
+        ] {
+            for behind in [
+                "\"GET / HTTP/1.1\" 500 1",
+                "\"proxy1\" \"GET / HTTP/1.1\" 500 1",
+            ] {
+                let line = format!("192.0.2.1 - {user} [23/Nov/2026:05:00:00 +0000] {behind}");
+                assert_eq!(time(line.as_bytes(), &clock()), Some(five), "{line}");
+            }
+        }
+        let told = "[2026-11-23 05:00:00 +0000] information/Checkable: web1 [7] \"x\"";
+        assert_eq!(time(told.as_bytes(), &clock()), Some(five));
         let millennia = "[655361795404955] SERVICE ALERT: a;b;OK;SOFT;1;x";
         for line in [
             "",

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr2_iter, memrchr};
+use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::cause::CauseSet;
-use super::clock::Reckoner;
+use super::clock::{self, Reckoner};
 use super::dialect::Dialect;
 use super::foreign::Explained;
 use super::forged::{Origin, Watch};
@@ -18,6 +18,10 @@ use super::tally::Tally;
 
 static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" failed ("));
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
+
+/// So many bytes of lines that are all later than what is wanted show that nothing wanted follows. One line does not: a
+/// clock may have been wrong when it was written, or a request may have written it.
+const LATE: u64 = 1 << 20;
 
 /// What was seen in the parts of one log.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +77,16 @@ pub struct Counter<'a> {
     unjudged: usize,
     /// What other proxies have told already.
     pub(super) explained: Explained,
+    late: Late,
+}
+
+/// How far the log has come behind what is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Late {
+    /// The bytes of batches in a row whose lines are all later.
+    bytes: u64,
+    /// Whether any line before them was not.
+    since_wanted: bool,
 }
 
 /// What was counted of a later part of a log.
@@ -80,6 +94,7 @@ pub struct Apart {
     tally: Tally,
     seen: Seen,
     latest: Option<i64>,
+    late: Late,
 }
 
 /// What it takes to count a later part of a log.
@@ -102,7 +117,7 @@ impl Fork<'_> {
             self.seen,
         );
         let result = count(&mut counter);
-        let (seen, latest) = (counter.seen, counter.times.latest());
+        let (seen, latest, late) = (counter.seen, counter.times.latest(), counter.late);
         let tally = self.tally;
         (
             result,
@@ -110,6 +125,7 @@ impl Fork<'_> {
                 tally,
                 seen,
                 latest,
+                late,
             },
         )
     }
@@ -136,6 +152,7 @@ impl<'a> Counter<'a> {
             held: Vec::new(),
             unjudged: 0,
             explained: Explained::default(),
+            late: Late::default(),
         }
     }
 
@@ -181,7 +198,17 @@ impl<'a> Counter<'a> {
             tally,
             seen,
             latest,
+            late,
         } = apart;
+        self.late = Late {
+            bytes: late.bytes
+                + if late.since_wanted {
+                    0
+                } else {
+                    self.late.bytes
+                },
+            since_wanted: late.since_wanted || self.late.since_wanted,
+        };
         self.tally.merge(tally);
         self.times.catch_up(latest);
         self.seen = Seen {
@@ -197,9 +224,42 @@ impl<'a> Counter<'a> {
 
     /// Whether the log has come to where the rest of it is not wanted.
     pub fn has_enough(&self) -> bool {
-        self.times
-            .latest()
-            .is_some_and(|latest| latest > self.rules.enough)
+        self.late.bytes >= LATE
+    }
+
+    /// Takes in how late these lines are, the last of them written at `last`. `time` tells a line's time, of two the
+    /// earlier one.
+    pub(super) fn see_how_late(
+        &mut self,
+        last: i64,
+        lines: &[u8],
+        time: impl Fn(&mut Reckoner<'_>, &[u8]) -> Option<i64>,
+    ) {
+        let enough = self.rules.enough;
+        let now = self.times.clock().now() + clock::DISORDER;
+        let (mut is_late, mut start) = (false, 0);
+        // Mostly the last line says that more is wanted.
+        let mut is_wanted = last <= enough;
+        for end in memchr_iter(b'\n', lines) {
+            if is_wanted {
+                break;
+            }
+            match time(&mut self.times, &lines[start..end]) {
+                Some(at) if at <= enough => is_wanted = true,
+                // A line from the future says nothing of where the log has come to.
+                Some(at) => is_late |= at <= now,
+                None => {}
+            }
+            start = end + 1;
+        }
+        if is_wanted {
+            self.late = Late {
+                bytes: 0,
+                since_wanted: true,
+            };
+        } else if is_late {
+            self.late.bytes += lines.len() as u64;
+        }
     }
 
     /// Whose words the log is written in, where that was given.
@@ -218,6 +278,7 @@ impl<'a> Counter<'a> {
     fn count(&mut self, bytes: &[u8], new: Range<usize>, goes_on: bool) {
         self.seen.any_line = true;
         self.look_at_the_first_lines(&bytes[new.clone()]);
+        let whole = new.clone();
         let last = last_stamp(&bytes[new.clone()]);
         let mut watch = Watch::new(bytes, goes_on);
         let result = match self.sieve {
@@ -230,6 +291,10 @@ impl<'a> Counter<'a> {
         };
         if let Some(time) = last.and_then(|stamp| self.times.read(stamp)) {
             self.seen.last = Some(time);
+            self.see_how_late(time, &bytes[whole], |times, line| {
+                let line = behind_nul(line);
+                line::level(line).and_then(|_| times.earliest(&line[..STAMP]))
+            });
         }
         if let Err(Open(from)) = result {
             let reach = Watch::reach(bytes, from);

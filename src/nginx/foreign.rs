@@ -92,6 +92,11 @@ impl Counter<'_> {
         });
         if let Some(time) = when.and_then(|when| self.times.at(when)) {
             self.seen.last = Some(time);
+            self.see_how_late(time, &bytes[fresh..], |times, raw| {
+                let text = form.wrapping.unwrap(raw);
+                let when = form.dialect.time(raw, &text, form.wrapping)?;
+                times.clock().both(when).map(|(first, _)| first)
+            });
         }
     }
 

@@ -53,6 +53,8 @@ mod links;
 mod look;
 mod memory;
 mod message;
+#[cfg(test)]
+mod misled;
 mod names;
 mod owner;
 mod packed;

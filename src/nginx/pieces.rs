@@ -164,10 +164,11 @@ impl Joint<'_, '_> {
     fn join(&mut self, number: usize, read: anyhow::Result<Stop>, apart: Apart) -> bool {
         self.apart.insert(number, (read, apart));
         while let Some((read, apart)) = self.apart.remove(&self.joined) {
-            let goes_on = matches!(&read, Ok(stop) if stop.end == End::All);
+            let is_whole = matches!(&read, Ok(stop) if stop.end == End::All);
             if read.is_ok() {
                 self.counter.join(apart);
             }
+            let goes_on = is_whole && !self.counter.has_enough();
             self.last = Some(read);
             if !goes_on {
                 self.joined = usize::MAX;

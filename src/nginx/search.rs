@@ -34,6 +34,10 @@ const HEAD: u64 = 16 * 1024;
 /// So much of a file is read even where the run has to end: it takes no longer than what the run keeps for its report.
 const AT_ONCE: u64 = 16 << 20;
 
+/// So many bytes of lines that are all later than what is looked for show that no more of it follows. One line does not:
+/// a clock may have been wrong when it was written, or a request may have written it.
+const LATE: usize = 1 << 20;
+
 /// What is done with a line, its line feed taken off, and whether to go on.
 pub type Each<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
 
@@ -247,8 +251,8 @@ impl<'a> Search<'a> {
         self.read_lines(reader, Some(wrapping), to, each)
     }
 
-    /// All lines of a reader, up to the first batch whose last line is later than `to`. Returns where it stopped, and
-    /// whether nobody wants more.
+    /// All lines of a reader, up to where all of them are later than `to`. Returns where it stopped, and whether nobody
+    /// wants more.
     fn read_lines(
         &mut self,
         mut reader: Reader,
@@ -258,6 +262,7 @@ impl<'a> Search<'a> {
     ) -> io::Result<(u64, bool)> {
         let begun = reader.offset();
         let mut stop = false;
+        let mut late = 0;
         while let Some(batch) = reader.next_batch()? {
             let lines = &batch.bytes[batch.fresh..];
             let wrapping = *wrapping.get_or_insert_with(|| Wrapping::of(lines));
@@ -270,14 +275,12 @@ impl<'a> Search<'a> {
                     break;
                 }
             }
-            let last = lines.strip_suffix(b"\n").unwrap_or(lines);
-            let last = &last[memchr::memrchr(b'\n', last).map_or(0, |at| at + 1)..];
-            let is_late = || {
-                self.times
-                    .of(&wrapping.unwrap(last))
-                    .is_some_and(|at| at > to)
-            };
-            if stop || (to < i64::MAX && is_late()) {
+            match self.is_late(lines, wrapping, to) {
+                Some(true) => late += lines.len(),
+                Some(false) => late = 0,
+                None => {}
+            }
+            if stop || late >= LATE {
                 break;
             }
             let read = reader.offset() - begun;
@@ -289,6 +292,31 @@ impl<'a> Search<'a> {
         }
         self.bytes += reader.offset() - begun;
         Ok((reader.offset(), stop))
+    }
+
+    /// Whether all lines are later than `to`. `None` where that does not show.
+    fn is_late(&self, lines: &[u8], wrapping: Wrapping, to: i64) -> Option<bool> {
+        if to == i64::MAX {
+            return None;
+        }
+        let time = |line: &[u8]| self.times.of(&wrapping.unwrap(line));
+        let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+        let mut backwards = lines.rsplit(|byte| *byte == b'\n');
+        // Mostly the last line says that more is wanted.
+        if time(backwards.next()?)? <= to {
+            return Some(false);
+        }
+        let now = self.times.0.now() + clock::DISORDER;
+        let mut is_late = None;
+        for line in lines.split(|byte| *byte == b'\n') {
+            match time(line) {
+                Some(at) if at <= to => return Some(false),
+                // A line from the future says nothing of where the log has come to.
+                Some(at) if at <= now => is_late = Some(true),
+                _ => {}
+            }
+        }
+        is_late
     }
 }
 

@@ -40,6 +40,67 @@ fn a_window_without_a_line_says_of_when_the_lines_are() {
 }
 
 #[test]
+fn a_line_with_a_time_of_its_own_does_not_end_the_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |second: u32| format!("05:{:02}:{:02}", second / 60, second % 60);
+    let window = [
+        "--since",
+        "2026-11-23 05:20",
+        "--before",
+        "2026-11-23 06:00",
+    ];
+    // The name of a user is a request's to choose.
+    for (user, from, to) in [("[9999999999]", 1210, 1800), ("[1]", 2400, 3600)] {
+        let line = |second: u32| {
+            let status = if second / 60 == 30 { 500 } else { 200 };
+            let of = |user, status| {
+                format!(
+                    "192.0.2.1 - {user} [23/Nov/2026:{} +0000] \"GET /a HTTP/1.1\" {status} 5 \"-\" \"curl\"\n",
+                    at(second)
+                )
+            };
+            let forged = of(user, 200).repeat(if (from..to).contains(&second) { 20 } else { 0 });
+            of("-", status) + &forged
+        };
+        fs::write(
+            folder.path().join("access.log"),
+            (0..3600).map(line).collect::<String>(),
+        )
+        .unwrap();
+        let mut command = timeline();
+        command
+            .current_dir(folder.path())
+            .args(["-a", "access.log"])
+            .args(window);
+        assert_eq!(row(&document(&mut command), "status", "500")["total"], 60.0);
+    }
+    // A clock that was wrong for a moment, again and again.
+    let line =
+        |second: u32, event: &str| format!("2026/11/23 {} [error] 7#7: *1 {event}\n", at(second));
+    let text: String = (0..3600)
+        .map(|second| {
+            let wrong = line(second, "nothing of interest").repeat(3)
+                + &line(second, "nothing of interest").replace("/23 05:", "/23 09:").repeat(20);
+            if second / 60 == 30 {
+                line(second, "connect() failed (111: Connection refused) while connecting to upstream, client: 192.0.2.1")
+            } else {
+                wrong
+            }
+        })
+        .collect();
+    fs::write(folder.path().join("error.log"), text).unwrap();
+    let mut command = timeline();
+    command
+        .current_dir(folder.path())
+        .args(["-e", "error.log"])
+        .args(window);
+    assert_eq!(
+        row(&document(&mut command), "error", "refused")["total"],
+        60.0
+    );
+}
+
+#[test]
 fn the_hour_that_comes_twice_is_two_hours() {
     let folder = tempfile::tempdir().unwrap();
     let (mut access, mut errors) = (Vec::new(), Vec::new());

@@ -1,0 +1,154 @@
+//! What has led a look astray: lines that a request wrote, a clock that was wrong for a while, what stands first in a log.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::cause::{Cause, CauseSet};
+use super::clock::Clock;
+use super::look::look;
+use super::plan::{Plan, Window};
+use super::verdict::Thresholds;
+
+/// 2026-11-24T12:00:00Z, the time of these looks.
+const NOW: i64 = 1_795_521_600;
+
+fn clock() -> Clock {
+    Clock::new(TimeZone::UTC, Timestamp::from_second(NOW).unwrap())
+}
+
+fn plan(path: &Path, window: Window) -> Plan {
+    let counted: CauseSet = [Cause::BindInUse].into_iter().collect();
+    Plan {
+        files: vec![path.to_owned()],
+        dialect: None,
+        counted,
+        only: false,
+        window,
+        thresholds: Thresholds::new((None, None), (None, None)),
+        also: Vec::new(),
+        by: Vec::new(),
+        correlate: Vec::new(),
+        journal_unit: None,
+        zone: Some("UTC".to_owned()),
+        state_file: Some(path.with_file_name("state")),
+    }
+}
+
+/// What a look finds, or what stops it; what it learned is kept.
+fn found(plan: &Plan) -> Result<u64, String> {
+    let (logs, mut memory) =
+        look(plan, &clock(), &|| false).map_err(|error| format!("{error:#}"))?;
+    if let Some(error) = logs.iter().find_map(|log| log.error.clone()) {
+        return Err(error);
+    }
+    let Window { from, to, .. } = plan.window;
+    let count = memory.tally.summary(from, to, plan.counted).count;
+    if plan.window.moves {
+        memory.keep();
+    }
+    Ok(count)
+}
+
+/// What a look back finds.
+fn found_back(path: &Path, from: i64, to: i64) -> u64 {
+    let moves = false;
+    found(&plan(path, Window { from, to, moves })).unwrap()
+}
+
+fn stamp(second: i64) -> String {
+    clock().second(second).replace('-', "/").replace('T', " ")
+}
+
+fn bind(second: i64) -> String {
+    format!(
+        "{} [crit] 7#7: *1 bind(0.0.0.0) failed (98: x) while connecting to upstream, client: 192.0.2.1, server: a\n",
+        stamp(second)
+    )
+}
+
+fn missing(second: i64) -> String {
+    format!(
+        "{} [error] 7#7: *1 open() \"/srv/x\" failed (2: x), client: 192.0.2.1, server: a, request: \"GET /x HTTP/1.1\"\n",
+        stamp(second)
+    )
+}
+
+/// The two lines that a request with a line feed in its path makes, the second one with a time of its choice.
+fn forged(second: i64, time: i64) -> String {
+    format!(
+        "{} [error] 7#7: *1 open() \"/srv/{}\n{} [error] 1#1: *1 x\" failed (2: x), client: 192.0.2.1, server: a\n",
+        stamp(second),
+        "p".repeat(700),
+        stamp(time)
+    )
+}
+
+/// A log of an hour up to now, a failure in each second of its half-hour, made of lines for each second.
+fn hour(lines: impl Fn(i64) -> String) -> String {
+    let begin = NOW - 3600;
+    (0..3600)
+        .map(|second| {
+            let at = begin + second;
+            let failure = if second / 60 == 30 {
+                bind(at)
+            } else {
+                String::new()
+            };
+            missing(at) + &lines(at - begin) + &failure
+        })
+        .collect()
+}
+
+#[test]
+fn a_line_with_a_later_time_does_not_end_a_look_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("error.log");
+    let begin = NOW - 86_400;
+    let at = |second| missing(begin + second);
+    let back = || found_back(&path, begin - 1, begin + 3600);
+    // The last line of what is read at once, by a clock that was an hour ahead.
+    let before: String = (0..600).map(at).collect::<String>().repeat(3);
+    let cut = (128 * 1024 / at(0).len()) * at(0).len();
+    let late = at(9000);
+    let mut text = before[..cut - late.len()].to_owned() + &late + &before[cut..];
+    text += &(0..9).map(|n| bind(begin + 600 + n)).collect::<String>();
+    fs::write(&path, &text).unwrap();
+    assert_eq!(back(), 9);
+    // A clock that was ahead for half a megabyte.
+    let ahead = at(9000).repeat(500 * 1024 / late.len());
+    fs::write(&path, ahead + &bind(begin + 600)).unwrap();
+    assert_eq!(back(), 1);
+    // Requests that wrote most of what is there.
+    let later = NOW - 10;
+    let text = hour(|second| match second {
+        1200..1800 => forged(NOW - 3600 + second, later).repeat(3),
+        _ => String::new(),
+    });
+    fs::write(&path, text).unwrap();
+    assert_eq!(found_back(&path, NOW - 3000, NOW - 900), 60);
+}
+
+#[test]
+fn a_look_back_ends_where_all_lines_are_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("error.log");
+    let begin = NOW - 86_400;
+    let text: String = (0..40_000).map(|second| missing(begin + second)).collect();
+    for form in [
+        text.clone(),
+        text.replace("2026/11/2", "2026-11-24T05:00:00Z stderr F 2026/11/2"),
+    ] {
+        fs::write(&path, &form).unwrap();
+        let window = Window {
+            from: begin,
+            to: begin + 600,
+            moves: false,
+        };
+        let (logs, _) = look(&plan(&path, window), &clock(), &|| false).unwrap();
+        let read = logs[0].seen.bytes;
+        assert!(read < form.len() as u64 / 2, "{read} of {}", form.len());
+    }
+}
