@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
-use super::clock::{Clock, Reckoner};
+use super::clock::{self, Clock, Reckoner};
 use super::cursor::read_at;
 use super::dialect::{Dialect, Form};
+use super::forged::{Origin, Watch};
 use super::source::behind_hole;
 
 /// What is read at a place to find a line there.
@@ -59,49 +60,72 @@ pub fn start_by(
     let around_a_change = clock.is_near_a_change(second);
     // Within an hour that comes twice the order of local times says little: begin before it.
     let wanted = second - DISORDER - if around_a_change { 2 * 3600 } else { 0 };
-    // All lines before `low` are too old; the line at `high` is not.
+    let times = Times {
+        wanted,
+        now: clock.now() + clock::DISORDER,
+        time,
+    };
+    // All lines before `low` are too old; one soon behind `high` is not.
     let (mut low, mut high) = (0, size);
     while high - low > CLOSE {
         let middle = low + (high - low) / 2;
-        match line_from(file, middle, high, time)? {
-            Some((at, time)) if time < wanted => low = at,
-            _ => high = middle,
+        match times.old_line(file, middle, high)? {
+            Some(at) => low = at,
+            None => high = middle,
         }
     }
     Ok(low)
 }
 
-/// The first line with a time that begins behind `from` and before `end`: its place and time.
-fn line_from(
-    file: &File,
-    from: u64,
-    end: u64,
-    time: &dyn Fn(&[u8]) -> Option<i64>,
-) -> io::Result<Option<(u64, i64)>> {
-    let mut at = from;
-    for _ in 0..PIECES {
-        at = behind_hole(file, at);
-        if at >= end {
-            return Ok(None);
-        }
-        let piece = read_at(file, at, PIECE)?;
-        let mut line_start = memchr(b'\n', &piece).map_or(piece.len(), |feed| feed + 1);
-        while line_start < piece.len() {
-            let rest = &piece[line_start..];
-            let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
-            if let Some(time) = time(line) {
-                let place = at + line_start as u64;
-                return Ok((place < end).then_some((place, time)));
+/// What lines are judged by.
+struct Times<'a> {
+    /// Earlier ones are too old.
+    wanted: i64,
+    /// Later ones are of a clock that was wrong for a while.
+    now: i64,
+    /// Tells a line's.
+    time: &'a dyn Fn(&[u8]) -> Option<i64>,
+}
+
+impl Times<'_> {
+    /// The first line with a time that begins behind `from` and before `end`, where all lines of its piece are too old: a
+    /// single one may be of a clock that was wrong for a moment. What a request wrote does not count, nor what is of the
+    /// future, where anything else stands beside it.
+    fn old_line(&self, file: &File, from: u64, end: u64) -> io::Result<Option<u64>> {
+        let mut at = from;
+        for _ in 0..PIECES {
+            at = behind_hole(file, at);
+            if at >= end {
+                return Ok(None);
             }
-            line_start += line.len() + 1;
+            let piece = read_at(file, at, PIECE)?;
+            let mut watch = Watch::new(&piece, false);
+            let (mut first, mut is_ahead) = (None, false);
+            let mut start = memchr(b'\n', &piece).map_or(piece.len(), |feed| feed + 1);
+            while start < piece.len() && at + (start as u64) < end {
+                let stop = memchr(b'\n', &piece[start..]).map_or(piece.len(), |feed| start + feed);
+                let line = &piece[start..stop];
+                if let Some(time) = (self.time)(line) {
+                    let fields = memmem::find(line, b", client: ").map_or(stop, |at| start + at);
+                    let is_told = watch.origin(start, stop, fields) != Origin::Request;
+                    is_ahead |= time > self.now;
+                    if is_told && time <= self.now {
+                        if time >= self.wanted {
+                            return Ok(None);
+                        }
+                        first = first.or(Some(at + start as u64));
+                    }
+                }
+                start = stop + 1;
+            }
+            if first.is_some() || is_ahead || (piece.len() as u64) < PIECE {
+                return Ok(first);
+            }
+            // A line may lie across the border of two pieces.
+            at += PIECE - 2048;
         }
-        if (piece.len() as u64) < PIECE {
-            return Ok(None);
-        }
-        // A line may lie across the border of two pieces.
-        at += PIECE - 2048;
+        Ok(None)
     }
-    Ok(None)
 }
 
 #[cfg(test)]
@@ -152,7 +176,7 @@ mod tests {
             let first = begin + i64::try_from(place / length).unwrap();
             assert_eq!(place % length, 0);
             assert!(first <= second.max(begin), "{second}");
-            let spare = i64::try_from(CLOSE / length).unwrap() + DISORDER + 5;
+            let spare = i64::try_from((CLOSE + PIECE) / length).unwrap() + DISORDER + 5;
             assert!(
                 first + spare >= second.min(begin + 49_999),
                 "{second} {first}"

@@ -37,6 +37,15 @@ fn plan(path: &Path, window: Window) -> Plan {
     }
 }
 
+/// The window of each run, so long that it holds all that is written here.
+fn moving() -> Window {
+    Window {
+        from: NOW - 86_400,
+        to: NOW,
+        moves: true,
+    }
+}
+
 /// What a look finds, or what stops it; what it learned is kept.
 fn found(plan: &Plan) -> Result<u64, String> {
     let (logs, mut memory) =
@@ -151,4 +160,34 @@ fn a_look_back_ends_where_all_lines_are_later() {
         let read = logs[0].seen.bytes;
         assert!(read < form.len() as u64 / 2, "{read} of {}", form.len());
     }
+}
+
+#[test]
+fn a_line_with_an_old_time_does_not_hide_what_stands_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("error.log");
+    let old = NOW - 200 * 86_400;
+    let text = hour(|second| match second {
+        2400.. => forged(NOW - 3600 + second, old).repeat(2),
+        _ => String::new(),
+    });
+    fs::write(&path, &text).unwrap();
+    assert_eq!(found_back(&path, NOW - 2400, NOW), 60);
+    assert_eq!(
+        found(&plan(
+            &path,
+            Window {
+                from: NOW - 2400,
+                ..moving()
+            }
+        )),
+        Ok(60)
+    );
+    // The same of a clock that was wrong for a moment, again and again.
+    let text = hour(|second| match second {
+        2400.. => missing(old) + &missing(old),
+        _ => String::new(),
+    });
+    fs::write(&path, &text).unwrap();
+    assert_eq!(found_back(&path, NOW - 2400, NOW), 60);
 }
