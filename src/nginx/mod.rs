@@ -98,14 +98,14 @@ fn check(args: &Args, run: &Run) -> anyhow::Result<Report> {
     let zone = args.log_tz.clone().unwrap_or_else(clock::local_zone);
     let mut clock = Clock::new(zone, run.started());
     let looks_back = args.since.is_some() || args.before.is_some();
-    if let Some(path) = args
-        .file
-        .first()
-        .filter(|_| looks_back && args.log_tz.is_none())
-        && let Some(Shown::Offset(offset)) = zone::of_file(path, args.dialect.known(), clock.zone())
-    {
-        // What a person asks for is the log's own time.
-        clock = clock.with_offset(Some(offset));
+    if looks_back && args.log_tz.is_none() {
+        // What a person asks for is the log's own time. A pattern that names nothing is told of below.
+        let paths = look::expand(&plan::files(args)).unwrap_or_default();
+        let first = paths.first();
+        let shown = first.and_then(|path| zone::of_file(path, args.dialect.known(), clock.zone()));
+        if let Some(Shown::Offset(offset)) = shown {
+            clock = clock.with_offset(Some(offset));
+        }
     }
     let plan = Plan::new(args, &clock)?;
     let ended = || run.ended().is_some();

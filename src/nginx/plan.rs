@@ -67,13 +67,8 @@ impl Window {
 impl Plan {
     /// Reads the options against a clock.
     pub fn new(args: &Args, clock: &Clock) -> anyhow::Result<Self> {
-        let files = if args.file.is_empty() && args.journal_unit.is_none() {
-            vec![PathBuf::from(USUAL_LOG)]
-        } else {
-            args.file.clone()
-        };
         Ok(Self {
-            files,
+            files: files(args),
             journal_unit: args.journal_unit.clone(),
             dialect: args.dialect.known(),
             counted: args.cause.iter().copied().collect(),
@@ -119,6 +114,15 @@ impl Plan {
             only.join(","),
             self.dialect.map_or("", Dialect::proxy)
         )
+    }
+}
+
+/// The logs that are named, or the usual one.
+pub fn files(args: &Args) -> Vec<PathBuf> {
+    if args.file.is_empty() && args.journal_unit.is_none() {
+        vec![PathBuf::from(USUAL_LOG)]
+    } else {
+        args.file.clone()
     }
 }
 

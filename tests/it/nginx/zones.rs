@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::look;
 use crate::support::growing_log::{BIND, GrowingLog};
-use crate::support::plugin::outcome;
+use crate::support::plugin::{outcome, plugin};
 
 #[test]
 fn a_log_in_another_zone_is_read_in_it() {
@@ -46,6 +46,27 @@ fn the_zone_of_a_log_is_inferred_where_it_shows() {
     // A look back asks for the log's own time.
     let back = outcome(log.check().args(["--since", &minute]));
     assert!(!back.text.contains("is no time"), "{}", back.text);
+}
+
+#[test]
+fn a_look_back_at_what_a_pattern_names_is_in_the_time_of_the_log() {
+    let mut log = GrowingLog::new();
+    let there = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
+    let line = log.line(0, BIND, "log3:8080");
+    let form = "%Y/%m/%d %H:%M:%S";
+    log.append(format!("{}{}", there.strftime(form), &line[19..]));
+    let around = |minutes: i64| {
+        let time = there.checked_add(jiff::SignedDuration::from_mins(minutes));
+        time.unwrap().strftime("%Y-%m-%d %H:%M").to_string()
+    };
+    let pattern = log.path().with_file_name("erro?.log");
+    for file in [log.path(), pattern] {
+        let mut check = plugin("check_nginx_upstream_bind");
+        check.arg("-f").arg(&file);
+        check.args(["--since", &around(-5), "--before", &around(5)]);
+        let found = outcome(&mut check);
+        assert_eq!(found.code, Some(2), "{}: {}", file.display(), found.text);
+    }
 }
 
 #[test]
