@@ -104,7 +104,7 @@ impl Limit {
     pub fn alerts(&self, part: f64, whole: f64) -> bool {
         match (self.percent, whole > 0.0) {
             (false, _) => self.range.alerts(part),
-            (true, true) => self.range.alerts(part / whole * 100.0),
+            (true, true) => self.range.alerts(part * 100.0 / whole),
             (true, false) => false,
         }
     }
@@ -280,6 +280,14 @@ mod tests {
         }
         let limit: Limit = "5%".parse().unwrap();
         assert!(!limit.alerts(5.0, 100.0) && limit.alerts(6.0, 100.0) && !limit.alerts(0.0, 0.0));
+        // In this order of counting a whole number of percent comes out whole.
+        for count in 1..=100 {
+            for spec in [format!("{count}%"), format!("{count}%:")] {
+                let limit: Limit = spec.parse().unwrap();
+                assert!(!limit.alerts(count.into(), 100.0), "{spec}");
+                assert!(!limit.alerts(f64::from(count) * 3.0, 300.0), "{spec}");
+            }
+        }
         assert_eq!(limit.as_count(200.0).to_string(), "10");
         for (spec, printed) in [
             ("5%", "5%"),

@@ -167,7 +167,7 @@ impl<'a> Tale<'a> {
 
     fn tell<A: Arguments>(&mut self, plugin: &Plugin<A>, report: &Report, run: &Run) {
         self.count(report);
-        if self.common.format == Format::Json {
+        if self.common.format != Format::Text {
             // With --until there is one document at the end, as without it.
             if self.common.forever {
                 output::say(&report.render(plugin.names(), self.common, Some(run)));
@@ -193,7 +193,7 @@ impl<'a> Tale<'a> {
             for line in submitter
                 .news()
                 .iter()
-                .filter(|_| self.common.format != Format::Json)
+                .filter(|_| self.common.format == Format::Text)
             {
                 self.clear();
                 let now = local_time(Timestamp::now());

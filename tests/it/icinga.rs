@@ -243,6 +243,14 @@ fn every_custom_variable_is_rendered_as_its_option() {
   vars.http_retry_ssl = \"1.2+\"
   vars.http_retry_verbose = 3\n";
     objects.push(service("https", "http_retry", variables));
+    // The same as a number.
+    let variables = "  vars.http_retry_ip_address = \"192.0.2.1\"\n  vars.http_retry_ssl = 1.2\n";
+    objects.push(service("number", "http_retry", variables));
+    // A switch as a text.
+    let variables = "  vars.http_retry_hostname = \"service1.invalid\"
+  vars.check_address = \"192.0.2.1\"
+  vars.http_retry_all_addresses = \"true\"\n";
+    objects.push(service("text", "http_retry", variables));
     // All addresses of a name, and not the one of the host.
     let variables = "  vars.http_retry_hostname = \"service1.invalid\"
   vars.check_address = \"192.0.2.1\"
@@ -278,9 +286,13 @@ fn every_custom_variable_is_rendered_as_its_option() {
         command(&attributes),
         set(&["--hostname", "service1.invalid", "--ssl=1.2+", "-vvv"])
     );
-    let words = command(&icinga.check("web!addresses"));
-    let expected = ["--hostname", "service1.invalid", "--all-addresses"];
-    assert_eq!(words, set(&expected));
+    let words = command(&icinga.check("web!number"));
+    assert_eq!(words, set(&["--IP-address", "192.0.2.1", "--ssl=1.2"]));
+    for name in ["addresses", "text"] {
+        let words = command(&icinga.check(&format!("web!{name}")));
+        let expected = ["--hostname", "service1.invalid", "--all-addresses"];
+        assert_eq!(words, set(&expected), "{name}");
+    }
     let words = command(&icinga.check("web!paths"));
     let vias = ["--via", "proxy0=127.0.0.1:1", "--via", "direct"];
     assert_eq!(

@@ -162,3 +162,27 @@ fn a_munin_node_gives_the_numbers_and_says_what_they_are() {
     assert!(state.starts_with("HTTP CRITICAL: HTTP/1.1 500 "), "{state}");
     drop(daemon);
 }
+
+#[test]
+fn a_pattern_among_the_options_is_left_to_the_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a.error.log", "b.error.log"] {
+        fs::write(at(name), "").expect("it is ours");
+    }
+    let plugin = at("check_nginx_upstream_bind");
+    symlink(project().join("munin/proxy_checks"), &plugin).expect("a link");
+    let options = format!(
+        "-f {} --state-file {}",
+        at("*.error.log").display(),
+        at("state").display()
+    );
+    let output = std::process::Command::new(plugin)
+        .env("folder", binary_folder())
+        .env("options", options)
+        .output()
+        .expect("there is a shell");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("count.value 0\n"), "{told}");
+}

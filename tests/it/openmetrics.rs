@@ -83,6 +83,16 @@ fn every_number_is_a_gauge_of_its_own_and_the_exit_code_stays() {
     assert!((samples["check_http_retry_failed"] - 3.0).abs() < f64::EPSILON);
 }
 
+#[test]
+fn a_loop_says_nothing_beside_its_document() {
+    let until = "-I 127.0.0.1 -p 1 --attempts 1 --until critical --every 0.1 --format";
+    for (format, begins) in [("openmetrics", "# TYPE "), ("munin", "multigraph ")] {
+        let mut check = plugin("check_http_retry");
+        let outcome = outcome(check.args(until.split(' ')).arg(format));
+        assert!(outcome.text.starts_with(begins), "{}", outcome.text);
+    }
+}
+
 /// Where Debian puts it.
 const EXPORTER: &str = "/usr/bin/prometheus-node-exporter";
 
