@@ -241,6 +241,11 @@ fn is_failure(line: &[u8], pattern: Option<&str>) -> bool {
     .any(|word| memmem::find(line, word).is_some())
 }
 
+/// Whether a line is one of a request, as an access log has it.
+pub fn is_of_an_access_log(line: &[u8]) -> bool {
+    access_status(line).is_some()
+}
+
 /// The status in an access log: the three digits behind the quoted request.
 fn access_status(line: &[u8]) -> Option<&[u8]> {
     let request = memmem::find(line, b"] \"")? + 3;

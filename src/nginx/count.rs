@@ -8,13 +8,14 @@ use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::cause::CauseSet;
 use super::clock::{self, Reckoner};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Form};
 use super::foreign::Explained;
 use super::forged::{Origin, Watch};
 use super::line::{self, Event, Level, Line, STAMP};
 use super::reader::Batch;
 use super::sieve::{Hits, Sieve};
 use super::tally::Tally;
+use super::wrapping::Wrapping;
 
 static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" failed ("));
 static CLIENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b", client: "));
@@ -40,6 +41,8 @@ pub struct Seen {
     pub any_line: bool,
     /// Whose words they are in.
     pub dialect: Option<Dialect>,
+    /// What is around its lines.
+    pub wrapping: Wrapping,
 }
 
 /// How to count.
@@ -219,6 +222,7 @@ impl<'a> Counter<'a> {
             recognised: self.seen.recognised || seen.recognised,
             any_line: self.seen.any_line || seen.any_line,
             dialect: self.seen.dialect,
+            wrapping: self.seen.wrapping,
         };
     }
 
@@ -265,6 +269,19 @@ impl<'a> Counter<'a> {
     /// Whose words the log is written in, where that was given.
     pub fn dialect(&self) -> Option<Dialect> {
         self.rules.dialect
+    }
+
+    /// How what was read before is written, if it is known.
+    pub fn known_form(&self) -> Option<Form> {
+        let wrapping = self.seen.wrapping;
+        let known = self.seen.dialect;
+        known.map(|dialect| Form { wrapping, dialect })
+    }
+
+    /// Takes in how what follows is written.
+    pub fn know_form(&mut self, form: Form) {
+        self.seen.dialect = Some(form.dialect);
+        self.seen.wrapping = form.wrapping;
     }
 
     /// Counts lines that were dropped since no buffer holds them.

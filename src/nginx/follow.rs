@@ -17,6 +17,7 @@ use super::cursor::Cursor;
 use super::dialect::Dialect;
 use super::generation::{Generation, candidates, generations, open};
 use super::links;
+use super::wrapping::Wrapping;
 
 /// How long to wait for a log that is just being rotated, and how often.
 const GAP: Duration = Duration::from_millis(20);
@@ -49,6 +50,9 @@ pub struct Place {
     /// Whose words it was found to be written in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
+    /// What was found around its lines.
+    #[serde(default)]
+    pub wrapping: Wrapping,
 }
 
 /// A file, or a part of one, that is to be read.

@@ -137,6 +137,7 @@ impl Looker<'_> {
             recognised: place.recognised,
             levels: place.levels,
             dialect: place.dialect,
+            wrapping: place.wrapping,
             ..Seen::default()
         };
         let times = Reckoner::new(clock, place.latest);
@@ -204,6 +205,7 @@ impl Looker<'_> {
                 place.recognised = log.seen.recognised;
                 place.levels = log.seen.levels;
                 place.dialect = log.seen.dialect;
+                place.wrapping = log.seen.wrapping;
                 place.advance(read, parts.rotated || parts.doubtful);
                 log.rotated = parts.rotated;
                 log.ended_early = ended_early;
@@ -211,8 +213,8 @@ impl Looker<'_> {
                 self.places.insert(key, place);
             }
             Err(error) => {
-                // A log that is none of nginx' has added nothing.
-                log.torn = log.seen.recognised;
+                // A log that is none of nginx' has added nothing, but an earlier one with its name may have.
+                log.torn = log.seen.recognised || log.seen.bytes > 0;
                 log.error = Some(format!("{error:#}"));
             }
         }
@@ -272,6 +274,7 @@ impl Looker<'_> {
                 place.recognised = seen.recognised;
                 place.levels = seen.levels;
                 place.dialect = seen.dialect;
+                place.wrapping = seen.wrapping;
                 log.offset = place.offset;
                 log.seen = seen;
                 self.places.insert(key, place);

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::cause::{Cause, CauseSet};
 use super::clock::Clock;
+use super::dialect::Dialect;
 use super::look::look;
 use super::plan::{Plan, Window};
 use super::verdict::Thresholds;
@@ -190,4 +191,74 @@ fn a_line_with_an_old_time_does_not_hide_what_stands_before_it() {
     });
     fs::write(&path, &text).unwrap();
     assert_eq!(found_back(&path, NOW - 2400, NOW), 60);
+}
+
+#[test]
+fn what_other_programs_wrote_first_does_not_hide_a_log_that_is_known() {
+    let kernel = "Nov 24 11:00:00 proxy1 kernel: [12345.678901] a line of some length about nothing in particular\n";
+    let nginx = format!("Nov 24 11:00:00 proxy1 nginx: {}", bind(NOW - 60));
+    let haproxy =
+        "Nov 24 11:00:00 proxy1 haproxy[7]: Connect() failed for backend b: no free ports.\n";
+    for (line, cause, dialect) in [
+        (&nginx[..], Cause::BindInUse, None),
+        (haproxy, Cause::NoFreePort, None),
+        (haproxy, Cause::NoFreePort, Some(Dialect::Haproxy)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("syslog");
+        let plan = Plan {
+            counted: [cause].into_iter().collect(),
+            dialect,
+            ..plan(&path, moving())
+        };
+        fs::write(&path, line).unwrap();
+        assert_eq!(found(&plan), Ok(1));
+        fs::rename(&path, folder.path().join("syslog.1")).unwrap();
+        // Without any of its lines it says nothing.
+        fs::write(&path, kernel.repeat(400)).unwrap();
+        assert_eq!(found(&plan), Ok(1));
+        fs::write(&path, kernel.repeat(400) + &line.repeat(50)).unwrap();
+        assert_eq!(found(&plan), Ok(51));
+        let mut text = fs::read_to_string(&path).unwrap();
+        text += &line.repeat(50);
+        fs::write(&path, text).unwrap();
+        assert_eq!(found(&plan), Ok(101));
+    }
+    // Where nothing was around the lines of nginx, none of these are taken for its own.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("error.log");
+    fs::write(&path, bind(NOW - 60)).unwrap();
+    assert_eq!(found(&plan(&path, moving())), Ok(1));
+    fs::rename(&path, folder.path().join("error.log.1")).unwrap();
+    fs::write(&path, kernel.repeat(4000)).unwrap();
+    let told = found(&plan(&path, moving())).unwrap_err();
+    assert!(told.contains("is no nginx error log"), "{told}");
+}
+
+#[test]
+fn an_error_log_behind_an_access_log_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c-json.log");
+    let access =
+        "192.0.2.1 - - [24/Nov/2026:11:00:00 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"curl\"\n";
+    let docker = |line: &str, stream: &str| {
+        let text = line.trim_end().replace('"', "\\\"");
+        format!(
+            "{{\"log\":\"{text}\\n\",\"stream\":\"{stream}\",\"time\":\"2026-11-24T11:00:00.1Z\"}}\n"
+        )
+    };
+    let cri = |line: &str, stream: &str| format!("2026-11-24T11:00:00.1Z {stream} F {line}");
+    let plain = |line: &str, _: &str| line.to_owned();
+    let wraps: [fn(&str, &str) -> String; 3] = [docker, cri, plain];
+    for wrap in wraps {
+        let text =
+            wrap(access, "stdout").repeat(4000) + &wrap(&bind(NOW - 60), "stderr").repeat(50);
+        fs::write(&path, text).unwrap();
+        let _ = fs::remove_file(folder.path().join("state"));
+        assert_eq!(found(&plan(&path, moving())), Ok(50));
+    }
+    // An access log alone is none of these.
+    fs::write(&path, access.repeat(4000)).unwrap();
+    let _ = fs::remove_file(folder.path().join("state"));
+    assert!(found(&plan(&path, moving())).is_err());
 }

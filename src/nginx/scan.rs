@@ -4,8 +4,10 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use anyhow::{Context, bail};
+use memchr::memrchr;
 
 use super::compressed::{self, Unpacked};
+use super::correlate;
 use super::count::Counter;
 use super::cursor::{self, Cursor};
 use super::dialect::{Dialect, Form};
@@ -73,11 +75,20 @@ pub fn scan(
         return Ok((cursor, false));
     }
     let head = cursor::read_at(&part.file, 0, cursor::HEAD * 16).with_context(shown)?;
+    let known = counter.known_form();
+    let form = Form::of_known(&head, counter.dialect(), known);
+    let is_plain =
+        form.is_none_or(|form| form.wrapping.is_none() && form.dialect == Dialect::Nginx);
+    if is_plain && part.from == 0 && size > FIRST_LOOK {
+        // Nothing shows that the lines of this one are nginx', whatever was read before.
+        counter.seen.recognised = false;
+    }
     let text = Text {
         name: &name,
-        form: Form::of(&head, counter.dialect()),
+        form: form.unwrap_or_else(|| Form::of(&head, counter.dialect())),
         behind: &[],
     };
+    counter.know_form(text.form);
     let second_pass = fold::second_pass(
         &part.file,
         part.from..size,
@@ -116,7 +127,8 @@ fn scan_compressed(
     let mut reader = Reader::new(Source::stream(source), part.from, &before, part.skipping);
     let text = Text {
         name,
-        form: Form::of(&head, counter.dialect()),
+        form: Form::of_known(&head, counter.dialect(), counter.known_form())
+            .unwrap_or_else(|| Form::of(&head, counter.dialect())),
         behind: &[],
     };
     let end = text.count(&mut reader, counter, ended)?;
@@ -166,6 +178,12 @@ impl Stream {
     }
 }
 
+/// The last one of whole lines.
+fn last_line(lines: &[u8]) -> &[u8] {
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    &lines[memrchr(b'\n', lines).map_or(0, |feed| feed + 1)..]
+}
+
 /// A reader for some bytes of a part.
 fn reader_of(part: &Part, range: Range<u64>) -> io::Result<Reader> {
     let before = cursor::before(&part.file, range.start)?;
@@ -203,7 +221,7 @@ impl Text<'_> {
     ) -> anyhow::Result<End> {
         let Self { name, form, .. } = *self;
         let wrapping = form.wrapping;
-        counter.seen.dialect = Some(form.dialect);
+        counter.know_form(form);
         let from = reader.offset();
         let mut unwrapped = Vec::new();
         let mut end = End::All;
@@ -211,6 +229,10 @@ impl Text<'_> {
             .next_batch()
             .with_context(|| format!("cannot read {name}"))?
         {
+            // In a container the lines of requests may stand before those of errors, however many they are.
+            let may_follow = !counter.seen.recognised
+                && (matches!(wrapping, Wrapping::Docker | Wrapping::Cri)
+                    || correlate::is_of_an_access_log(last_line(batch.bytes)));
             if form.dialect != Dialect::Nginx {
                 counter.take_foreign(batch, form);
             } else if wrapping == Wrapping::None {
@@ -222,7 +244,8 @@ impl Text<'_> {
                     fresh,
                 });
             }
-            let is_foreign = !counter.seen.recognised && reader.offset() > from + FIRST_LOOK;
+            let is_foreign =
+                !counter.seen.recognised && !may_follow && reader.offset() > from + FIRST_LOOK;
             // Behind the end of a look back nothing is wanted.
             if is_foreign || counter.has_enough() {
                 end = End::Enough;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter, memmem};
+use serde::{Deserialize, Serialize};
 
 use super::clock::When;
 use super::line::has_header;
@@ -18,7 +19,7 @@ const DOCKER_TIME: &[u8] = b"\"time\":\"";
 
 /// How the lines of a log are wrapped. Found out by looking: only then is a time in the middle of a line nginx', and
 /// not what a request made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Wrapping {
     /// As nginx writes them.
     #[default]
@@ -54,6 +55,11 @@ impl Wrapping {
             }
         }
         Self::None
+    }
+
+    /// Whether there is none.
+    pub fn is_none(self) -> bool {
+        self == Self::None
     }
 
     /// The time of what is around a line.

@@ -198,19 +198,32 @@ pub struct Form {
 impl Form {
     /// That of a log which begins like this; the dialect where it was given.
     pub fn of(head: &[u8], dialect: Option<Dialect>) -> Self {
+        Self::of_known(head, dialect, None).unwrap_or(Self {
+            wrapping: Wrapping::None,
+            dialect: dialect.unwrap_or(Dialect::Nginx),
+        })
+    }
+
+    /// The same of a log whose earlier lines were of a known form: what its beginning does not show is as it was. `None` where
+    /// neither is there.
+    pub fn of_known(head: &[u8], given: Option<Dialect>, known: Option<Self>) -> Option<Self> {
         let wrapping = Wrapping::of(head);
-        let found = || {
-            head.split(|byte| *byte == b'\n').find_map(|raw| {
-                let text = wrapping.unwrap(raw);
-                Dialect::ALL
-                    .into_iter()
-                    .find(|dialect| dialect.knows(raw, &text))
-            })
-        };
-        Self {
-            wrapping,
-            dialect: dialect.or_else(found).unwrap_or(Dialect::Nginx),
+        let found = head.split(|byte| *byte == b'\n').find_map(|raw| {
+            let text = wrapping.unwrap(raw);
+            let is_of = |dialect: &Dialect| {
+                given.is_none_or(|given| given == *dialect) && dialect.knows(raw, &text)
+            };
+            Dialect::ALL.into_iter().find(is_of)
+        });
+        if wrapping.is_none() && found.is_none() {
+            return known.map(|known| Self {
+                dialect: given.unwrap_or(known.dialect),
+                ..known
+            });
         }
+        let known = known.map(|known| known.dialect);
+        let dialect = given.or(found).or(known).unwrap_or(Dialect::Nginx);
+        Some(Self { wrapping, dialect })
     }
 
     /// The time of a line as it stands in the log, where it is surely one of this form.
