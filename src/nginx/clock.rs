@@ -1,9 +1,9 @@
 //! nginx writes its local time without a zone: to seconds since 1970 and back.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::fmt::strtime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Timestamp, ToSpan};
 
 use super::line::STAMP;
 use super::zone;
@@ -127,7 +127,12 @@ impl Clock {
 
     /// The local date.
     pub fn today(&self) -> Date {
-        self.civil(self.now).date()
+        self.date(self.now)
+    }
+
+    /// The local date of a second.
+    pub fn date(&self, second: i64) -> Date {
+        self.civil(second).date()
     }
 
     /// A time of some year in the last one that it can be of.
@@ -137,11 +142,6 @@ impl Clock {
             let time = time.with().year(year).build().ok()?;
             (self.at(time)? <= self.now + DAY).then_some(time)
         })
-    }
-
-    /// The day before.
-    pub fn yesterday(&self) -> Option<Date> {
-        self.today().checked_sub(1.day()).ok()
     }
 }
 

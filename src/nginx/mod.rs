@@ -76,7 +76,7 @@ mod zone;
 
 pub use args::Args;
 pub(crate) use args::parse_zone;
-pub(crate) use plan::point;
+pub(crate) use plan::{point_by, span};
 
 use self::clock::Clock;
 use self::dialect::Dialect;

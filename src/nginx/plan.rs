@@ -138,13 +138,10 @@ fn window(args: &Args, clock: &Clock) -> anyhow::Result<Window> {
             moves: true,
         });
     }
-    let read = |option: &str, text: &Option<String>| {
-        let time = text.as_deref().map(|text| point(text, clock));
-        time.transpose().with_context(|| format!("--{option}"))
-    };
+    let (since, before) = span(args.since.as_deref(), args.before.as_deref(), clock)?;
     // The first second belongs to the window, the last one does not.
-    let to = read("before", &args.before)?.unwrap_or(clock.now() + 1) - 1;
-    let from = read("since", &args.since)?.map_or(to - last, |since| since - 1);
+    let to = before.unwrap_or(clock.now() + 1) - 1;
+    let from = since.map_or(to - last, |since| since - 1);
     if from >= to {
         bail!("--since has to lie before --before");
     }
@@ -155,8 +152,27 @@ fn window(args: &Args, clock: &Clock) -> anyhow::Result<Window> {
     })
 }
 
+/// What `--since` and `--before` say. Where only the one has a date, or none, the other is the last such time before it: at
+/// 05:10, 05:00 to 06:30 is a time of yesterday.
+pub fn span(
+    since: Option<&str>,
+    before: Option<&str>,
+    clock: &Clock,
+) -> anyhow::Result<(Option<i64>, Option<i64>)> {
+    let before = before.map(|text| point(text, clock).context("--before"));
+    let before = before.transpose()?;
+    let by = before.map_or(clock.now(), |before| before - 1);
+    let since = since.map(|text| point_by(text, clock, by).context("--since"));
+    Ok((since.transpose()?, before))
+}
+
 /// A point in time as a person writes it; without a date the last time that the clock showed this.
-pub fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
+fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
+    point_by(text, clock, clock.now())
+}
+
+/// The same; without a date the last time by this second that the clock showed this.
+pub fn point_by(text: &str, clock: &Clock, by: i64) -> anyhow::Result<i64> {
     let text = text.trim();
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_second());
@@ -167,11 +183,11 @@ pub fn point(text: &str, clock: &Clock) -> anyhow::Result<i64> {
         .iter()
         .find_map(|form| Time::strptime(form, text).ok())
     {
-        let today = clock.at(DateTime::from_parts(clock.today(), time));
-        let yesterday = || clock.at(DateTime::from_parts(clock.yesterday()?, time));
-        return today
-            .filter(|second| *second <= clock.now())
-            .or_else(yesterday)
+        let day = clock.date(by);
+        let on = |day| clock.at(DateTime::from_parts(day, time));
+        return on(day)
+            .filter(|second| *second <= by)
+            .or_else(|| on(day.yesterday().ok()?))
             .with_context(wrong);
     }
     [
@@ -211,6 +227,34 @@ mod tests {
         ] {
             let expected = time.parse::<Timestamp>().unwrap().as_second();
             assert_eq!(point(text, &clock).unwrap(), expected, "{text}");
+        }
+        let second = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+        for (since, before, window) in [
+            (
+                "05:00",
+                "06:30",
+                ["2026-11-23T04:00:00Z", "2026-11-23T05:30:00Z"],
+            ),
+            // It is 07:15: before the window's end.
+            (
+                "07:00",
+                "08:30",
+                ["2026-11-22T06:00:00Z", "2026-11-22T07:30:00Z"],
+            ),
+            (
+                "23:00",
+                "01:00",
+                ["2026-11-22T22:00:00Z", "2026-11-23T00:00:00Z"],
+            ),
+            (
+                "06:00",
+                "2022-11-15 05:28",
+                ["2022-11-14T05:00:00Z", "2022-11-15T04:28:00Z"],
+            ),
+        ] {
+            let [from, to] = window.map(|text| Some(second(text)));
+            let found = span(Some(since), Some(before), &clock).unwrap();
+            assert_eq!(found, (from, to), "{since} {before}");
         }
         for wrong in ["", "25:00", "yesterday", "2022-13-01 00:00", "5"] {
             assert!(point(wrong, &clock).is_err(), "{wrong}");

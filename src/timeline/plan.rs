@@ -11,7 +11,7 @@ use super::conf;
 use super::format::Format;
 use super::grid::{LADDER, step_for};
 use crate::nginx::clock::Clock;
-use crate::nginx::{point, search};
+use crate::nginx::{point_by, search, span};
 
 /// How many markers there may be.
 const MARKS: usize = 100;
@@ -113,11 +113,7 @@ impl Plan {
         {
             bail!("standard input (-) can be read only once");
         }
-        let read = |option: &str, text: &Option<String>| {
-            let time = text.as_deref().map(|text| point(text, clock));
-            time.transpose().with_context(|| format!("--{option}"))
-        };
-        let (since, before) = (read("since", &args.since)?, read("before", &args.before)?);
+        let (since, before) = span(args.since.as_deref(), args.before.as_deref(), clock)?;
         if since
             .zip(before)
             .is_some_and(|(since, before)| since >= before)
@@ -127,7 +123,8 @@ impl Plan {
         if args.mark.len() > MARKS {
             bail!("more than {MARKS} times --mark");
         }
-        let marks = args.mark.iter().map(|text| mark(text, clock));
+        let by = before.map_or(clock.now(), |before| before - 1);
+        let marks = args.mark.iter().map(|text| mark(text, clock, by));
         let outputs = args
             .output
             .iter()
@@ -219,7 +216,7 @@ fn step(args: &Args, since: Option<i64>, before: Option<i64>) -> anyhow::Result<
 }
 
 /// `05:10 deploy`, `2026-11-23 05:10 deploy`, `2026-11-23T05:10:00Z deploy`.
-fn mark(text: &str, clock: &Clock) -> anyhow::Result<Mark> {
+fn mark(text: &str, clock: &Clock, by: i64) -> anyhow::Result<Mark> {
     let words: Vec<_> = text.trim().splitn(3, ' ').collect();
     let (time, rest) = match words[..] {
         [date, time, rest] if date.contains(['-', '/']) && !date.contains('T') => {
@@ -228,7 +225,7 @@ fn mark(text: &str, clock: &Clock) -> anyhow::Result<Mark> {
         [time, ref rest @ ..] if !rest.is_empty() => (time.to_owned(), rest.join(" ")),
         _ => bail!("--mark '{text}': give a time and a text, as in '05:10 deploy of service1'"),
     };
-    let at = point(&time, clock).with_context(|| format!("--mark '{text}'"))?;
+    let at = point_by(&time, clock, by).with_context(|| format!("--mark '{text}'"))?;
     let forms = ["%H:%M:%S", "%H:%M"];
     let clock_time = forms
         .iter()
