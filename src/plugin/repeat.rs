@@ -27,11 +27,13 @@ const SUBMIT_HURRIED: Duration = Duration::from_millis(400);
 pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String, State)> {
     let signals = Signals::catch()?;
     let common = args.common();
+    // What --submit needs is read below it: a file may be a FIFO, or hang.
+    let watch = Watch::start(&signals, args.limit())?;
     let submitter = Submitter::start(common, plugin.names())?;
     if common.until.is_some() || common.forever {
+        drop(watch);
         return repeat(plugin, args, &signals, &submitter);
     }
-    let watch = Watch::start(&signals, args.limit())?;
     let run = Run::new(&signals, args.limit()).heard_by(&submitter);
     let mut report = measure(plugin, args, &run);
     say_if_cut_short(&mut report, &run);
@@ -47,6 +49,20 @@ pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String
         report.render(plugin.names(), common, Some(&run)),
         report.state,
     ))
+}
+
+/// Whether a round came to no result.
+fn knows_nothing(report: &Report) -> bool {
+    let tried = report
+        .progress
+        .as_ref()
+        .map_or(0, |progress| progress.tried);
+    report.state == State::Unknown && tried == 0
+}
+
+/// How long the last result of a loop may take, within the loop's own deadline.
+fn patience(whole: &Run) -> Duration {
+    SUBMIT_LAST.min(whole.remaining().max(SUBMIT_HURRIED))
 }
 
 /// One measurement; its error becomes the UNKNOWN report that it would end as.
@@ -82,13 +98,19 @@ fn repeat<A: Arguments>(
         let run = Run::new(signals, limit).heard_by(submitter);
         let mut report = measure(plugin, args, &run);
         let ended = Instant::now();
-        windows.take(&report, ended);
+        let stopped = whole.ended();
+        // That nothing is known since somebody ended the loop is no result for others.
+        let cut_off = stopped.is_some() && knows_nothing(&report);
+        if !cut_off {
+            windows.take(&report, ended);
+        }
         windows.tell(&mut report, ended);
         tale.last_hour = windows.last_hour(ended);
         drop(watch);
-        submitter.submit(&report, &run);
+        if !cut_off {
+            submitter.submit(&report, &run);
+        }
         let reached = common.until == Some(report.state);
-        let stopped = whole.ended();
         if reached || stopped.is_some() {
             tale.count(&report);
             tale.clear();
@@ -97,7 +119,7 @@ fn repeat<A: Arguments>(
             } else {
                 format!("ended by {}", stopped.map_or("", super::End::words))
             };
-            submitter.finish(SUBMIT_LAST);
+            submitter.finish(patience(&whole));
             submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((
@@ -114,7 +136,7 @@ fn repeat<A: Arguments>(
         ) {
             tale.clear();
             let why = format!("ended by {}", whole.ended().map_or("", super::End::words));
-            submitter.finish(SUBMIT_LAST);
+            submitter.finish(patience(&whole));
             submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((

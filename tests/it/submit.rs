@@ -5,14 +5,16 @@ mod examples;
 mod lab;
 mod refusals;
 
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::fault_server::page;
+use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::netns::Netns;
-use crate::support::plugin::{Outcome, outcome};
+use crate::support::plugin::{Outcome, outcome, plugin};
 use lab::{Lab, SERVICE, Site, numbers, until};
 
 #[test]
@@ -305,6 +307,65 @@ fn a_loop_ends_in_time_with_an_icinga_that_is_silent_and_leaves_the_rest_in_the_
     );
     assert!(lab.waiting().len() >= 100, "{:?}", lab.waiting());
     drop(silent);
+}
+
+#[test]
+fn a_round_that_was_cut_off_before_it_knew_anything_is_no_result() {
+    let netns = Netns::new("submit");
+    let lab = Lab::start(&netns);
+    // Nobody takes results there: they would wait.
+    let lab = lab.through(5667);
+    let listener = netns.within(|| TcpListener::bind(("127.0.0.1", 8081)).expect("a free port"));
+    let server = FaultServer::on(listener, None, |_| Act::SendAndStall(Vec::new()));
+    let mut command = lab.submitting("check_http_retry");
+    let line = "-I 127.0.0.1 -p 8081 -t 30 --attempts 1 --forever";
+    command.args(line.split(' ')).stdout(Stdio::piped());
+    let child = command.spawn().expect("a plugin");
+    until("a request", || !server.seen().is_empty());
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().expect("a pid"));
+    rustix::process::kill_process(pid.expect("a pid"), Signal::TERM).expect("it runs");
+    let output = child.wait_with_output().expect("an end");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("no probe came to an end"), "{text}");
+    assert_eq!(lab.waiting(), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn what_never_comes_out_of_a_file_does_not_hold_a_check_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fifo = folder.path().join("password");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a FIFO");
+    let mut command = plugin("check_http_retry");
+    let line = "-I 127.0.0.1 -p 1 --attempts 1 --deadline 1 --submit https://icinga.test --submit-service a!b \
+                --submit-user u --submit-password-file";
+    let outcome = outcome(command.args(line.split_whitespace()).arg(&fifo));
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+    assert_eq!(outcome.text.lines().count(), 1, "{}", outcome.text);
+}
+
+#[test]
+fn an_address_stands_for_a_name_alone() {
+    let mut command = plugin("check_http_retry");
+    let line = "-I 127.0.0.1 -p 1 --submit https://127.0.0.9:5665 --submit-address 127.0.0.1 --submit-service a!b \
+                --submit-user u";
+    let command = command.env("PROXY_CHECKS_SUBMIT_PASSWORD", "hush");
+    let outcome = outcome(command.args(line.split_whitespace()));
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text);
+    assert!(
+        outcome
+            .text
+            .contains("the URL of --submit has an address already"),
+        "{}",
+        outcome.text
+    );
 }
 
 /// Ends a loop once it is up to date, and checks that Icinga processed each of its results once and in order. Returns

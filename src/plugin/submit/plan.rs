@@ -69,6 +69,10 @@ impl Plan {
             user.is_some() || args.submit_cert.is_some(),
             "--submit: give --submit-user and its password, or --submit-cert and --submit-key: Icinga wants to know who it is"
         );
+        ensure!(
+            args.submit_address.is_none() || url.domain().is_some(),
+            "--submit-address: the URL of --submit has an address already; give the name that is in the certificate there"
+        );
         let place = place(&url, &service);
         let queue = match &args.submit_queue {
             Some(folder) => folder.join(place),

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::state_file;
@@ -102,6 +103,8 @@ struct Inner {
     count: usize,
     /// What could not be written.
     unsaved: BTreeMap<Name, Passive>,
+    /// Why the folder could not be listed, the last time.
+    unlisted: Option<String>,
 }
 
 impl Queue {
@@ -187,22 +190,38 @@ impl Queue {
         kept
     }
 
-    /// All results, the oldest first.
+    /// All results, the oldest first, as far as they can be listed.
     pub fn names(&self) -> Vec<Name> {
         let mut names = BTreeSet::new();
-        for entry in self
-            .folder
-            .iter()
-            .flat_map(fs::read_dir)
-            .flatten()
-            .flatten()
-        {
-            names.extend(entry.file_name().to_str().and_then(Name::parse));
-        }
+        let listed = self.list(&mut names);
         let mut inner = self.inner();
         names.extend(inner.unsaved.keys().cloned());
-        inner.count = names.len();
+        match listed {
+            Ok(()) => inner.count = names.len(),
+            // There may be more.
+            Err(_) => inner.count = inner.count.max(names.len()),
+        }
+        inner.unlisted = listed.err().map(|error| error.to_string());
         names.into_iter().collect()
+    }
+
+    fn list(&self, names: &mut BTreeSet<Name>) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            names.extend(entry?.file_name().to_str().and_then(Name::parse));
+        }
+        Ok(())
+    }
+
+    /// Why there may be more than [`Queue::names`] gave the last time.
+    pub fn unlisted(&self) -> Option<String> {
+        self.inner().unlisted.clone()
     }
 
     /// How many results wait, as far as this process knows.
@@ -210,8 +229,8 @@ impl Queue {
         self.inner().count
     }
 
-    /// What is in a file; `None` where somebody took it.
-    pub fn read(&self, name: &Name) -> anyhow::Result<Option<Passive>> {
+    /// What is in a file; `None` where somebody took it. An error is of the file, unless [`is_shortage`].
+    pub fn read(&self, name: &Name) -> io::Result<Option<Passive>> {
         if let Some(result) = self.inner().unsaved.get(name) {
             return Ok(Some(result.clone()));
         }
@@ -220,14 +239,11 @@ impl Queue {
         };
         let file = match open_options().read(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.with_context(|| format!("cannot read {}", path.display()))?,
+            file => file?,
         };
         let mut text = String::new();
-        file.take(FILE_LIMIT)
-            .read_to_string(&mut text)
-            .map_err(anyhow::Error::from)
-            .and_then(|_| Ok(serde_json::from_str(&text)?))
-            .with_context(|| format!("{} is damaged", path.display()))
+        file.take(FILE_LIMIT).read_to_string(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Puts a result in the place of what was there.
@@ -321,6 +337,15 @@ impl Queue {
     }
 }
 
+/// Whether an error is about what this host lacks, and may pass: nothing is wrong with the file.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::IO | Errno::INTR)
+    )
+}
+
 /// For this user alone, and never through a link.
 fn open_options() -> OpenOptions {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -374,6 +399,40 @@ mod tests {
         let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&place), 0o700);
         assert_eq!(mode(&place.join(&names[1].0)), 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_listed_now_is_not_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("q");
+        let aside = folder.path().join("aside");
+        let queue = Queue::open(place.clone(), 10).unwrap();
+        queue.push(passive(0, 500));
+        fs::rename(&place, &aside).unwrap();
+        fs::write(&place, "").unwrap();
+        assert_eq!(queue.names(), []);
+        assert_eq!(queue.len(), 1);
+        assert!(queue.unlisted().unwrap().contains("Not a directory"));
+        fs::remove_file(&place).unwrap();
+        fs::rename(&aside, &place).unwrap();
+        assert_eq!(ends(&queue), [500]);
+        assert_eq!(queue.unlisted(), None);
+    }
+
+    #[test]
+    fn a_lack_of_this_host_is_told_from_a_damaged_file() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO] {
+            assert!(is_shortage(&errno.into()), "{errno}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::open(folder.path().join("q"), 10).unwrap();
+        for text in [&b"{\"state\":0"[..], b"\xff", b""] {
+            queue.push(passive(0, 500));
+            let name = queue.names().remove(0);
+            fs::write(queue.path(&name).unwrap(), text).unwrap();
+            assert!(!is_shortage(&queue.read(&name).unwrap_err()));
+            queue.remove(&name).unwrap();
+        }
     }
 
     #[test]
@@ -442,8 +501,7 @@ mod tests {
         queue.push(passive(0, 1));
         let names = queue.names();
         fs::write(place.join(&names[0].0), "{\"state\":0").unwrap();
-        let error = format!("{:#}", queue.read(&names[0]).unwrap_err());
-        assert!(error.contains("is damaged"), "{error}");
+        assert!(!is_shortage(&queue.read(&names[0]).unwrap_err()));
         fs::remove_file(place.join(&names[0].0)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", place.join(&names[0].0)).unwrap();
         assert!(queue.read(&names[0]).is_err());

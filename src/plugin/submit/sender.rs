@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::runtime::{self, Runtime};
 
 use super::client::{Answer, Client, Last, Trouble};
-use super::queue::{Name, Passive};
+use super::queue::{Name, Passive, is_shortage};
 use super::{APART, Shared};
 use crate::plugin::report::local_time;
 
@@ -92,6 +92,14 @@ impl Sender {
             let arrived = self.shared.status().arrived;
             let mut names = self.shared.queue.names();
             names.retain(|name| !self.done.contains(name));
+            let unlisted = self.shared.queue.unlisted();
+            if let Some(why) = unlisted.filter(|_| names.is_empty()) {
+                had_trouble = true;
+                let place = self.shared.queue.place();
+                self.fails(own_trouble(format!("cannot read {place}: {why}")));
+                self.wait(LOOK);
+                continue;
+            }
             if names.is_empty() {
                 let mut status = self.shared.status();
                 if status.arrived == arrived && !status.idle {
@@ -146,9 +154,15 @@ impl Sender {
         let mut result = match self.shared.queue.read(name) {
             Ok(Some(result)) => result,
             Ok(None) => return Ok(()),
+            Err(error) if is_shortage(&error) => {
+                return Err(own_trouble(format!("cannot read a result: {error}")));
+            }
             Err(error) => {
+                let place = self.shared.queue.place();
                 let mut status = self.shared.status();
-                status.tell(format!("a result is lost: {error:#}"));
+                status.tell(format!(
+                    "a result is lost: its file in {place} is damaged: {error}"
+                ));
                 status.dropped(1);
                 drop(status);
                 self.remove(name);
