@@ -240,11 +240,11 @@ fn cpu_of_children() -> anyhow::Result<f64> {
     Ok(seconds(usage.ru_utime) + seconds(usage.ru_stime))
 }
 
-/// In MB, the median of five runs. Through GNU time: a process inherits the peak of the one that it was started from,
-/// and this one is larger than what it measures.
+/// In MB, the median of 21 runs: where the kernel puts a program differs, and with it how much of it is mapped. Through GNU
+/// time: a process inherits the peak of the one that it was started from, and this one is larger than what it measures.
 fn peak_memory(words: &[String]) -> anyhow::Result<f64> {
     let mut peaks = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..21 {
         let output = Command::new("/usr/bin/time")
             .args(["-f", "%M"])
             .args(words)

@@ -42,8 +42,8 @@ pub fn calls(command: &Command, note: &Path) -> BTreeMap<String, (usize, usize)>
         if thread != main || call.starts_with(['<', '+', '-']) {
             continue;
         }
-        // The first thing that Rust does is to look whether the three usual files are open.
-        begun |= call.starts_with("poll([{fd=0");
+        // The first thing that a plugin does is to look whether the three usual files are open.
+        begun |= call.starts_with("fcntl(0, F_GETFD");
         let name = call.split('(').next().unwrap_or_default().to_owned();
         let (first, last) = calls.entry(name).or_insert((1, 0));
         *last += 1;

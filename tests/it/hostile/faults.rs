@@ -88,9 +88,7 @@ fn faults(command: &Command, note: &Path) -> Vec<Fault> {
     for (call, (first, last)) in calls(command, note) {
         let known = ERRORS.iter().find(|(name, _)| *name == call);
         let errors = known.map_or(&[][..], |(_, errors)| errors);
-        // Before main, Rust itself makes a stack for signals, and ends where there is none.
-        let rusts = usize::from(["mmap", "mprotect"].contains(&&*call));
-        for number in first + rusts..=last {
+        for number in first..=last {
             let turn = number % errors.len().max(1);
             // Hundreds of calls alike (the owners of sockets) tell no more than some of them.
             let rare = last - first < 24 || number % 11 == 0;
