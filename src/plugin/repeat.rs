@@ -29,12 +29,20 @@ pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String
     let common = args.common();
     // What --submit needs is read below it: a file may be a FIFO, or hang.
     let watch = Watch::start(&signals, args.limit())?;
+    let loops = common.until.is_some() || common.forever;
+    // Without a deadline of its own a loop has no end; each round of it has.
+    let limit = if loops {
+        common.deadline.unwrap_or(FOREVER)
+    } else {
+        args.limit()
+    };
+    let run = Run::new(&signals, limit);
     let submitter = Submitter::start(common, plugin.names())?;
-    if common.until.is_some() || common.forever {
+    if loops {
         drop(watch);
-        return repeat(plugin, args, &signals, &submitter);
+        return repeat(plugin, args, &signals, &submitter, &run);
     }
-    let run = Run::new(&signals, args.limit()).heard_by(&submitter);
+    let run = run.heard_by(&submitter);
     let mut report = measure(plugin, args, &run);
     say_if_cut_short(&mut report, &run);
     submitter.submit(&report, &run);
@@ -53,11 +61,8 @@ pub fn run<A: Arguments>(plugin: &Plugin<A>, args: &A) -> anyhow::Result<(String
 
 /// Whether a round came to no result.
 fn knows_nothing(report: &Report) -> bool {
-    let tried = report
-        .progress
-        .as_ref()
-        .map_or(0, |progress| progress.tried);
-    report.state == State::Unknown && tried == 0
+    let progress = report.progress.as_ref();
+    report.state == State::Unknown && progress.is_some_and(|progress| progress.tried == 0)
 }
 
 /// How long the last result of a loop may take, within the loop's own deadline.
@@ -83,10 +88,9 @@ fn repeat<A: Arguments>(
     args: &A,
     signals: &Signals,
     submitter: &Submitter,
+    whole: &Run,
 ) -> anyhow::Result<(String, State)> {
     let common = args.common();
-    // Without a deadline of its own the loop has no end; each round of it has.
-    let whole = Run::new(signals, common.deadline.unwrap_or(FOREVER));
     let mut tale = Tale::new(common);
     let mut windows = Windows::begin(Instant::now());
     loop {
@@ -119,7 +123,7 @@ fn repeat<A: Arguments>(
             } else {
                 format!("ended by {}", stopped.map_or("", super::End::words))
             };
-            submitter.finish(patience(&whole));
+            submitter.finish(patience(whole));
             submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((
@@ -130,13 +134,13 @@ fn repeat<A: Arguments>(
         submitter.annotate(&mut report);
         tale.tell(plugin, &report, &run);
         if !tale.pause(
-            &whole,
+            whole,
             common.every.saturating_sub(begun.elapsed()),
             submitter,
         ) {
             tale.clear();
             let why = format!("ended by {}", whole.ended().map_or("", super::End::words));
-            submitter.finish(patience(&whole));
+            submitter.finish(patience(whole));
             submitter.annotate(&mut report);
             report.line(0, tale.sum_up(&why));
             return Ok((

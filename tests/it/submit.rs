@@ -351,6 +351,36 @@ fn what_never_comes_out_of_a_file_does_not_hold_a_check_up() {
     assert_eq!(outcome.text.lines().count(), 1, "{}", outcome.text);
 }
 
+/// What a slow start takes is not there for measuring: the result is out by the deadline all the same.
+#[test]
+fn a_password_that_comes_late_costs_no_result() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fifo = folder.path().join("password");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a FIFO");
+    let mut command = plugin("check_http_retry");
+    let line = "-I 127.0.0.1 -p 1 --duration 60s --interval 0.1 --deadline 4 --submit https://icinga.test:5665 \
+                --submit-address 127.0.0.1 --submit-service a!b --submit-user u \
+                --submit-ca /etc/ssl/certs/ca-certificates.crt --submit-password-file";
+    command
+        .args(line.split_whitespace())
+        .arg(&fifo)
+        .env("NAGIOS_PLUGIN_STATE_DIRECTORY", folder.path());
+    let outcome = std::thread::scope(|scope| {
+        let run = scope.spawn(|| outcome(&mut command));
+        std::thread::sleep(Duration::from_secs(2));
+        std::fs::write(&fifo, "hush\n").expect("somebody reads it");
+        run.join().expect("it ends")
+    });
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    assert!(
+        outcome.headline().contains("ended early by its deadline"),
+        "{}",
+        outcome.text
+    );
+}
+
 #[test]
 fn an_address_stands_for_a_name_alone() {
     let mut command = plugin("check_http_retry");

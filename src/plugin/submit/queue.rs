@@ -229,7 +229,7 @@ impl Queue {
         self.inner().count
     }
 
-    /// What is in a file; `None` where somebody took it. An error is of the file, unless [`is_shortage`].
+    /// What is in a file; `None` where somebody took it. An error is of the file, where it [`is_damage`].
     pub fn read(&self, name: &Name) -> io::Result<Option<Passive>> {
         if let Some(result) = self.inner().unsaved.get(name) {
             return Ok(Some(result.clone()));
@@ -337,13 +337,12 @@ impl Queue {
     }
 }
 
-/// Whether an error is about what this host lacks, and may pass: nothing is wrong with the file.
-pub fn is_shortage(error: &io::Error) -> bool {
+/// Whether an error is of what is in a file, or of what stands in its place, and will never pass. All others may: of this
+/// host's descriptors, of a network's disk, of rights that somebody gives back.
+pub fn is_damage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(
-        errno,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::IO | Errno::INTR)
-    )
+    let of_the_text = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    of_the_text.contains(&error.kind()) || matches!(errno, Some(Errno::LOOP | Errno::ISDIR))
 }
 
 /// For this user alone, and never through a link.
@@ -421,8 +420,15 @@ mod tests {
 
     #[test]
     fn a_lack_of_this_host_is_told_from_a_damaged_file() {
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO] {
-            assert!(is_shortage(&errno.into()), "{errno}");
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::IO,
+            Errno::ACCESS,
+            Errno::STALE,
+        ] {
+            assert!(!is_damage(&errno.into()), "{errno}");
         }
         let folder = tempfile::tempdir().unwrap();
         let queue = Queue::open(folder.path().join("q"), 10).unwrap();
@@ -430,7 +436,7 @@ mod tests {
             queue.push(passive(0, 500));
             let name = queue.names().remove(0);
             fs::write(queue.path(&name).unwrap(), text).unwrap();
-            assert!(!is_shortage(&queue.read(&name).unwrap_err()));
+            assert!(is_damage(&queue.read(&name).unwrap_err()));
             queue.remove(&name).unwrap();
         }
     }
@@ -501,9 +507,9 @@ mod tests {
         queue.push(passive(0, 1));
         let names = queue.names();
         fs::write(place.join(&names[0].0), "{\"state\":0").unwrap();
-        assert!(!is_shortage(&queue.read(&names[0]).unwrap_err()));
+        assert!(is_damage(&queue.read(&names[0]).unwrap_err()));
         fs::remove_file(place.join(&names[0].0)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", place.join(&names[0].0)).unwrap();
-        assert!(queue.read(&names[0]).is_err());
+        assert!(is_damage(&queue.read(&names[0]).unwrap_err()));
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::runtime::{self, Runtime};
 
 use super::client::{Answer, Client, Last, Trouble};
-use super::queue::{Name, Passive, is_shortage};
+use super::queue::{Name, Passive, is_damage};
 use super::{APART, Shared};
 use crate::plugin::report::local_time;
 
@@ -154,7 +154,7 @@ impl Sender {
         let mut result = match self.shared.queue.read(name) {
             Ok(Some(result)) => result,
             Ok(None) => return Ok(()),
-            Err(error) if is_shortage(&error) => {
+            Err(error) if !is_damage(&error) => {
                 return Err(own_trouble(format!("cannot read a result: {error}")));
             }
             Err(error) => {
