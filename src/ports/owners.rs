@@ -16,6 +16,8 @@ use super::sysctl::read_small;
 
 /// The longest that the search may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest line of ancestors that is looked at.
+const MOST_ANCESTORS: usize = 32;
 /// The most processes of one name that are listed.
 const MOST_PIDS: usize = 20;
 /// Proxies whose open files are held against their own limit, by the name of the process.
@@ -63,26 +65,21 @@ impl Owners {
                 break;
             }
             let folder = proc.join(pid.to_string());
-            let Ok(descriptors) = std::fs::read_dir(folder.join("fd")) else {
+            let Some(mut held) = sockets(&folder) else {
                 // One that has ended in the meantime is no secret.
                 owners.hidden += usize::from(folder.exists());
                 continue;
             };
-            // A socket that several processes share is the first one's.
-            let held = descriptors
-                .flatten()
-                .filter_map(|entry| socket_inode(&std::fs::read_link(entry.path()).ok()?))
-                .filter(|inode| inodes.remove(inode))
-                .count();
-            if held > 0 {
-                let name = name(&folder);
+            held.retain(|inode| inodes.remove(inode));
+            for (pid, held) in heirs(proc, pid, held) {
+                let name = name(&proc.join(pid.to_string()));
                 let owner = by_name.entry(name.clone()).or_insert(Owner {
                     name,
                     pids: Vec::new(),
                     sockets: 0,
                 });
                 owner.sockets += held;
-                if owner.pids.len() < MOST_PIDS {
+                if owner.pids.len() < MOST_PIDS && !owner.pids.contains(&pid) {
                     owner.pids.push(pid);
                 }
             }
@@ -138,6 +135,47 @@ impl Owners {
             parts.join("; ")
         }
     }
+}
+
+/// Whose the sockets of a process are, and how many: a socket that its parent holds, too, is the parent's. Between fork()
+/// and exec() a child has all that its parent has, also what is not meant for it.
+fn heirs(proc: &Path, mut pid: u32, mut held: HashSet<u32>) -> Vec<(u32, usize)> {
+    let mut heirs = Vec::new();
+    // What --proc names may be any folder, also one where everybody is everybody's child.
+    for _ in 0..MOST_ANCESTORS {
+        let parent = parent(&proc.join(pid.to_string()));
+        let inherited: HashSet<u32> = parent
+            .and_then(|parent| sockets(&proc.join(parent.to_string())))
+            .map(|sockets| sockets.intersection(&held).copied().collect())
+            .unwrap_or_default();
+        let own = held.len() - inherited.len();
+        if own > 0 {
+            heirs.push((pid, own));
+        }
+        held = inherited;
+        match parent {
+            Some(parent) if !held.is_empty() => pid = parent,
+            _ => return heirs,
+        }
+    }
+    heirs.push((pid, held.len()));
+    heirs
+}
+
+/// The sockets that a process has open, where that may be seen.
+fn sockets(folder: &Path) -> Option<HashSet<u32>> {
+    let descriptors = std::fs::read_dir(folder.join("fd")).ok()?;
+    let links = descriptors
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    Some(links.filter_map(|link| socket_inode(&link)).collect())
+}
+
+/// Behind the name, which may hold anything, are the state and the parent's id.
+fn parent(folder: &Path) -> Option<u32> {
+    let stat = read_small(&folder.join("stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn name(folder: &Path) -> String {
@@ -251,22 +289,47 @@ fn file_limit(limits: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn process(proc: &Path, pid: u32, parent: u32, comm: &str, sockets: &[u32]) {
+        let folder = proc.join(pid.to_string());
+        std::fs::create_dir_all(folder.join("fd")).unwrap();
+        std::fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
+        let stat = format!("{pid} ({comm}) S {parent} 1 1 0 -1");
+        std::fs::write(folder.join("stat"), stat).unwrap();
+        for (at, inode) in sockets.iter().enumerate() {
+            let link = folder.join("fd").join(at.to_string());
+            std::os::unix::fs::symlink(format!("socket:[{inode}]"), link).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_socket_that_a_child_has_too_is_its_parents() {
+        for (first, child) in [(7, 9), (9, 7)] {
+            let root = tempfile::tempdir().unwrap();
+            process(root.path(), first, 1, "nginx", &[1, 2, 3]);
+            process(root.path(), 8, first, "worker) S 1", &[1, 2, 4]);
+            process(root.path(), child, 8, "sh", &[2, 4, 5]);
+            let mut owners = Owners::of(root.path(), (1..=5).collect()).unwrap();
+            owners.list.sort_by(|a, b| a.name.cmp(&b.name));
+            let told: Vec<_> = owners
+                .list
+                .iter()
+                .map(|owner| (owner.pids.clone(), owner.sockets))
+                .collect();
+            assert_eq!(told, [(vec![first], 3), (vec![child], 1), (vec![8], 1)]);
+        }
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, 8, "a", &[1]);
+        process(root.path(), 8, 7, "b", &[1]);
+        let owners = Owners::of(root.path(), [1].into()).unwrap();
+        assert_eq!(owners.list[0].sockets, 1);
+    }
+
     #[test]
     fn owners_are_found_by_their_descriptors() {
         let root = tempfile::tempdir().unwrap();
-        for (pid, comm, sockets) in [
-            (7, "nginx", &[1, 2][..]),
-            (8, "nginx", &[3]),
-            (9, "curl", &[4, 99]),
-        ] {
-            let folder = root.path().join(pid.to_string());
-            std::fs::create_dir_all(folder.join("fd")).unwrap();
-            std::fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
-            for (at, inode) in sockets.iter().enumerate() {
-                let link = folder.join("fd").join(at.to_string());
-                std::os::unix::fs::symlink(format!("socket:[{inode}]"), link).unwrap();
-            }
-        }
+        process(root.path(), 7, 1, "nginx", &[1, 2]);
+        process(root.path(), 8, 1, "nginx", &[3]);
+        process(root.path(), 9, 1, "curl", &[4, 99]);
         std::fs::create_dir(root.path().join("10")).unwrap();
         let mut owners = Owners::of(root.path(), (1..=5).collect()).unwrap();
         for owner in &mut owners.list {
