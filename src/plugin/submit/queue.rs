@@ -345,6 +345,12 @@ pub fn is_damage(error: &io::Error) -> bool {
     of_the_text.contains(&error.kind()) || matches!(errno, Some(Errno::LOOP | Errno::ISDIR))
 }
 
+/// Whether an error is of what this host lacks for now.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
 /// For this user alone, and never through a link.
 fn open_options() -> OpenOptions {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::runtime::{self, Runtime};
 
 use super::client::{Answer, Client, Last, Trouble};
-use super::queue::{Name, Passive, is_damage};
+use super::queue::{Name, Passive, is_damage, is_shortage};
 use super::{APART, Shared};
 use crate::plugin::report::local_time;
 
@@ -42,6 +42,8 @@ pub struct Sender {
     client: Client,
     /// A result that may have arrived.
     doubt: Option<Name>,
+    /// The queue could not be listed when it was to be looked up which result that is: it may be any.
+    unlisted: bool,
     /// Sent, but they could not be removed.
     done: BTreeSet<Name>,
     /// By when Icinga's last result had begun, as far as is known, and since when.
@@ -55,16 +57,40 @@ pub struct Sender {
 impl Sender {
     /// One that has not sent anything.
     pub fn new(shared: Arc<Shared>, client: Client) -> Self {
-        // A run before this one may have been killed right behind sending it.
-        let doubt = shared.queue.names().into_iter().next();
-        Self {
+        let mut sender = Self {
             shared,
             client,
-            doubt,
+            doubt: None,
+            unlisted: false,
             done: BTreeSet::new(),
             last: None,
             ours: (0, 0),
             mute: false,
+        };
+        sender.doubt_the_first();
+        sender
+    }
+
+    /// Whoever sent before may have been killed right behind sending the first result.
+    fn doubt_the_first(&mut self) -> Vec<Name> {
+        let names = self.shared.queue.names();
+        self.unlisted = self.shared.queue.unlisted().is_some();
+        self.doubt = names.first().filter(|_| !self.unlisted).cloned();
+        names
+    }
+
+    /// What waits, as far as it can be listed; an error where nothing can.
+    fn waiting(&mut self) -> Result<Vec<Name>, Trouble> {
+        let mut names = if self.unlisted {
+            self.doubt_the_first()
+        } else {
+            self.shared.queue.names()
+        };
+        names.retain(|name| !self.done.contains(name));
+        let queue = &self.shared.queue;
+        match queue.unlisted().filter(|_| names.is_empty()) {
+            Some(why) => Err(own_trouble(format!("cannot read {}: {why}", queue.place()))),
+            None => Ok(names),
         }
     }
 
@@ -85,21 +111,24 @@ impl Sender {
         let mut failures = 0;
         let mut had_trouble = false;
         loop {
-            if !self.holds() {
-                self.wait(LOOK);
-                continue;
-            }
             let arrived = self.shared.status().arrived;
-            let mut names = self.shared.queue.names();
-            names.retain(|name| !self.done.contains(name));
-            let unlisted = self.shared.queue.unlisted();
-            if let Some(why) = unlisted.filter(|_| names.is_empty()) {
-                had_trouble = true;
-                let place = self.shared.queue.place();
-                self.fails(own_trouble(format!("cannot read {place}: {why}")));
-                self.wait(LOOK);
-                continue;
-            }
+            let looked = match self.holds() {
+                Ok(true) => self.waiting(),
+                Ok(false) => {
+                    self.wait(LOOK);
+                    continue;
+                }
+                Err(trouble) => Err(trouble),
+            };
+            let names = match looked {
+                Ok(names) => names,
+                Err(trouble) => {
+                    had_trouble = true;
+                    self.fails(trouble);
+                    self.wait(LOOK);
+                    continue;
+                }
+            };
             if names.is_empty() {
                 let mut status = self.shared.status();
                 if status.arrived == arrived && !status.idle {
@@ -126,9 +155,16 @@ impl Sender {
         }
     }
 
-    /// Whether this process is the one that sends. Where there is no lock to be had, it is.
-    fn holds(&mut self) -> bool {
+    /// Whether this process is the one that sends. Where no lock can be had it is; a lack of descriptors or memory is an
+    /// error, since it says nothing about others.
+    fn holds(&mut self) -> Result<bool, Trouble> {
         let held = self.shared.queue.hold();
+        if let Err(error) = &held
+            && is_shortage(error)
+        {
+            let place = self.shared.queue.place();
+            return Err(own_trouble(format!("cannot lock {place}: {error}")));
+        }
         let elsewhere = matches!(held, Ok(false));
         let mut status = self.shared.status();
         let was = std::mem::replace(&mut status.elsewhere, elsewhere);
@@ -140,13 +176,12 @@ impl Sender {
         }
         drop(status);
         if was && !elsewhere {
-            // The other one may have been killed right behind sending it.
-            self.doubt = self.shared.queue.names().into_iter().next();
+            self.doubt_the_first();
         }
         if elsewhere {
             self.shared.changed.notify_all();
         }
-        !elsewhere
+        Ok(!elsewhere)
     }
 
     /// Sends one result and takes it out of the queue.
@@ -240,7 +275,7 @@ impl Sender {
         name: &Name,
         result: &Passive,
     ) -> Result<bool, Trouble> {
-        let doubtful = self.doubt.as_ref() == Some(name);
+        let doubtful = self.unlisted || self.doubt.as_ref() == Some(name);
         if !doubtful && !self.is_late(result) {
             return Ok(false);
         }
@@ -407,6 +442,67 @@ fn wait_after(trouble: &Trouble, failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::submit::{Plan, Queue, Status};
+
+    fn passive() -> Passive {
+        Passive {
+            state: 0,
+            output: String::new(),
+            perfdata: Vec::new(),
+            start: 1,
+            end: 1,
+        }
+    }
+
+    fn sender(queue: Queue) -> Sender {
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+        let plan = Plan {
+            url: "https://icinga.test/".parse().unwrap(),
+            address: None,
+            service: String::new(),
+            user: None,
+            tls,
+            ttl: None,
+            source: String::new(),
+            queue: std::path::PathBuf::new(),
+            queue_given: true,
+            limit: 10,
+        };
+        let shared = Shared {
+            name: "HTTP",
+            verbosity: 0,
+            target: String::new(),
+            queue,
+            status: std::sync::Mutex::new(Status::default()),
+            changed: std::sync::Condvar::new(),
+        };
+        Sender::new(Arc::new(shared), Client::new(&plan).unwrap())
+    }
+
+    #[test]
+    fn the_first_of_a_queue_stays_in_doubt_until_it_can_be_listed() {
+        let root = tempfile::tempdir().unwrap();
+        let (place, aside) = (root.path().join("q"), root.path().join("aside"));
+        Queue::open(place.clone(), 10).unwrap().push(passive());
+        let queue = Queue::open(place.clone(), 10).unwrap();
+        std::fs::rename(&place, &aside).unwrap();
+        std::fs::write(&place, "").unwrap();
+        let mut sender = sender(queue);
+        assert!(sender.waiting().is_err());
+        std::fs::remove_file(&place).unwrap();
+        std::fs::rename(&aside, &place).unwrap();
+        let names = sender.waiting().unwrap();
+        assert_eq!((names.len(), sender.doubt.as_ref()), (1, names.first()));
+        // What comes in later is in no doubt.
+        sender.doubt = None;
+        assert!(sender.waiting().is_ok() && sender.doubt.is_none());
+    }
 
     #[test]
     fn waits_grow_to_a_limit_and_differ() {

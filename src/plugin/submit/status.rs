@@ -102,11 +102,12 @@ impl Status {
     /// Notes that nothing waits any more.
     pub fn rests(&mut self, had_trouble: bool, target: &str) {
         self.idle = true;
+        self.trouble = None;
         if had_trouble {
-            self.tell(format!(
-                "submitted to {target} again: {}",
-                results(self.caught_up)
-            ));
+            self.tell(match self.caught_up {
+                0 => format!("nothing waits for {target} any more"),
+                count => format!("submitted to {target} again: {}", results(count)),
+            });
         }
     }
 
@@ -209,6 +210,26 @@ fn wait(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_is_over_when_nothing_waits() {
+        let mut status = Status::default();
+        let trouble = Trouble {
+            text: "cannot read a result".to_owned(),
+            advice: String::new(),
+            lasting: false,
+            ambiguous: false,
+            code: None,
+        };
+        status.arrives();
+        status.fails(trouble, "icinga");
+        // Another process has taken it out.
+        status.rests(true, "icinga");
+        let mut report = Report::new(State::Ok, "");
+        status.annotate(&mut report, "icinga", 0, "/var");
+        assert!(report.notices.is_empty(), "{:?}", report.notices);
+        assert_eq!(status.news[1..], ["nothing waits for icinga any more"]);
+    }
 
     #[test]
     fn what_arrives_behind_a_look_into_the_empty_queue_is_waited_for() {
