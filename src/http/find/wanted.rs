@@ -118,16 +118,23 @@ impl Sought {
 
     /// Whether its request was on its way: of a connection that never came about no access log tells.
     pub fn was_sent(&self) -> bool {
+        let before = [Kind::Tls, Kind::Certificate, Kind::Proxy];
+        self.was_connected() && (self.status.is_some() || !self.is_any_of(&before))
+    }
+
+    /// Whether there was a connection: if not, a line with its client port is of another one.
+    fn was_connected(&self) -> bool {
         let before = [
             Kind::Dns,
             Kind::Refused,
             Kind::Unreachable,
             Kind::ConnectTimeout,
-            Kind::Tls,
-            Kind::Certificate,
-            Kind::Proxy,
         ];
-        self.status.is_some() || !before.iter().any(|kind| kind.name() == self.kind)
+        self.status.is_some() || !self.is_any_of(&before)
+    }
+
+    fn is_any_of(&self, kinds: &[Kind]) -> bool {
+        kinds.iter().any(|kind| kind.name() == self.kind)
     }
 }
 
@@ -160,7 +167,7 @@ impl Wanted {
                 self.keys.entry(key.to_vec()).or_default().push(number);
             }
         }
-        if let Some(client) = sought.client {
+        if let Some(client) = sought.client.filter(|_| sought.was_connected()) {
             self.ports.entry(client.port()).or_default().push(number);
             let address = client.ip().to_canonical().to_string();
             if !self.addresses.contains(&address) {
@@ -418,6 +425,27 @@ mod tests {
         assert_eq!(wanted.missing(), 0);
         wanted.look_at(ID.as_bytes(), "log", false);
         assert_eq!((wanted.missing(), wanted.all()[0].1.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_port_of_a_connection_that_never_came_about_is_in_no_line() {
+        for (kind, found) in [
+            ("refused", 0),
+            ("connect-timeout", 0),
+            ("tls", 1),
+            ("certificate", 1),
+            ("reset", 1),
+        ] {
+            let mut wanted = begin();
+            wanted.add(Sought {
+                kind: kind.to_owned(),
+                status: None,
+                ..sought("192.0.2.4:51236", &[ID])
+            });
+            let other = "192.0.2.4:51236 [23/Nov/2026:05:00:12 +0000] 200";
+            wanted.look_at(other.as_bytes(), "log", false);
+            assert_eq!(wanted.all()[0].1.len(), found, "{kind}");
+        }
     }
 
     proptest! {
