@@ -236,6 +236,53 @@ fn what_other_programs_wrote_first_does_not_hide_a_log_that_is_known() {
 }
 
 #[test]
+fn in_a_syslog_other_programs_may_stand_first_for_as_long_as_they_like() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("syslog");
+    let nginx = bind(NOW - 60);
+    let haproxy = "Connect() failed for backend b: no free ports.\n";
+    let traditional = |tag: &str, text: &str| format!("Nov 24 11:59:00 proxy1 {tag}: {text}");
+    let iso = |tag: &str, text: &str| format!("2026-11-24T11:59:00.1+00:00 proxy1 {tag}: {text}");
+    let rfc5424 =
+        |tag: &str, text: &str| format!("<131>1 2026-11-24T11:59:00Z proxy1 {tag} 7 - - {text}");
+    let wraps: [fn(&str, &str) -> String; 3] = [traditional, iso, rfc5424];
+    for wrap in wraps {
+        for (tag, text, cause, dialect) in [
+            ("nginx", &nginx[..], Cause::BindInUse, None),
+            (
+                "haproxy",
+                haproxy,
+                Cause::NoFreePort,
+                Some(Dialect::Haproxy),
+            ),
+        ] {
+            let first = wrap(
+                "kernel",
+                &format!("a line{}\n", " of some length".repeat(9)),
+            );
+            fs::write(&path, first.repeat(4000) + &wrap(tag, text).repeat(50)).unwrap();
+            let plan = |window| Plan {
+                counted: [cause].into_iter().collect(),
+                dialect,
+                ..plan(&path, window)
+            };
+            assert_eq!(found(&plan(moving())), Ok(50), "{}", wrap(tag, ""));
+            let back = Window {
+                from: NOW - 3600,
+                to: NOW,
+                moves: false,
+            };
+            assert_eq!(found(&plan(back)), Ok(50), "{}", wrap(tag, ""));
+            fs::remove_file(folder.path().join("state")).unwrap();
+            // Nothing of it yet: nobody knows whether it is this log that it writes to.
+            fs::write(&path, first.repeat(4000)).unwrap();
+            let told = found(&plan(moving())).unwrap_err();
+            assert!(told.contains("among those of syslog"), "{told}");
+        }
+    }
+}
+
+#[test]
 fn an_error_log_behind_an_access_log_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c-json.log");

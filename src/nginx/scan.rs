@@ -229,10 +229,10 @@ impl Text<'_> {
             .next_batch()
             .with_context(|| format!("cannot read {name}"))?
         {
-            // In a container the lines of requests may stand before those of errors, however many they are.
+            // Lines of requests, and in a syslog file those of other programs, may stand before those of errors, however many
+            // they are.
             let may_follow = !counter.seen.recognised
-                && (matches!(wrapping, Wrapping::Docker | Wrapping::Cri)
-                    || correlate::is_of_an_access_log(last_line(batch.bytes)));
+                && (!wrapping.is_none() || correlate::is_of_an_access_log(last_line(batch.bytes)));
             if form.dialect != Dialect::Nginx {
                 counter.take_foreign(batch, form);
             } else if wrapping == Wrapping::None {
@@ -262,11 +262,15 @@ impl Text<'_> {
             counter.end(self.behind);
         }
         if !counter.seen.recognised && (counter.seen.any_line || reader.overlong() > 0) {
-            let log = match form.dialect {
-                Dialect::Nginx => "nginx error log".to_owned(),
-                other => format!("log of {}", other.proxy()),
-            };
-            bail!("{name} is no {log}: {}", form.dialect.example());
+            let proxy = form.dialect.proxy();
+            match form.dialect {
+                _ if wrapping == Wrapping::Syslog => bail!(
+                    "{name} holds no line of {proxy} among those of syslog: if {proxy} logs there, wait for its first line; if \
+                     they are another proxy's, say so with --dialect"
+                ),
+                Dialect::Nginx => bail!("{name} is no nginx error log: {}", form.dialect.example()),
+                _ => bail!("{name} is no log of {proxy}: {}", form.dialect.example()),
+            }
         }
         counter.add_overlong(reader.overlong());
         counter.seen.bytes += reader.offset().saturating_sub(from);

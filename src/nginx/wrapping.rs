@@ -176,6 +176,11 @@ fn cri_text(line: &[u8]) -> Option<&[u8]> {
         .or_else(|| rest.strip_prefix(b"P "))
 }
 
+/// Whether a line is one of a syslog file, whoever wrote it there.
+pub fn is_of_syslog(line: &[u8]) -> bool {
+    syslog_time(line).is_some() && syslog_text(line).len() < line.len()
+}
+
 /// `Nov 23 02:41:00`, `2026-11-23T02:41:00+00:00`, behind a priority and a version or not.
 fn syslog_time(line: &[u8]) -> Option<When> {
     let rest = behind_priority(line)?;

@@ -11,7 +11,7 @@ use super::cause::Cause;
 use super::clock::When;
 use super::fields::Parties;
 use super::line;
-use super::wrapping::Wrapping;
+use super::wrapping::{Wrapping, is_of_syslog};
 
 /// Whose words a log is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,8 +204,8 @@ impl Form {
         })
     }
 
-    /// The same of a log whose earlier lines were of a known form: what its beginning does not show is as it was. `None` where
-    /// neither is there.
+    /// The same of a log whose earlier lines were of a known form: what its beginning does not show is as it was. In a syslog
+    /// file other programs' lines may stand first. `None` where nothing tells.
     pub fn of_known(head: &[u8], given: Option<Dialect>, known: Option<Self>) -> Option<Self> {
         let wrapping = Wrapping::of(head);
         let found = head.split(|byte| *byte == b'\n').find_map(|raw| {
@@ -216,9 +216,16 @@ impl Form {
             Dialect::ALL.into_iter().find(is_of)
         });
         if wrapping.is_none() && found.is_none() {
-            return known.map(|known| Self {
+            let known = known.map(|known| Self {
                 dialect: given.unwrap_or(known.dialect),
                 ..known
+            });
+            let is_shared = || head.split(|byte| *byte == b'\n').any(is_of_syslog);
+            return known.or_else(|| {
+                is_shared().then_some(Self {
+                    wrapping: Wrapping::Syslog,
+                    dialect: given.unwrap_or(Dialect::Nginx),
+                })
             });
         }
         let known = known.map(|known| known.dialect);
