@@ -100,7 +100,7 @@ pub fn is_generation(log: &Path, other: &Path) -> bool {
 
 /// `error.log.1`, `error.log-20261123`, `error-20261123.log` for `error.log`: the mark of a rotation, and nothing else,
 /// behind the name or before its extension. Not a copy such as `error.log.bak`, and no other log such as
-/// `error-web1.log`. Compressed by gzip, by zstd or not at all.
+/// `error-web1.log` or `error-8080.log`. Compressed by gzip, by zstd or not at all.
 fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (log, name) = (log.as_bytes(), name.as_bytes());
     let packed = name
@@ -116,7 +116,20 @@ fn is_generation_of(log: &OsStr, name: &OsStr) -> bool {
     let (stem, ending) = log.split_at(dot);
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_suffix(ending))
-        .is_some_and(is_mark)
+        .is_some_and(|rest| is_mark(rest) && (is_count(rest) || is_date(&rest[1..])))
+}
+
+/// `.1` to `.999`. Before an extension no other number tells a generation from a log of another port or server.
+fn is_count(rest: &[u8]) -> bool {
+    rest.starts_with(b".") && rest.len() <= 4
+}
+
+/// What begins with a year and a month, or is in seconds since 1970; and `old`.
+fn is_date(mark: &[u8]) -> bool {
+    let digits = mark.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    mark.starts_with(b"20") && (digits == 4 && mark.len() > 4 || digits >= 6)
+        || digits == 10
+        || mark == b"old"
 }
 
 /// What a rotation puts into a name: `.1`, `-20261123`, `-2026-11-23`, `-20261123-050000`, `-1795928400`, `.old`.
@@ -206,6 +219,16 @@ mod tests {
             ("error.log-2026112305", true),
             ("error.log-202648", true),
             ("error-old.log", true),
+            ("error.log-1", true),
+            ("error.12.log", true),
+            ("error-202611.log", true),
+            ("error-1795928400.log", true),
+            // Of another server, site or port, and not of another day.
+            ("error-1.log", false),
+            ("error_2.log", false),
+            ("error-8080.log", false),
+            ("error.8080.log", false),
+            ("error-20443.log", false),
             ("error-web1.log", false),
             ("error_app2.log", false),
             ("error-2web.log", false),
