@@ -11,8 +11,8 @@ use reqwest::{RequestBuilder, StatusCode, Url, redirect, retry};
 use rustls::CertificateError as Wrong;
 use serde_json::{Value, json};
 
+use super::passive::Passive;
 use super::plan::Plan;
-use super::queue::Passive;
 use crate::plugin::clean::clean_cut;
 
 /// The longest that one request may take.

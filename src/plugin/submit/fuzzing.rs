@@ -1,7 +1,7 @@
 //! Properties of what waits for Icinga.
 
 use super::client::Last;
-use super::queue::{Name, Passive};
+use super::passive::{Name, Passive};
 use crate::fuzzing::Feed;
 
 /// A name, a result and what Icinga says it has: whatever stands there, there is an answer, and a result that is stored

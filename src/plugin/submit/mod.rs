@@ -8,14 +8,16 @@
 //! |---|---|
 //! | `args`, `plan` | the options, and what they come to |
 //! | `queue` | results that wait, on disk |
+//! | `passive` | one of them, and its name |
 //! | `client` | the two requests to the API, and what their failures mean |
-//! | `sender` | the thread: order, settling, back-off |
+//! | `sender` | the thread: order, settling what Icinga has, back-off |
 //! | `status` | what is known of it, in words |
 
 mod args;
 mod client;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod passive;
 mod plan;
 mod queue;
 mod sender;
@@ -29,8 +31,9 @@ use jiff::Timestamp;
 
 pub use args::SubmitArgs;
 use client::Client;
+use passive::Passive;
 use plan::Plan;
-use queue::{Passive, Queue};
+use queue::Queue;
 use sender::Sender;
 use status::Status;
 

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -16,12 +15,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
+use super::passive::{Name, Passive};
 use crate::plugin::state_file;
-
-/// The end of a result's name.
-const SUFFIX: &str = ".result";
 
 /// How many results are kept in memory where the folder cannot be written.
 const UNSAVED_LIMIT: usize = 1000;
@@ -31,49 +27,6 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// After this time a file that is not renamed yet belongs to somebody who was killed.
 const STALE: Duration = Duration::from_mins(10);
-
-/// One result, as it goes to Icinga.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passive {
-    /// The exit code: 0 to 3.
-    pub state: u8,
-    /// The first line without performance data, and the lines below it.
-    pub output: String,
-    /// The performance data, item by item.
-    pub perfdata: Vec<String>,
-    /// When the measurement began, in microseconds since 1970.
-    pub start: i64,
-    /// When it was over.
-    pub end: i64,
-}
-
-/// A result's place in the queue: the time it came in, its state, and a number by lot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name(String);
-
-impl Name {
-    fn new(stamp: i64, state: u8) -> Self {
-        let lot = RandomState::new().build_hasher().finish() & 0xffff_ffff;
-        Self(format!("{stamp:018}-{state}-{lot:08x}{SUFFIX}"))
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let name = Self(text.to_owned());
-        (text.len() == 18 + 1 + 1 + 1 + 8 + SUFFIX.len()
-            && text.is_ascii()
-            && text.ends_with(SUFFIX))
-        .then_some(())?;
-        name.stamp().map(|_| name)
-    }
-
-    pub(super) fn stamp(&self) -> Option<i64> {
-        self.0.split('-').next()?.parse().ok()
-    }
-
-    pub(super) fn is_ok(&self) -> bool {
-        self.0.split('-').nth(1) == Some("0")
-    }
-}
 
 /// What became of a result that came in.
 #[derive(Debug, Default, PartialEq, Eq)]
