@@ -43,7 +43,7 @@ pub struct Args {
     )]
     pub critical: Limit,
 
-    /// Range for the seconds until a destination's ports are used up at the present rate, as in 300:
+    /// Range for the seconds until the ports of a destination, or of who binds first, are used up at the present rate, as in 300:
     #[arg(
         long,
         value_name = "RANGE",
@@ -52,7 +52,7 @@ pub struct Args {
     )]
     pub seconds_left_warning: Option<Range>,
 
-    /// Range for the seconds until a destination's ports are used up at the present rate, as in 60:
+    /// Range for the seconds until the ports of a destination, or of who binds first, are used up at the present rate, as in 60:
     #[arg(
         long,
         value_name = "RANGE",

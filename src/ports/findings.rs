@@ -6,7 +6,7 @@ use super::explain;
 use super::headroom::{Destination, Source};
 use super::report::Facts;
 use super::socket::Protocol;
-use super::verdict::{Worst, share};
+use super::verdict::{Filling, Worst, share};
 use crate::plugin::Finding;
 
 /// Everything that was found, worst first.
@@ -77,24 +77,12 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
             },
         })
         .collect();
-    if let Some(filling) = &verdict.filling {
-        let (text, advice) = match &filling.budget {
-            Worst::Connect(destination) if facts.plan.protocol == Protocol::Tcp => (
-                format!("{}{}", name(destination), outlook(destination)),
-                explain::connect_advice(destination),
-            ),
-            budget => (
-                format!("{}: full in {:.0} s", who(budget), filling.seconds),
-                explain::UDP_ADVICE.to_owned(),
-            ),
-        };
-        findings.push(Finding {
-            cause: "filling-up",
-            state: filling.state,
-            text,
-            advice,
-        });
-    }
+    findings.extend(
+        verdict
+            .filling
+            .as_ref()
+            .map(|filling| fills(facts, filling)),
+    );
     if let Some((state, destination)) = &verdict.half_used {
         findings.push(Finding {
             cause: "half-used",
@@ -110,6 +98,31 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(facts.neighbours.iter().cloned());
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.exit_code()));
     findings
+}
+
+/// What fills up too soon.
+fn fills(facts: &Facts, filling: &Filling) -> Finding {
+    let tcp = facts.plan.protocol == Protocol::Tcp;
+    let (text, advice) = match &filling.budget {
+        Worst::Connect(destination) if tcp => (
+            format!("{}{}", name(destination), outlook(destination)),
+            explain::connect_advice(destination),
+        ),
+        budget => (
+            format!("{}: full in {:.0} s", who(budget), filling.seconds),
+            if tcp {
+                explain::BIND_ADVICE.to_owned()
+            } else {
+                explain::UDP_ADVICE.to_owned()
+            },
+        ),
+    };
+    Finding {
+        cause: "filling-up",
+        state: filling.state,
+        text,
+        advice,
+    }
 }
 
 /// Where the estimate may be off.
@@ -132,7 +145,11 @@ pub fn outlook(destination: &Destination) -> String {
     if !closes {
         return String::new();
     }
+    let by_itself = forecast.closed_per_second > forecast.limit_per_second;
     let until = match forecast.seconds_left {
+        Some(seconds) if destination.free > 0 && destination.bound && !by_itself => {
+            format!("full in {seconds:.0} s together with others that bind first")
+        }
         Some(seconds) if destination.free > 0 => format!("full in {seconds:.0} s"),
         Some(_) => "full".to_owned(),
         None => "not filling up".to_owned(),

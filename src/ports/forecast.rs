@@ -33,6 +33,13 @@ impl Ages {
         self.0[slot] += 1;
     }
 
+    /// Counts those of another one, too.
+    pub fn add_all(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+
     /// How many end within this many seconds.
     fn ended_within(&self, seconds: usize) -> u32 {
         self.0.iter().take(seconds).sum()

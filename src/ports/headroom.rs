@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::TIME_WAIT_MS;
 use super::active::{Active, Placed};
 use super::census::{Census, Tuple, Usage};
+use super::closing::Closing;
 use super::evidence::{self, Chooser, Evidence, Memory, Open};
 use super::forecast::{Ages, Forecast, Now};
 use super::port_set::PortSet;
@@ -75,7 +76,7 @@ pub struct Source {
     pub used: u32,
     /// Ports free.
     pub free: u32,
-    /// When the last one goes, where looks foretell it: with UDP, for the wildcards.
+    /// When the last one goes, where that can be foretold: from the TIME_WAITs of who binds first; with UDP, for the wildcards.
     pub seconds_left: Option<f64>,
 }
 
@@ -124,6 +125,10 @@ impl Headroom {
         let (closed, own_closed) = closed_by_bind(census, &choosers);
         let closed = active.map_or(closed, Active::closed);
         let capacity = census.capacity;
+        // Where no port is shared, all connections look alike: whoever asks for bind() has each of them take a port.
+        let closing = Closing::of(census, |number| {
+            choosers[number] != Chooser::Connect || open.shared == 0
+        });
         let mut destinations: Vec<_> = census
             .tuples()
             .iter()
@@ -135,6 +140,13 @@ impl Headroom {
                     None => free(census, &open, usage, choosers[at], closed, own_closed[at]),
                 };
                 let bound = choosers[at] != Chooser::Connect;
+                let mut forecast = forecast(census, tuple, usage, free.estimate, bound);
+                if bound {
+                    // What its address closes to others takes its ports, too.
+                    let all = closing.seconds_left(tuple.source, free.estimate);
+                    let own = forecast.seconds_left;
+                    forecast.seconds_left = own.into_iter().chain(all).min_by(f64::total_cmp);
+                }
                 Destination {
                     tuple: *tuple,
                     named: named.tuples.contains(tuple),
@@ -147,7 +159,7 @@ impl Headroom {
                     established: usage.established,
                     reusable: usage.reusable,
                     bound,
-                    forecast: forecast(census, tuple, usage, free.estimate, bound),
+                    forecast,
                 }
             })
             .collect();
@@ -165,6 +177,7 @@ impl Headroom {
                 named,
                 &destinations,
                 &dual_connections(census, &choosers),
+                &closing,
             ),
             destinations,
             outgoing: census
@@ -299,6 +312,7 @@ fn sources(
     named: &Named,
     destinations: &[Destination],
     dual: &PortSet,
+    closing: &Closing,
 ) -> Vec<Source> {
     let addresses: HashSet<IpAddr> = if named.sources.is_empty() {
         let v6 = census.sources().any(|address| address.is_ipv6());
@@ -318,12 +332,13 @@ fn sources(
         .into_iter()
         .map(|address| {
             let used = census.bind_used(address, dual);
+            let free = census.capacity - used;
             Source {
                 address,
                 named: named.sources.contains(&address),
                 used,
-                free: census.capacity - used,
-                seconds_left: None,
+                free,
+                seconds_left: closing.seconds_left(address, free),
             }
         })
         .collect();

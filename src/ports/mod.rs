@@ -17,7 +17,7 @@
 //! | `census`, `port_table`, `taken` | the sockets, counted by destination, port and address |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
-//! | `headroom`, `forecast` | what the kernel still grants, and for how long |
+//! | `headroom`, `forecast`, `closing` | what the kernel still grants, and for how long |
 //! | `udp` | the same for UDP |
 //! | `record` | one look as a line of the journal |
 //! | `verdict`, `findings`, `report` | the state, what was found, the words |
@@ -26,6 +26,7 @@
 mod active;
 mod args;
 mod census;
+mod closing;
 mod details;
 mod evidence;
 mod explain;

@@ -144,7 +144,10 @@ fn summary(facts: &Facts) -> String {
             (Worst::Connect(worst), Worst::Connect(full)) if worst.tuple == full.tuple => {
                 String::new()
             }
-            (Worst::Unbound(worst), Worst::Unbound(full)) if worst.address == full.address => {
+            (Worst::Unbound(worst), Worst::Unbound(full))
+            | (Worst::Bind(worst), Worst::Bind(full))
+                if worst.address == full.address =>
+            {
                 String::new()
             }
             (_, full) => format!("{} is ", who(full)),
@@ -198,13 +201,6 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
         .iter()
         .map(|d| d.forecast.closed_per_second);
     let tightest = tightest.map(|d| d.forecast);
-    let wildcards = headroom
-        .sources
-        .iter()
-        .filter_map(|source| source.seconds_left);
-    let seconds_left = tightest
-        .and_then(|forecast| forecast.seconds_left)
-        .or_else(|| wildcards.min_by(f64::total_cmp));
     let mut metrics = vec![
         Metric::percent("used_share", verdict.share)
             .limits(plan.limits.warning, plan.limits.critical),
@@ -228,7 +224,7 @@ fn metrics(facts: &Facts) -> Vec<Metric> {
             }),
         )
         .min(0.0),
-        Metric::seconds("seconds_left", seconds_left.unwrap_or(f64::NAN))
+        Metric::seconds("seconds_left", verdict.seconds_left.unwrap_or(f64::NAN))
             .limits(plan.seconds_left.warning, plan.seconds_left.critical),
     ];
     metrics.extend(neighbours(facts));

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub worst: Worst,
     /// Everything that alerts, worst first.
     pub alerts: Vec<(State, Worst)>,
+    /// When the first of what counts has no port left; `None` for never.
+    pub seconds_left: Option<f64>,
     /// What is full first, where the limits of the seconds left are passed.
     pub filling: Option<Filling>,
     /// The worst destination that has taken half of the range, where `connect()` gets slow.
@@ -76,6 +78,15 @@ impl Worst {
             Self::Bind(source) | Self::Unbound(source) => (source.used, source.free),
             Self::Nat { used, limit, .. } => ((*used).min(*limit), limit.saturating_sub(*used)),
             Self::Nobody { used, free } => (*used, *free),
+        }
+    }
+
+    /// When its last port goes, where that is foreseen.
+    fn seconds_left(&self) -> Option<f64> {
+        match self {
+            Self::Connect(destination) => destination.forecast.seconds_left,
+            Self::Bind(source) | Self::Unbound(source) => source.seconds_left,
+            Self::Nat { .. } | Self::Nobody { .. } => None,
         }
     }
 
@@ -137,13 +148,23 @@ impl Verdict {
                 let state = plan.limits.judge(share).min(State::Warning);
                 (state, destination.clone())
             });
-        let filling = filling(headroom, plan);
+        let first_full = first_full(&budgets);
+        let seconds_left = first_full.map(|(seconds, _)| seconds);
+        let filling = first_full.and_then(|(seconds, budget)| {
+            let state = plan.seconds_left.judge(seconds);
+            (state != State::Ok).then(|| Filling {
+                state,
+                budget: budget.clone(),
+                seconds,
+            })
+        });
         let foreseen = filling.as_ref().map_or(State::Ok, |filling| filling.state);
         Self {
             state: plan.limits.judge(share).max(foreseen),
             share,
             worst: budgets.swap_remove(0),
             alerts,
+            seconds_left,
             filling,
             half_used,
         }
@@ -212,27 +233,13 @@ pub fn nat(headroom: &Headroom, plan: &Plan) -> Option<Worst> {
     Some(Worst::Nat { to, used, limit })
 }
 
-/// What has the fewest seconds left, if these are too few.
-fn filling(headroom: &Headroom, plan: &Plan) -> Option<Filling> {
-    let destinations = headroom
-        .destinations
+/// What of all that counts has the fewest seconds left. Of equals bind(), which is what takes the ports then.
+fn first_full(budgets: &[Worst]) -> Option<(f64, &Worst)> {
+    let left = budgets
         .iter()
-        .filter(|_| plan.mode != Mode::Bind)
-        .filter_map(|d| Some((d.forecast.seconds_left?, Worst::Connect(d.clone()))));
-    let sources = headroom
-        .sources
-        .iter()
-        .filter_map(|s| Some((s.seconds_left?, Worst::Unbound(s.clone()))));
-    // Of equals the first: with UDP they are all full at the same time, whatever the destination.
-    let (seconds, budget) = sources
-        .chain(destinations)
-        .min_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    let state = plan.seconds_left.judge(seconds);
-    (state != State::Ok).then_some(Filling {
-        state,
-        budget,
-        seconds,
-    })
+        .filter_map(|budget| Some((budget.seconds_left()?, budget)));
+    let is_connect = |budget: &Worst| matches!(budget, Worst::Connect(_));
+    left.min_by(|(a, one), (b, other)| a.total_cmp(b).then(is_connect(one).cmp(&is_connect(other))))
 }
 
 /// Every port of the parity that connect() tries first is taken for this tuple; each further connect() looks at all
@@ -383,6 +390,30 @@ mod tests {
             let verdict = Verdict::of(&headroom, &plan);
             assert_eq!(verdict.state, state, "{seconds_left:?}");
             assert_eq!(verdict.filling.is_some(), state != State::Ok);
+        }
+    }
+
+    #[test]
+    fn where_bind_counts_its_seconds_do_and_nowhere_else() {
+        use Evidence::{No, Yes};
+        for (evidence, mode, state, is_bind) in [
+            (No, Mode::Auto, State::Ok, false),
+            (No, Mode::Connect, State::Ok, false),
+            (No, Mode::Bind, State::Critical, true),
+            (No, Mode::Both, State::Critical, true),
+            (Yes, Mode::Auto, State::Critical, true),
+        ] {
+            let mut plan = plan(mode, 50.0, 80.0);
+            plan.seconds_left.critical = "60:".parse().ok();
+            let mut headroom = headroom(Some(10), 10, evidence);
+            headroom.sources.truncate(1);
+            headroom.sources[0].seconds_left = Some(7.0);
+            let verdict = Verdict::of(&headroom, &plan);
+            assert_eq!(verdict.state, state, "{evidence:?} {mode:?}");
+            assert_eq!(verdict.seconds_left, is_bind.then_some(7.0));
+            headroom.destinations[0].forecast.seconds_left = Some(7.0);
+            let filling = Verdict::of(&headroom, &plan).filling.unwrap();
+            assert_eq!(matches!(filling.budget, Worst::Bind(_)), is_bind);
         }
     }
 
