@@ -11,6 +11,7 @@
 //! | `conf`, `format` | nginx' `log_format`: found in a configuration, and taken apart |
 //! | `read` | each source through the library's search |
 //! | `errors`, `access`, `monitoring`, `journal` | the lines of one kind of source |
+//! | `command` | what of a plugin's command line may be shown |
 //! | `heard` | what several logs of monitoring tell of the same result |
 //! | `group`, `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
@@ -25,6 +26,7 @@ mod access;
 mod args;
 mod causes;
 mod coincide;
+mod command;
 mod common;
 mod conf;
 mod document;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use memchr::{memchr, memmem};
 
+use super::command::{self, Shown};
 use super::facts::{Facts, Source};
 use super::group::Group;
 use super::heard::{APART, New};
@@ -256,34 +257,12 @@ fn ended(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     (open + 2 <= close).then(|| (&rest[open + 2..close], code.trim_ascii()))
 }
 
-/// A run of a plugin, named by what it looked at. Of its arguments only those are shown that name that: the others may
-/// hold passwords.
+/// A run of a plugin, named by what it looked at.
 fn run(at: i64, command: &[u8], code: &[u8], line: &[u8], facts: &mut Facts<'_>) {
-    let words: Vec<&[u8]> = command
-        .split(|byte| *byte == b'\'')
-        .skip(1)
-        .step_by(2)
-        .take(100)
-        .collect();
-    let Some(program) = words.first() else { return };
+    let Some(Shown { name, address }) = command::shown(command) else {
+        return;
+    };
     let failed = code != b"0";
-    let mut name = program[memchr::memrchr(b'/', program).map_or(0, |at| at + 1)..].to_vec();
-    let mut address = None;
-    for pair in words.windows(2) {
-        if !matches!(
-            pair[0],
-            b"-H" | b"-I" | b"-u" | b"-p" | b"--hostname" | b"--IP-address" | b"--url" | b"--port"
-        ) {
-            continue;
-        }
-        // What stands behind the question mark may be a secret.
-        let value = &pair[1][..memchr(b'?', pair[1]).unwrap_or(pair[1].len())];
-        name.extend_from_slice(b" ");
-        name.extend_from_slice(value);
-        if matches!(pair[0], b"-I" | b"--IP-address") {
-            address = Some(value);
-        }
-    }
     facts
         .shares
         .add(at, failed, (Origin::Checks, Dimension::Service), &name, b"");
@@ -293,7 +272,7 @@ fn run(at: i64, command: &[u8], code: &[u8], line: &[u8], facts: &mut Facts<'_>)
             failed,
             (Origin::Checks, Dimension::Address),
             &name,
-            address,
+            &address,
         );
     }
     if failed {

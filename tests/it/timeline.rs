@@ -268,6 +268,8 @@ fn icingas_own_log_tells_of_runs_and_changes_and_keeps_secrets() {
 [2026-11-23 05:00:02 +0000] notice/Process: PID 7 ('/x/check_http' '-I' '192.0.2.7' '-u' '/a?token=hunter2' '-a' 'me:hunter2') terminated with exit code 2
 [2026-11-23 05:00:02 +0000] notice/Checkable: State Change: Checkable 'web1!http' soft state change from OK to CRITICAL detected.
 [2026-11-23 05:00:03 +0000] notice/Checkable: State Change: Checkable 'web1!http' hard state change from CRITICAL to OK detected.
+[2026-11-23 05:00:04 +0000] notice/Process: PID 8 ('/x/check_http' '-H' 'b' '-u' 'https://me:hunter2@b/a') terminated with exit code 2
+[2026-11-23 05:00:04 +0000] notice/Process: PID 8 ('/x/check_mysql' '-H' 'db1' '-p' 'hunter2' '-u' 'icinga') terminated with exit code 2
 [2026-11-23 05:00:04 +0000] notice/Process: PID 8 ('/x/check_http' '-I' '192.0.2.7' '-u' '/a') terminated with exit code 0
 [2026-11-23 05:00:05 +0000] critical/ApiListener: Cannot connect to host 'a' on port '5665': Connection refused
 ";
@@ -276,6 +278,8 @@ fn icingas_own_log_tells_of_runs_and_changes_and_keeps_secrets() {
     command.current_dir(folder.path()).args(["-i", "debug.log"]);
     let found = document(&mut command);
     assert_eq!(row(&found, "run", "check_http 192.0.2.7 /a")["total"], 1.0);
+    assert_eq!(row(&found, "run", "check_http b https://b/a")["total"], 1.0);
+    assert_eq!(row(&found, "run", "check_mysql db1")["total"], 1.0);
     assert_eq!(row(&found, "check", "web1!http")["total"], 1.0);
     assert_eq!(row(&found, "daemon", "ApiListener")["total"], 1.0);
     assert!(!found.to_string().contains("hunter2"));
