@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::coincide::Coincidence;
 use super::common::Common;
 use super::facts::Facts;
+use super::gauge::{CLIENT_PORTS, FILE_DESCRIPTORS, Gauge};
 use super::grid::Lane;
 use super::group::Group;
 use super::next;
@@ -18,11 +19,6 @@ use crate::stats;
 
 /// How many subjects are named.
 const NAMED: usize = 3;
-
-/// What is nearly used up, in percent.
-const NEAR: f64 = 95.0;
-/// What leaves room enough for ports to be innocent.
-const ROOM: f64 = 80.0;
 
 /// A candidate.
 #[derive(Debug, Clone)]
@@ -189,10 +185,8 @@ impl<'a> Judged<'a> {
         self.by_words(sort, &mut candidate);
         self.by_time(sort, &mut candidate);
         match sort {
-            Sort::ClientPorts => self.by_gauge(Group::Ports, "", "client ports", &mut candidate),
-            Sort::FileDescriptors => {
-                self.by_gauge(Group::Limit, "file", "file descriptors", &mut candidate);
-            }
+            Sort::ClientPorts => self.by_gauge(&CLIENT_PORTS, &mut candidate),
+            Sort::FileDescriptors => self.by_gauge(&FILE_DESCRIPTORS, &mut candidate),
             Sort::SlowUpstream => self.by_answers(&mut candidate),
             Sort::DeadBackend | Sort::Certificate | Sort::UpstreamCloses => {
                 self.by_backend(sort, &mut candidate);
@@ -320,44 +314,9 @@ impl<'a> Judged<'a> {
     }
 
     /// Whether something that can run out had run out.
-    fn by_gauge(&self, group: Group, holds: &str, what: &str, candidate: &mut Candidate) {
+    fn by_gauge(&self, gauge: &Gauge, candidate: &mut Candidate) {
         let lanes = self.case.lanes.iter().zip(self.case.series);
-        let ours = lanes.filter(|(lane, _)| {
-            lane.group == group && String::from_utf8_lossy(&lane.name).contains(holds)
-        });
-        let tightest = ours
-            .filter_map(|(lane, series)| Some((lane, series, series.peak()?)))
-            .max_by(|a, b| a.2.1.total_cmp(&b.2.1));
-        let Some((lane, series, (_, most))) = tightest else {
-            return;
-        };
-        let lane = name(&lane.name);
-        let failing = |at: usize| self.failing[at];
-        let within = series.median_where(failing);
-        let outside = series.median_where(|at| !self.failing[at]);
-        let figures = || {
-            let shown = |value: Option<f64>| {
-                value.map_or("not measured".to_owned(), |value| format!("{value:.0} %"))
-            };
-            format!(
-                "{lane}: at most {most:.0} %, median {} in failing bins, {} in the others",
-                shown(within),
-                shown(outside)
-            )
-        };
-        if most < ROOM {
-            candidate.score *= 0.1;
-            candidate.speaks_against.push(format!(
-                "there were {what} left all the time ({})",
-                figures()
-            ));
-        } else if most >= NEAR && within.is_some() {
-            // Where nothing else was read the gauge speaks for itself.
-            candidate.score += 0.5;
-            candidate
-                .speaks_for
-                .push(format!("{what} were used up ({})", figures()));
-        }
+        gauge.weigh(lanes, &self.failing, candidate);
     }
 
     /// Whether answers came late when there were failures.

@@ -15,7 +15,7 @@
 //! | `heard` | what several logs of monitoring tell of the same result |
 //! | `group`, `grid`, `series` | time in bins, counts in lanes, and the bins in which they stand out |
 //! | `shares`, `common` | how many of how many failed, and what the failing ones share |
-//! | `sort`, `strangers`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
+//! | `sort`, `strangers`, `gauge`, `causes`, `next` | sorts of trouble, the candidates with what speaks for and against them, what to run next |
 //! | `coincide`, `pairs` | which lanes stand out together, against chance |
 //! | `document` with `summary` | the report that all forms show |
 //! | `text`, `html` with `plots`, `scene` with `svg` and `png` | the forms |
@@ -35,6 +35,7 @@ mod facts;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod gauge;
 mod grid;
 mod group;
 mod heard;
