@@ -71,7 +71,7 @@ mod summary;
 mod tally;
 mod verdict;
 mod words;
-mod wrapping;
+pub(crate) mod wrapping;
 mod zone;
 
 pub use args::Args;

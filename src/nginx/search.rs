@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use memchr::memchr_iter;
 
 use super::bisect;
-use super::clock::{self, Clock};
+use super::clock::{self, Clock, When};
 use super::compressed;
 use super::correlate;
 use super::cursor::read_at;
@@ -22,7 +22,7 @@ use super::links;
 use super::owner;
 use super::reader::Reader;
 use super::source::Source;
-use super::wrapping::Wrapping;
+use super::wrapping::{Wrapping, has_syslog_header};
 use crate::plugin::Run;
 
 /// How far lines may stand from where their times would have them: nginx may be told to keep lines back for minutes.
@@ -60,6 +60,20 @@ impl Times {
     pub fn of(&self, line: &[u8]) -> Option<i64> {
         correlate::time(line, &self.0)
     }
+
+    /// The same where the line may stand in a syslog file. A time with its zone at the start is right whosever it is; one
+    /// without is syslog's, and what stands behind the tag knows better.
+    fn of_shared(&self, line: &[u8]) -> Option<i64> {
+        let stamp = Wrapping::Syslog.time(line);
+        let Some(stamp) = stamp.filter(|_| has_syslog_header(line)) else {
+            return self.of(line);
+        };
+        let at = || Some(self.0.both(stamp)?.0);
+        match stamp {
+            When::Second(_) => at(),
+            _ => self.of(&Wrapping::Syslog.unwrap(line)).or_else(at),
+        }
+    }
 }
 
 /// What all reading of one run has in common.
@@ -73,6 +87,9 @@ pub struct Search<'a> {
     pub cut_short: bool,
     /// Logs that are read by themselves, and not as another one's earlier files.
     pub apart: Vec<PathBuf>,
+    /// Whether what syslog puts around lines is left there, for a reader who knows the form of an access log: lines of
+    /// such a form may begin as syslog's do.
+    pub leaves_syslog: bool,
 }
 
 /// A log whose end was marked, to read what is written behind it.
@@ -116,6 +133,7 @@ impl<'a> Search<'a> {
             bytes: 0,
             cut_short: false,
             apart: Vec::new(),
+            leaves_syslog: false,
         }
     }
 
@@ -226,7 +244,7 @@ impl<'a> Search<'a> {
             0
         } else {
             let wrapping = Wrapping::of(&read_at(file, 0, HEAD)?);
-            let time = |line: &[u8]| self.times.of(&wrapping.unwrap(line));
+            let time = |line: &[u8]| self.time(line, wrapping);
             bisect::start_by(file, size, from, &self.times.0, &time)?
         };
         self.read_plain(file, start..size, to, each)
@@ -266,9 +284,13 @@ impl<'a> Search<'a> {
         while let Some(batch) = reader.next_batch()? {
             let lines = &batch.bytes[batch.fresh..];
             let wrapping = *wrapping.get_or_insert_with(|| Wrapping::of(lines));
+            let taken_off = match wrapping {
+                Wrapping::Syslog if self.leaves_syslog => Wrapping::None,
+                wrapping => wrapping,
+            };
             let mut start = 0;
             for end in memchr_iter(b'\n', lines) {
-                let line = wrapping.unwrap(&lines[start..end]);
+                let line = taken_off.unwrap(&lines[start..end]);
                 start = end + 1;
                 stop = each(line.strip_suffix(b"\r").unwrap_or(&line)).is_break();
                 if stop {
@@ -294,12 +316,20 @@ impl<'a> Search<'a> {
         Ok((reader.offset(), stop))
     }
 
+    /// The time of a line as it stands in a file.
+    fn time(&self, line: &[u8], wrapping: Wrapping) -> Option<i64> {
+        if self.leaves_syslog && wrapping.is_none() {
+            return self.times.of_shared(line);
+        }
+        self.times.of(&wrapping.unwrap(line))
+    }
+
     /// Whether all lines are later than `to`. `None` where that does not show.
     fn is_late(&self, lines: &[u8], wrapping: Wrapping, to: i64) -> Option<bool> {
         if to == i64::MAX {
             return None;
         }
-        let time = |line: &[u8]| self.times.of(&wrapping.unwrap(line));
+        let time = |line: &[u8]| self.time(line, wrapping);
         let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
         let mut backwards = lines.rsplit(|byte| *byte == b'\n');
         // Mostly the last line says that more is wanted.
@@ -344,4 +374,31 @@ fn open(path: &Path) -> anyhow::Result<File> {
         bail!("{shown} is no regular file");
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn a_line_in_a_syslog_file_has_its_own_time() {
+        let now = |text: &str| text.parse::<Timestamp>().unwrap();
+        let clock = Clock::new(TimeZone::UTC, now("2026-11-23T12:00:00Z"));
+        let five = now("2026-11-23T05:00:00Z").as_second();
+        let times = Times::by(clock);
+        let combined = "192.0.2.1 - - [23/Nov/2026:05:00:00 +0000] \"GET / HTTP/1.1\" 200 5";
+        for line in [
+            combined.to_owned(),
+            format!("<190>Nov 23 06:00:00 vm nginx: {combined}"),
+            "<190>Nov 23 05:00:00 vm nginx[7]: {\"t\":7,\"uri\":\"/[7]\"}".to_owned(),
+            "2026-11-23T05:00:00+00:00 vm nginx[7]: {\"status\":\"200\"}".to_owned(),
+            "2026-11-23T05:00:00+00:00 192.0.2.4:51236 GET /x: [7]".to_owned(),
+            "<190>1 2026-11-23T05:00:00Z vm nginx - - - {\"status\":\"200\"}".to_owned(),
+        ] {
+            assert_eq!(times.of_shared(line.as_bytes()), Some(five), "{line}");
+        }
+    }
 }

@@ -181,6 +181,26 @@ pub fn is_of_syslog(line: &[u8]) -> bool {
     syslog_time(line).is_some() && syslog_text(line).len() < line.len()
 }
 
+/// Whether a line begins with syslog's header and nothing else: behind the time a host, what busybox has as
+/// `local7.info`, and the tag. An access log's own lines may begin with a time, too.
+pub fn has_syslog_header(line: &[u8]) -> bool {
+    let rest = behind_priority(line).unwrap_or(line);
+    if rest.starts_with(b"1 ") || !is_of_syslog(line) {
+        return is_of_syslog(line);
+    }
+    let head = &rest[..memmem::find(rest, b": ").unwrap_or(rest.len())];
+    let words = head
+        .split(|byte| *byte == b' ')
+        .filter(|word| !word.is_empty());
+    // `Nov 23 02:41:00` has three, `2026-11-23T02:41:00+00:00` one.
+    let of_time = if When::of_rfc3164(rest).is_some() {
+        3
+    } else {
+        1
+    };
+    words.count() <= of_time + 3
+}
+
 /// `Nov 23 02:41:00`, `2026-11-23T02:41:00+00:00`, behind a priority and a version or not.
 fn syslog_time(line: &[u8]) -> Option<When> {
     let rest = behind_priority(line)?;
@@ -341,6 +361,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_begins_with_a_time_is_not_syslogs_for_that() {
+        for (line, expected) in [
+            ("<190>Nov 23 05:00:00 vm nginx: a - - GET: /", true),
+            ("Nov  3 05:00:00 proxy1: a", true),
+            ("Nov  3 05:00:00 vm local7.info nginx: a", true),
+            ("2026-11-23T05:00:00.123456+00:00 vm nginx[7]: a", true),
+            ("<190>1 2026-11-23T05:00:00Z vm nginx - - - a: b", true),
+            ("Nov 23 05:00:00 vm last message", false),
+            ("2026-11-23T05:00:12+00:00 192.0.2.4:51236 GET /", false),
+            ("2026-11-23T05:00:12+00:00 192.0.2.4 GET / 200 x: y", false),
+            ("nginx: a", false),
+            ("", false),
+        ] {
+            assert_eq!(has_syslog_header(line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn a_message_that_rsyslog_put_together_counts() {
         let line = format!("Nov 23 05:00:00 vm nginx: message repeated 2 times: [ {LINE}]");
         let text = Wrapping::Syslog.unwrap(line.as_bytes());
@@ -363,7 +401,7 @@ mod tests {
         #[test]
         fn no_line_makes_it_stumble(line: Vec<u8>) {
             for wrapping in [Wrapping::None, Wrapping::Docker, Wrapping::Cri, Wrapping::Syslog] {
-                let _ = wrapping.unwrap(&line);
+                let _ = (wrapping.unwrap(&line), has_syslog_header(&line));
                 let quoted = [b"{\"log\":\"", line.as_slice()].concat();
                 assert!(wrapping != Wrapping::Docker || !wrapping.unwrap(&quoted).contains(&b'\n'));
             }

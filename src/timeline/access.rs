@@ -1,5 +1,7 @@
 //! nginx' access log: all requests counted, those that failed by status, service, path and backend.
 
+use std::borrow::Cow;
+
 use super::facts::{Facts, Source};
 use super::format::{Entry, Field, Format, list, path_prefix};
 use super::group::Group;
@@ -8,6 +10,7 @@ use super::shares::Dimension;
 use super::sort::{Origin, Sort};
 use crate::nginx::clock::Clock;
 use crate::nginx::search::Times;
+use crate::nginx::wrapping::{Wrapping, has_syslog_header};
 
 /// How many lines are looked at to find a log's form.
 const LOOK: usize = 50;
@@ -18,11 +21,30 @@ pub const GAVE_UP: &str = "499 (client gave up)";
 /// What a service is called whose name no line tells.
 const UNNAMED: &[u8] = b"(one service)";
 
+/// How a log is written.
+#[derive(Debug, Clone, Copy)]
+struct Form<'a> {
+    format: &'a Format,
+    /// Whether lines may stand behind syslog's header. Such a line may well be of the format with its header, as a host
+    /// called `<190>Nov`, and one without a header may begin as those do, with a time.
+    in_syslog: bool,
+}
+
+impl Form<'_> {
+    /// A line as nginx wrote it.
+    fn unwrap<'b>(&self, line: &'b [u8]) -> Cow<'b, [u8]> {
+        if self.in_syslog && has_syslog_header(line) {
+            return Wrapping::Syslog.unwrap(line);
+        }
+        Cow::Borrowed(line)
+    }
+}
+
 /// Reads the lines of one access log.
 pub struct Access<'a> {
     formats: &'a [Format],
     /// The form, once it was found, and the first lines, until then.
-    format: Option<&'a Format>,
+    form: Option<Form<'a>>,
     waiting: Vec<Vec<u8>>,
     /// What the proxy is called.
     proxy: String,
@@ -39,7 +61,7 @@ impl<'a> Access<'a> {
     pub fn new(formats: &'a [Format], input: &Input, clock: &Clock) -> Self {
         Self {
             formats,
-            format: None,
+            form: None,
             waiting: Vec::new(),
             proxy: input
                 .name
@@ -54,8 +76,8 @@ impl<'a> Access<'a> {
 
     /// Takes a line in.
     pub fn line(&mut self, line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
-        if let Some(format) = self.format {
-            self.take(format, line, facts, source);
+        if let Some(form) = self.form {
+            self.take(form, line, facts, source);
             return;
         }
         self.waiting.push(line.to_vec());
@@ -66,7 +88,7 @@ impl<'a> Access<'a> {
 
     /// Counts what was kept back.
     pub fn finish(&mut self, facts: &mut Facts<'_>, source: &mut Source) {
-        if self.format.is_none() {
+        if self.form.is_none() {
             self.choose(facts, source);
         }
         self.count(facts);
@@ -75,17 +97,31 @@ impl<'a> Access<'a> {
     /// Takes the form that reads most of the first lines.
     fn choose(&mut self, facts: &mut Facts<'_>, source: &mut Source) {
         let waiting = std::mem::take(&mut self.waiting);
-        // The one that reads most lines, and of several the one that finds most in them.
-        let read = |format: &&Format| {
-            let entries = waiting.iter().filter_map(|line| format.read(line));
-            let good = entries.filter(|entry| status(entry).is_some() && self.is_time(entry));
-            good.fold((0, 0), |(lines, fields), entry| {
-                (lines + 1, fields + entry.count())
+        // The one that reads most lines, of several the one that finds most in them, and of these the one that knows
+        // syslog's header as such.
+        let read = |form: &Form<'_>| {
+            let texts = waiting.iter().map(|line| form.unwrap(line));
+            texts.fold((0, 0), |(lines, fields), text| {
+                match form.format.read(&text) {
+                    Some(entry) if status(&entry).is_some() && self.is_time(&entry) => {
+                        (lines + 1, fields + entry.count())
+                    }
+                    _ => (lines, fields),
+                }
             })
         };
-        let best = self.formats.iter().rev().max_by_key(read);
-        let Some(best) = best else { return };
-        self.format = Some(best);
+        let headers = waiting.iter().filter(|line| has_syslog_header(line));
+        let may_be_syslog = headers.count() * 2 > waiting.len();
+        let forms = self
+            .formats
+            .iter()
+            .rev()
+            .flat_map(|format| [false, true].map(|in_syslog| Form { format, in_syslog }))
+            .filter(|form| may_be_syslog || !form.in_syslog);
+        let Some(best) = forms.max_by_key(read) else {
+            return;
+        };
+        self.form = Some(best);
         for line in waiting {
             self.take(best, &line, facts, source);
         }
@@ -97,8 +133,9 @@ impl<'a> Access<'a> {
             .is_some_and(|stamp| time(stamp, &self.times).is_some())
     }
 
-    fn take(&mut self, format: &Format, line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
-        let entry = format.read(line);
+    fn take(&mut self, form: Form<'_>, line: &[u8], facts: &mut Facts<'_>, source: &mut Source) {
+        let line = &form.unwrap(line)[..];
+        let entry = form.format.read(line);
         let Some((entry, stamp, status)) =
             entry.and_then(|entry| Some((entry, entry.get(Field::Time)?, status(&entry)?)))
         else {
@@ -260,4 +297,115 @@ fn time(stamp: &[u8], times: &Times) -> Option<i64> {
         return times.of(&line);
     }
     times.of(stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    use super::super::plan::{Kind, Plan};
+    use super::*;
+
+    const TOLD: &str = r#"$host $remote_addr - $remote_user [$time_local] "$request" $status"#;
+    const JSON: &str = r#"{"at":"$time_iso8601","host":"$host","status":"$status"}"#;
+    const ISO: &str = r#"$time_iso8601 $remote_addr "$request" $status $host"#;
+
+    /// The services that failed, and how many lines were not understood.
+    fn failed(format: &str, lines: &[String]) -> (Vec<String>, u64) {
+        let input = Input {
+            kind: Kind::Access,
+            path: PathBuf::from("log"),
+            name: None,
+        };
+        let plan = Plan {
+            inputs: Vec::new(),
+            formats: vec![Format::new(format).unwrap(), Format::combined()],
+            since: None,
+            before: None,
+            step: None,
+            marks: Vec::new(),
+            outputs: Vec::new(),
+            form: None,
+            top: 8,
+        };
+        let now = Timestamp::from_second(1_795_500_000).unwrap();
+        let clock = Clock::new(TimeZone::UTC, now);
+        let (mut facts, mut source) = (Facts::new(&plan), Source::default());
+        let mut access = Access::new(&plan.formats, &input, &clock);
+        for line in lines {
+            access.line(line.as_bytes(), &mut facts, &mut source);
+        }
+        access.finish(&mut facts, &mut source);
+        let rows = facts.grid.finish(8).1;
+        let services = rows.iter().filter(|lane| lane.group == Group::Service);
+        let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        let mut names: Vec<_> = services.map(|lane| name(&lane.name)).collect();
+        names.sort();
+        (names, source.unparsed)
+    }
+
+    fn told(host: &str, status: u16) -> String {
+        format!(r#"{host} 192.0.2.1 - - [23/Nov/2026:05:00:00 +0000] "GET / HTTP/1.1" {status}"#)
+    }
+
+    #[test]
+    fn a_service_is_not_called_what_syslog_puts_before_it() {
+        let json = r#"{"at":"2026-11-23T05:00:00+00:00","host":"a.example","status":"502"}"#;
+        let iso = r#"2026-11-23T05:00:00+00:00 192.0.2.1 "GET / HTTP/1.1" 502 a.example"#;
+        for header in [
+            "",
+            "<190>Nov 23 05:00:00 vm nginx: ",
+            "<190>Nov 23 05:00:00 nginx: ",
+            "Nov  3 05:00:00 vm proxy1: ",
+            "2026-11-23T05:00:00.123456+00:00 vm nginx: ",
+            "2026-11-23T05:00:00+00:00 vm nginx[7]: ",
+            "<190>1 2026-11-23T05:00:00Z vm nginx - - - ",
+        ] {
+            for (format, line) in [
+                (TOLD, &told("a.example", 502)[..]),
+                (JSON, json),
+                (ISO, iso),
+            ] {
+                // Lines of an error log and of others stand beside them.
+                let others = [
+                    "sshd[7]: Invalid user a",
+                    "nginx: 2026/11/23 05:00:00 [error] 7#7: x",
+                ];
+                let mut lines = vec![format!("{header}{line}"); 60];
+                let of_others = others.map(|other| format!("Nov 23 05:00:00 vm {other}"));
+                lines.splice(0..0, of_others);
+                let found = failed(format, &lines);
+                assert_eq!(found, (vec!["a.example".to_owned()], 2), "{header}{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_look_like_syslogs_change_no_others() {
+        // A request of which the form begins with what it chose.
+        let mut lines = vec![told("a.example", 502); 30];
+        let forged = format!("Nov 23 05:00:00 vm nginx: {}", told("b.example", 502));
+        lines.extend(vec![forged.clone(); 29]);
+        lines.extend(vec![forged; 50]);
+        assert_eq!(failed(TOLD, &lines).0, ["Nov", "a.example"]);
+        // Lines of a form with a time at its begin, with what stands behind a tag further on.
+        let line = r#"2026-11-23T05:00:00+00:00 192.0.2.1 "GET /: HTTP/1.1" 502 a.example"#;
+        let found = failed(ISO, &vec![line.to_owned(); 60]);
+        assert_eq!(found, (vec!["a.example".to_owned()], 0));
+    }
+
+    #[test]
+    fn a_log_that_was_plain_before_syslog_had_it_is_read_in_both_parts() {
+        let header = "<190>Nov 23 05:00:00 vm nginx: ";
+        let mut lines = vec![format!("{header}{}", told("a.example", 502)); 50];
+        lines.push(told("b.example", 502));
+        let (names, unparsed) = failed(TOLD, &lines);
+        assert_eq!(
+            (names, unparsed),
+            (vec!["a.example".to_owned(), "b.example".to_owned()], 0)
+        );
+    }
 }

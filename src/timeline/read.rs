@@ -43,6 +43,7 @@ pub fn read(input: &Input, clock: &Clock, run: &Run, facts: &mut Facts<'_>) -> b
             result
         }
         Kind::Access => {
+            search.leaves_syslog = true;
             let mut access = Access::new(&facts.plan.formats, input, clock);
             let result = lines(
                 &mut search,
