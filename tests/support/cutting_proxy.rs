@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 /// The proxy; its threads end with the connections and with the test.
 pub struct CuttingProxy {
@@ -12,21 +11,25 @@ pub struct CuttingProxy {
     pub address: SocketAddr,
     cuts: Arc<AtomicU32>,
     over: Arc<AtomicBool>,
+    /// The listener once more: shutting it down wakes the thread that accepts, in whatever namespace.
+    closes: TcpListener,
 }
 
 impl CuttingProxy {
     /// Starts one on a listener, for a server that is reached from the calling thread's network namespace.
     pub fn on(listener: TcpListener, server: SocketAddr) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
+        let closes = listener.try_clone().expect("a second handle");
         let cuts = Arc::new(AtomicU32::new(0));
         let over = Arc::new(AtomicBool::new(false));
         std::thread::spawn({
             let (cuts, over) = (Arc::clone(&cuts), Arc::clone(&over));
             move || {
-                for client in listener.incoming().flatten() {
+                for client in listener.incoming() {
                     if over.load(Ordering::SeqCst) {
                         return;
                     }
+                    let Ok(client) = client else { continue };
                     let Ok(server) = TcpStream::connect(server) else {
                         continue;
                     };
@@ -39,6 +42,7 @@ impl CuttingProxy {
             address,
             cuts,
             over,
+            closes,
         }
     }
 
@@ -56,7 +60,7 @@ impl CuttingProxy {
 impl Drop for CuttingProxy {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        let _ = rustix::net::shutdown(&self.closes, rustix::net::Shutdown::Both);
     }
 }
 

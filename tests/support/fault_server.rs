@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use rustix::net::{Shutdown, shutdown};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::identity::{DAY, Identity};
@@ -85,6 +86,8 @@ pub struct FaultServer {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
+    /// The listener once more: shutting it down wakes the thread that accepts, in whatever namespace.
+    closes: TcpListener,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -129,6 +132,7 @@ impl FaultServer {
         handler: impl Fn(&Seen) -> Act + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
+        let closes = listener.try_clone().expect("a second handle");
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
             tls,
@@ -143,6 +147,7 @@ impl FaultServer {
         Self {
             address,
             shared,
+            closes,
             acceptor: Some(acceptor),
         }
     }
@@ -166,9 +171,8 @@ impl FaultServer {
 impl Drop for FaultServer {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::SeqCst);
-        // The listener may be out of reach (another namespace): then its thread stays until the process ends.
-        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
-        if let Some(acceptor) = self.acceptor.take().filter(|_| woken) {
+        let _ = shutdown(&self.closes, Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
     }

@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream}
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// What a proxy speaks.
 #[derive(Debug, Clone)]
@@ -29,6 +28,8 @@ pub struct TestProxy {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     over: Arc<AtomicBool>,
+    /// The listener once more: shutting it down wakes the thread that accepts, in whatever namespace.
+    closes: TcpListener,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -37,6 +38,7 @@ impl TestProxy {
     pub fn start(speech: Speech, server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
+        let closes = listener.try_clone().expect("a second handle");
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let over = Arc::new(AtomicBool::new(false));
         let acceptor = std::thread::spawn({
@@ -59,6 +61,7 @@ impl TestProxy {
             address,
             asked,
             over,
+            closes,
             acceptor: Some(acceptor),
         }
     }
@@ -73,8 +76,8 @@ impl TestProxy {
 impl Drop for TestProxy {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
-        if let Some(acceptor) = self.acceptor.take().filter(|_| woken) {
+        let _ = rustix::net::shutdown(&self.closes, rustix::net::Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
     }
@@ -85,6 +88,8 @@ pub struct TlsFront {
     /// Where it listens.
     pub address: SocketAddr,
     over: Arc<AtomicBool>,
+    /// The listener once more: shutting it down wakes the thread that accepts, in whatever namespace.
+    closes: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,6 +98,7 @@ impl TlsFront {
     pub fn start(config: Arc<rustls::ServerConfig>, behind: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
+        let closes = listener.try_clone().expect("a second handle");
         listener
             .set_nonblocking(true)
             .expect("a listener need not block");
@@ -120,6 +126,7 @@ impl TlsFront {
         Self {
             address,
             over,
+            closes,
             thread: Some(std::thread::spawn(move || runtime.block_on(front))),
         }
     }
@@ -128,8 +135,8 @@ impl TlsFront {
 impl Drop for TlsFront {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
+        let _ = rustix::net::shutdown(&self.closes, rustix::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
