@@ -3,7 +3,10 @@
 //!
 //! The default is a sample; `PROXY_CHECKS_FAULTS=all` (`scripts/faults`) has each call fail with each error.
 
-use std::path::Path;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +15,7 @@ use crate::support::fault_server::{Act, FaultServer, page};
 use crate::support::growing_log::GrowingLog;
 use crate::support::injection::{Disturbed, calls, disturbed, is_usable};
 use crate::support::measured::{assert_clean, in_full, tell};
+use crate::support::netns::Netns;
 use crate::support::plugin::{Outcome, outcome, plugin};
 use crate::support::skip::skip;
 
@@ -243,38 +247,87 @@ fn no_fault_makes_the_ports_check_say_ok_or_spoil_its_state() {
     if !usable() {
         return;
     }
+    let netns = Netns::new("faults");
+    let held = connections(&netns);
+    let proc = two_processes(&held);
     let stage = || tempfile::tempdir().expect("a temporary folder");
-    let command = |folder: &tempfile::TempDir, limit: &str| {
+    // Whatever is used is more than nothing, and less than all of it.
+    let command = |folder: &tempfile::TempDir| {
         let mut command = plugin("check_port_exhaustion");
         command
-            .args(["-c", limit, "--state-file"])
+            .args(["-c", "@0:100%", "--proc"])
+            .arg(proc.path())
+            .arg("--state-file")
             .arg(folder.path().join("state"));
         command
     };
-    // Whatever is used is more than nothing, and less than all of it.
-    let folder = stage();
-    let all = faults(&command(&folder, "@0:100%"), &folder.path().join("note"));
-    campaign("check_port_exhaustion", &all, |fault| {
+    // What a thread starts begins in the thread's namespace.
+    netns.within(|| {
         let folder = stage();
-        let note = folder.path().join("note");
-        let run = disturbed(
-            &command(&folder, "@0:100%"),
-            &note,
-            &fault.call,
-            fault.error,
-            fault.number,
-        );
-        assert_told(&run, &[2, 3]);
-        let after = outcome(&mut command(&folder, "@0:100%"));
-        assert_eq!(after.code, Some(2), "{:?}: {}", run.failed, after.text);
-        assert!(
-            !after.text.contains("damaged"),
-            "{:?}: {}",
-            run.failed,
-            after.text
-        );
-        !run.failed.is_empty()
+        let told = outcome(command(&stage()).arg("-v"));
+        assert!(told.text.contains("live sockets: nginx"), "{}", told.text);
+        let all = faults(&command(&folder), &folder.path().join("note"));
+        campaign("check_port_exhaustion", &all, |fault| {
+            let folder = stage();
+            let note = folder.path().join("note");
+            let run = disturbed(
+                &command(&folder),
+                &note,
+                &fault.call,
+                fault.error,
+                fault.number,
+            );
+            assert_told(&run, &[2, 3]);
+            let after = outcome(&mut command(&folder));
+            assert_eq!(after.code, Some(2), "{:?}: {}", run.failed, after.text);
+            assert!(
+                !after.text.contains("damaged"),
+                "{:?}: {}",
+                run.failed,
+                after.text
+            );
+            !run.failed.is_empty()
+        });
     });
+}
+
+/// A few connections in a namespace, both ends of each.
+fn connections(netns: &Netns) -> Vec<TcpStream> {
+    netns.within(|| {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let pair = |_| {
+            let client = TcpStream::connect(address).expect("it listens");
+            let (server, _) = listener.accept().expect("a client is there");
+            [client, server]
+        };
+        (0..4).flat_map(pair).collect()
+    })
+}
+
+/// A /proc where two processes hold these connections, and the rest is the kernel's. With those of the host as well, how
+/// many calls a run makes would go by what else runs.
+fn two_processes(held: &[TcpStream]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let link = |to: PathBuf, at: PathBuf| symlink(to, at).expect("a new link");
+    for name in ["self", "sys", "thread-self"] {
+        link(Path::new("/proc").join(name), root.path().join(name));
+    }
+    for (pid, parent) in [(7, 1), (8, 7)] {
+        let folder = root.path().join(pid.to_string());
+        fs::create_dir_all(folder.join("fd")).expect("a folder");
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("a file");
+        write("comm", "nginx\n");
+        write("stat", &format!("{pid} (nginx) S {parent} 7 7 0 -1"));
+        write("limits", "Max open files  1024  524288  files\n");
+        link("/usr/sbin/nginx".into(), folder.join("exe"));
+        for (at, socket) in held.iter().enumerate() {
+            let inode = rustix::fs::fstat(socket).expect("it is open").st_ino;
+            let descriptor = folder.join("fd").join(at.to_string());
+            link(format!("socket:[{inode}]").into(), descriptor);
+        }
+    }
+    root
 }
 
 fn http(folder: &tempfile::TempDir, port: &str) -> Command {
@@ -304,7 +357,7 @@ fn http(folder: &tempfile::TempDir, port: &str) -> Command {
 }
 
 fn assert_kept(folder: &tempfile::TempDir, after: &Outcome, case: &str) {
-    let journal = std::fs::read_to_string(folder.path().join("journal")).unwrap_or_default();
+    let journal = fs::read_to_string(folder.path().join("journal")).unwrap_or_default();
     for line in journal.lines() {
         let record = serde_json::from_str::<serde_json::Value>(line);
         assert!(
@@ -313,12 +366,11 @@ fn assert_kept(folder: &tempfile::TempDir, after: &Outcome, case: &str) {
             after.text
         );
     }
-    let names =
-        std::fs::read_dir(folder.path().join("evidence")).expect("the last run has made it");
+    let names = fs::read_dir(folder.path().join("evidence")).expect("the last run has made it");
     for entry in names.flatten() {
         let name = entry.file_name().into_string().expect("a name of ours");
         let har = entry.path().join("failed.har");
-        if let Ok(text) = std::fs::read_to_string(&har) {
+        if let Ok(text) = fs::read_to_string(&har) {
             assert!(
                 serde_json::from_str::<serde_json::Value>(&text).is_ok(),
                 "{case}: {name}"
