@@ -109,7 +109,7 @@ fn each_refusal_of_icinga_is_one_line_and_says_what_to_do() {
     }
     // One who may send and not ask.
     let mut command = lab.plugin(&site, &["--attempts", "1", "--submit-user", "blind"]);
-    let outcome = outcome(&mut command);
+    let outcome = lab.submitted(&mut command);
     assert!(!outcome.text.contains("not submitted"), "{outcome:?}");
     assert_eq!(lab.icinga.service(SERVICE)["state"], 0);
 }
@@ -141,7 +141,7 @@ fn another_authority_is_not_trusted_and_a_client_certificate_does_for_a_password
             certs.join("icinga.test.key").as_os_str(),
         ])
         .arg("-v");
-    let outcome = outcome(&mut command);
+    let outcome = lab.submitted(&mut command);
     assert!(
         outcome
             .text
@@ -161,7 +161,7 @@ fn a_password_comes_from_a_file_and_is_never_printed() {
         .env_remove("PROXY_CHECKS_SUBMIT_PASSWORD")
         .args(["--submit-password-file".as_ref(), file.as_os_str()])
         .args(["-vvv", "--format", "json"]);
-    let outcome = outcome(&mut command);
+    let outcome = lab.submitted(&mut command);
     assert_eq!(outcome.json()["findings"], json!([]), "{outcome:?}");
     assert!(!outcome.text.contains("hush"));
     assert_eq!(
@@ -434,6 +434,7 @@ fn a_full_queue_drops_the_oldest_good_results_and_icinga_is_told() {
     lab.icinga.boot();
     until("catching up", || lab.latest() + 5 > site.seen());
     let outcome = loops.end(Signal::TERM);
+    lab.send_rest();
     assert!(
         outcome
             .text
@@ -479,17 +480,18 @@ fn a_place_that_cannot_be_written_is_told_and_results_go_all_the_same() {
         .args(["--submit-ca".as_ref(), lab.authority().as_os_str()])
         .env("PROXY_CHECKS_SUBMIT_PASSWORD", "hush")
         .env("NAGIOS_PLUGIN_STATE_DIRECTORY", &file);
-    let outcome = outcome(&mut command);
-    assert!(
+    // Nothing of a run is left to the next one: on a machine that is busy for longer than a run waits another one does it.
+    let mut runs = std::iter::repeat_with(|| outcome(&mut command)).take(8);
+    let outcome = runs.find(|outcome| {
+        assert!(
+            outcome
+                .text
+                .contains("[UNKNOWN] results that wait are kept in memory alone: cannot make "),
+            "{outcome:?}"
+        );
         outcome
             .text
-            .contains("[UNKNOWN] results that wait are kept in memory alone: cannot make "),
-        "{outcome:?}"
-    );
-    assert!(
-        outcome
-            .text
-            .contains("\nsubmitted to https://icinga.test:5665 as "),
-        "{outcome:?}"
-    );
+            .contains("\nsubmitted to https://icinga.test:5665 as ")
+    });
+    assert!(outcome.is_some(), "none was submitted");
 }
