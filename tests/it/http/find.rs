@@ -268,7 +268,7 @@ fn a_log_may_come_through_a_pipe() {
     let proxy = Proxy::start();
     let log = proxy.log("access.log");
     let mut tail = Command::new("tail")
-        .args(["-n", "0", "-F"])
+        .args(["-n", "+1", "-F"])
         .arg(&log)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
