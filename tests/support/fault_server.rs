@@ -196,6 +196,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         std::thread::spawn(move || {
             // A client that goes away in between is what many tests are about.
             let _ = serve(&stream, peer, &shared);
+            // The client hears of it now: a child of another test has a copy of the descriptor up to its exec, and closing
+            // ours alone would say nothing. Where closing resets, it is to be left to that.
+            let resets =
+                rustix::net::sockopt::socket_linger(&stream).is_ok_and(|time| time.is_some());
+            if !resets {
+                let _ = shutdown(&stream, Shutdown::Write);
+            }
         });
     }
 }
