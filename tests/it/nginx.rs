@@ -10,7 +10,7 @@ mod zones;
 
 use std::fs::File;
 
-use crate::support::growing_log::{BIND, GrowingLog, stamp};
+use crate::support::growing_log::{BIND, GrowingLog, middle_of_this_minute, stamp};
 use crate::support::plugin::{Outcome, outcome, plugin};
 
 /// Runs the check on the log.
@@ -108,7 +108,7 @@ fn the_window_is_the_logs_own_time() {
 
 #[test]
 fn limits_judge_the_count_and_the_worst_minute() {
-    let mut log = GrowingLog::new();
+    let mut log = GrowingLog::as_of(middle_of_this_minute());
     log.binds(10, 240);
     log.binds(5, 120);
     let code = |options: &[&str]| outcome(log.check().args(options)).code;
@@ -244,7 +244,7 @@ fn an_empty_log_is_fine_and_so_is_one_without_failures() {
 
 #[test]
 fn a_look_back_takes_any_window_and_keeps_no_state() {
-    let mut log = GrowingLog::new();
+    let mut log = GrowingLog::as_of(middle_of_this_minute());
     log.binds(3, 50_000);
     log.binds(5, 40_000);
     log.rename("error.log.1");
@@ -266,8 +266,8 @@ fn a_look_back_takes_any_window_and_keeps_no_state() {
 
 #[test]
 fn another_log_is_held_against_the_minutes_and_chance() {
-    let mut log = GrowingLog::new();
-    let now = jiff::Timestamp::now();
+    let now = middle_of_this_minute();
+    let mut log = GrowingLog::as_of(now);
     let mut access = Vec::new();
     for minute in (1..200_i64).rev() {
         let burst = (62..77).contains(&minute);

@@ -14,6 +14,8 @@ use super::plugin::plugin;
 pub struct GrowingLog {
     folder: tempfile::TempDir,
     connection: u64,
+    /// What its lines are stamped relative to, where that is not the time of their writing.
+    now: Option<Timestamp>,
 }
 
 impl GrowingLog {
@@ -24,6 +26,15 @@ impl GrowingLog {
         Self {
             folder,
             connection: 0,
+            now: None,
+        }
+    }
+
+    /// The same whose lines are stamped relative to this time.
+    pub fn as_of(now: Timestamp) -> Self {
+        Self {
+            now: Some(now),
+            ..Self::new()
         }
     }
 
@@ -58,7 +69,7 @@ impl GrowingLog {
         format!(
             "{} [crit] 7#7: *{} {message} while connecting to upstream, client: 192.0.2.9, server: shop.example, \
              request: \"GET /cart HTTP/1.1\", upstream: \"http://{upstream}/cart\", host: \"shop.example\"\n",
-            stamp(ago),
+            stamp_before(self.now.unwrap_or_else(Timestamp::now), ago),
             self.connection
         )
     }
@@ -96,7 +107,17 @@ pub fn append(path: &Path, bytes: &[u8]) {
 
 /// nginx' time, so many seconds ago, in the zone of this process and its children.
 pub fn stamp(ago: i64) -> String {
-    let time: Zoned = Timestamp::now().to_zoned(jiff::tz::TimeZone::system());
+    stamp_before(Timestamp::now(), ago)
+}
+
+/// The middle of this minute: what is stamped relative to it does not come to lie in another minute.
+pub fn middle_of_this_minute() -> Timestamp {
+    let second = Timestamp::now().as_second();
+    Timestamp::from_second(second - second.rem_euclid(60) + 30).expect("a time of this age")
+}
+
+fn stamp_before(now: Timestamp, ago: i64) -> String {
+    let time: Zoned = now.to_zoned(jiff::tz::TimeZone::system());
     let time = time.saturating_sub(ago.seconds());
     time.strftime("%Y/%m/%d %H:%M:%S").to_string()
 }
