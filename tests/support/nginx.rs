@@ -1,5 +1,6 @@
 //! A real nginx as a child process: its own configuration, logs and folders, nothing of the system's.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::SocketAddrV4;
 use std::os::unix::process::CommandExt;
@@ -53,6 +54,20 @@ impl Nginx {
         listen: SocketAddrV4,
         preload: Option<&Path>,
     ) -> Self {
+        Self::start_as("nginx", netns, folder, main, http, listen, preload)
+    }
+
+    /// The same with a program of another name, which then is no proxy to `check_port_exhaustion`: that looks at each
+    /// nginx of the host.
+    pub fn start_as(
+        program: impl AsRef<OsStr>,
+        netns: &Netns,
+        folder: &Path,
+        main: &str,
+        http: &str,
+        listen: SocketAddrV4,
+        preload: Option<&Path>,
+    ) -> Self {
         fs::create_dir_all(folder.join("tmp")).expect("a folder for nginx");
         fs::write(
             folder.join("nginx.conf"),
@@ -66,7 +81,8 @@ impl Nginx {
         }
         // The prefix needs its slash: nginx puts it in front of every relative path as it is.
         command
-            .args(["nginx", "-c", "nginx.conf", "-e", "error.log", "-p"])
+            .arg(program)
+            .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
             .arg(folder.join(""));
         let child = Self::spawn(&mut command, folder);
         let mut nginx = Self {

@@ -57,7 +57,8 @@ fn a_dead_backend_of_three_is_named() {
 fn file_descriptors_are_named() {
     let lab = Lab::new("files");
     let _backend = lab.nginx(backend(2), &format!("listen {};", backend(2)));
-    let proxy = lab.proxy(
+    // Its files run out, and check_port_exhaustion of other tests would be CRITICAL for that.
+    let proxy = lab.hidden_proxy(
         "worker_processes 1;",
         "",
         &format!("location / {{ proxy_pass http://{}; }}", backend(2)),
