@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{
     Act, BAD, FaultServer, GOOD, always, command, every, outcome, page, page_with, plugin, run,
 };
+use crate::support::measured::measured;
 use crate::support::netns::Netns;
 use crate::support::plugin::check_output;
 use crate::support::raw_server::RawServer;
@@ -364,24 +365,11 @@ fn ten_times_the_probes_take_no_more_memory() {
     let server = FaultServer::start(every(2));
     let peak = |attempts: u32| {
         let arguments = format!("--duration 60 --attempts {attempts} --concurrency 4 -s hello");
-        let mut child = command(&server, &arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let status = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
-        while child.try_wait().unwrap().is_none() {
-            let text = std::fs::read_to_string(&status).unwrap_or_default();
-            // One that has ended and is not buried yet has no memory any more.
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            if let Some(line) = line {
-                peak = line.trim().trim_end_matches(" kB").parse().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        peak
+        let run = measured(&command(&server, &arguments));
+        assert_eq!(run.outcome.code, Some(2), "{}", run.outcome.text);
+        run.peak
     };
-    let (few, many): (u64, u64) = (peak(500), peak(5000));
+    let (few, many) = (peak(500), peak(5000));
     assert_eq!(server.seen().len(), 5500);
     assert!(few > 0 && many < few + 1024, "{few} kB, then {many} kB");
 }
