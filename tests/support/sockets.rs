@@ -81,6 +81,15 @@ pub fn bound(address: SocketAddr, choice: Choice) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// A socket of loopback that never listens, and its address: whoever connects there is refused, and while the socket lives
+/// nobody else comes to listen there.
+pub fn refusing() -> (OwnedFd, SocketAddr) {
+    let place = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = TcpListener::from(bound(place, Choice::Bind).expect("loopback has a free port"));
+    let address = socket.local_addr().expect("it is bound");
+    (socket.into(), address)
+}
+
 /// A connection from an address to a destination.
 pub fn connected(from: IpAddr, to: SocketAddr, choice: Choice) -> io::Result<OwnedFd> {
     let socket = bound(SocketAddr::new(from, 0), choice)?;

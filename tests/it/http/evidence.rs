@@ -13,6 +13,7 @@ use super::{
     Act, BAD, FaultServer, GOOD, Seen, always, command, every, outcome, page, page_with, plugin,
 };
 use crate::support::plugin::Outcome;
+use crate::support::sockets::refusing;
 
 /// A folder to keep evidence in.
 struct Kept(tempfile::TempDir);
@@ -215,9 +216,8 @@ fn what_stands_before_http_on_the_connection_is_kept_as_well() {
 
 #[test]
 fn a_probe_without_a_reply_is_kept_as_far_as_it_came() {
-    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = closed.local_addr().unwrap().port().to_string();
-    drop(closed);
+    let (_nobody, place) = refusing();
+    let port = place.port().to_string();
     let kept = Kept::new();
     let mut refused = plugin("check_http_retry");
     refused.args(["-I", "127.0.0.1", "-p", &port, "--attempts", "1"]);

@@ -1,9 +1,8 @@
 //! Every way to fail, and its name.
 
-use std::net::TcpListener;
-
 use super::{Act, BAD, FaultServer, GOOD, always, every, outcome, page, plugin, run};
 use crate::support::netns::Netns;
+use crate::support::sockets::refusing;
 
 #[test]
 fn failures_that_come_and_go_are_told_from_a_server_that_is_down() {
@@ -155,11 +154,8 @@ fn every_kind_of_failure_has_its_name() {
 
 #[test]
 fn nobody_there_is_told_by_how_nobody_answers() {
-    let free = TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let (_nobody, place) = refusing();
+    let free = place.port();
     let probe = |arguments: &str| {
         let mut command = plugin("check_http_retry");
         command

@@ -6,11 +6,11 @@ mod numbers;
 mod redirects;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use super::{Act, FaultServer, GOOD, Outcome, always, every, outcome, page, plugin};
+use crate::support::sockets::refusing;
 
 /// The words of a probe of `service1.example`, which no resolver knows: each path has an address.
 fn probe(arguments: &str) -> Outcome {
@@ -20,12 +20,6 @@ fn probe(arguments: &str) -> Outcome {
             .args(["-H", "service1.example"])
             .args(words),
     )
-}
-
-/// Where nobody listens.
-fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap()
 }
 
 fn good() -> FaultServer {
@@ -186,7 +180,8 @@ fn too_few_probes_are_said_to_be_and_how_many_would_do() {
 
 #[test]
 fn a_dead_path_is_told_from_one_that_fails_now_and_then() {
-    let (dead, flaky, fine) = (nobody(), FaultServer::start(every(5)), good());
+    let (_nobody, dead) = refusing();
+    let (flaky, fine) = (FaultServer::start(every(5)), good());
     let outcome = probe(&format!(
         "--via dead={dead} --via flaky={} --via fine={} --attempts 60 --format json",
         flaky.address, fine.address
@@ -225,7 +220,7 @@ fn a_dead_path_is_told_from_one_that_fails_now_and_then() {
         format!(" 3 of 3 probes failed (100 %, 95 % interval 36.8-100 %) via one ({dead}), down");
     assert!(outcome.headline().ends_with(&end), "{}", outcome.text);
 
-    let other = nobody();
+    let (_nobody, other) = refusing();
     let outcome = probe(&format!("--via one={dead} --via two={other} --attempts 5"));
     let end = format!("5 of 5 via one ({dead}) and two ({other}): both down");
     assert!(outcome.headline().ends_with(&end), "{}", outcome.text);

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{FaultServer, Outcome, every, good, nobody, outcome, plugin, probe};
+use super::{FaultServer, Outcome, every, good, outcome, plugin, probe};
 use crate::support::daemons;
+use crate::support::sockets::refusing;
 
 /// The labels of the performance data.
 fn labels(outcome: &Outcome) -> Vec<String> {
@@ -15,7 +16,8 @@ fn labels(outcome: &Outcome) -> Vec<String> {
 
 #[test]
 fn labels_are_clean_unique_and_the_same_in_every_run() {
-    let (fine, flaky, dead) = (good(), FaultServer::start(every(2)), nobody());
+    let (fine, flaky) = (good(), FaultServer::start(every(2)));
+    let (_nobody, dead) = refusing();
     let words = |first: SocketAddr| {
         let mut command = plugin("check_http_retry");
         command.args(["-H", "service1.example", "--attempts", "4"]);
