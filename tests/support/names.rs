@@ -43,6 +43,8 @@ struct Shared {
     answers: Mutex<BTreeMap<&'static str, Answer>>,
     /// Questions for A records so far: one for each look-up.
     asked: AtomicU32,
+    /// Questions for A records that got no answer since it fell silent.
+    unheard: AtomicU32,
     silent: AtomicBool,
     over: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Names {
         let shared = Arc::new(Shared {
             answers: Mutex::new(answers.iter().cloned().collect()),
             asked: AtomicU32::new(0),
+            unheard: AtomicU32::new(0),
             silent: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
@@ -103,6 +106,11 @@ impl Names {
         self.shared.silent.store(false, Ordering::SeqCst);
     }
 
+    /// How many look-ups it left without an answer since it fell silent.
+    pub fn unheard(&self) -> u32 {
+        self.shared.unheard.load(Ordering::SeqCst)
+    }
+
     /// How often names that it knows were looked up.
     pub fn asked(&self) -> u32 {
         self.shared.asked.load(Ordering::SeqCst)
@@ -126,6 +134,9 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
             continue;
         };
         if shared.silent.load(Ordering::SeqCst) {
+            let kind = read(&question[..length]).map(|(_, kind, _)| kind);
+            let unheard = u32::from(kind == Some(A));
+            shared.unheard.fetch_add(unheard, Ordering::SeqCst);
             continue;
         }
         if let Some(answer) = answer(&question[..length], shared) {
@@ -134,8 +145,8 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
     }
 }
 
-/// RFC 1035: the question as it came, and an address record for each address that it asks for. `None`: silence.
-fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
+/// The name that a question is about, the type of the records that it asks for, and where the name ends.
+fn read(question: &[u8]) -> Option<(String, u16, usize)> {
     let mut labels = Vec::new();
     let mut at = 12;
     while *question.get(at)? > 0 {
@@ -144,7 +155,12 @@ fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
         at = end;
     }
     let kind = u16::from_be_bytes([*question.get(at + 1)?, *question.get(at + 2)?]);
-    let name = labels.join(".").to_ascii_lowercase();
+    Some((labels.join(".").to_ascii_lowercase(), kind, at))
+}
+
+/// RFC 1035: the question as it came, and an address record for each address that it asks for. `None`: silence.
+fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
+    let (name, kind, at) = read(question)?;
     let answers = shared.answers.lock();
     let answers = answers.unwrap_or_else(PoisonError::into_inner);
     let known = answers.get(&*name);

@@ -1,7 +1,6 @@
 //! Names, with a name server that answers: `check_http` and ours side by side in a network namespace.
 
 use std::net::{IpAddr, TcpListener};
-use std::time::Duration;
 
 use super::beside::{differing_lines, differing_metrics};
 use super::side_by_side::{CHECK_HTTP, expected, must_be_there, words};
@@ -210,7 +209,10 @@ fn a_name_server_that_was_silent_for_a_moment_fails_no_later_probe() {
     command.args(line.split(' '));
     let found = std::thread::scope(|scope| {
         let run = scope.spawn(|| outcome(&mut command));
-        std::thread::sleep(Duration::from_millis(800));
+        // The first probe has been without an answer when the second one asks.
+        while names.unheard() < 2 && !run.is_finished() {
+            std::thread::yield_now();
+        }
         names.speak_again();
         run.join().unwrap()
     });
