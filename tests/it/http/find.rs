@@ -200,7 +200,7 @@ fn what_is_in_no_line_is_said_with_the_two_lines_that_would_help() {
 #[test]
 fn a_log_that_is_rotated_while_the_probes_run_is_read_on() {
     let proxy = Proxy::start();
-    let mut command = proxy.command("-u /mixed --duration 1.5s --interval 20ms --format json");
+    let mut command = proxy.command("-u /mixed --attempts 80 --interval 20ms --format json");
     command.arg("--find").arg(proxy.log("access.log"));
     let run = command
         .stdout(Stdio::piped())

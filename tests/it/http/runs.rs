@@ -252,7 +252,7 @@ fn a_host_out_of_file_descriptors_is_unknown_and_says_so() {
 #[test]
 fn a_long_run_takes_no_more_memory_than_a_short_one() {
     let server = FaultServer::start(every(2));
-    let mut command = command(&server, "--duration 1 --concurrency 4 --format json");
+    let mut command = command(&server, "--attempts 400 --concurrency 4 --format json");
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut text = String::new();
     child
