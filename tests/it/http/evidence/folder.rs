@@ -287,6 +287,7 @@ fn a_run_that_is_ended_writes_what_it_has() {
     command.stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     while server.seen().len() < 10 {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
         std::thread::yield_now();
     }
     let pid = rustix::process::Pid::from_child(&child);
