@@ -16,6 +16,7 @@ use super::page::PageUse;
 use super::plan::{Family, Tls};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
+use super::resolve::resolve;
 use super::source::Source;
 use super::target::Target;
 use super::tls;
@@ -340,60 +341,6 @@ fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
     Miss::Host(format!(
         "connect to address {address} and port {port}: {text} - {trouble}"
     ))
-}
-
-async fn resolve(
-    means: Means<'_>,
-    name: &str,
-    port: u16,
-    trace: &mut Trace,
-) -> Result<Vec<IpAddr>, Miss> {
-    let literal = name.parse().ok();
-    let addresses: Vec<IpAddr> = if let Some(address) = literal {
-        vec![address]
-    } else {
-        let found = tokio::net::lookup_host((name, port)).await;
-        trace.resolved = Some(Instant::now());
-        found
-            .map_err(|error| no_address(name, &error))?
-            .map(|address| address.ip())
-            .collect()
-    };
-    let fitting: Vec<_> = addresses
-        .into_iter()
-        .filter(|address| fits(means.family, means.source, address))
-        .collect();
-    if fitting.is_empty() {
-        let words = match literal {
-            Some(_) => "Address family for hostname not supported".to_owned(),
-            None => format!("{name}: No address associated with hostname"),
-        };
-        return Err(Miss::Server(Kind::Dns, words));
-    }
-    Ok(fitting)
-}
-
-/// Whether an address is of the family to keep to, and of that of this host's end.
-pub fn fits(family: Family, source: &Source, address: &IpAddr) -> bool {
-    let family = match family {
-        Family::Any => true,
-        Family::V4 => address.is_ipv4(),
-        Family::V6 => address.is_ipv6(),
-    };
-    let ours = source.address;
-    family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
-}
-
-fn no_address(name: &str, error: &io::Error) -> Miss {
-    let text = without_number(error);
-    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) =
-        error.raw_os_error().map(Errno::from_raw_os_error)
-    {
-        Miss::Host(format!("cannot look up {name}: {text}"))
-    } else {
-        let why = text.rsplit(": ").next().unwrap_or_default();
-        Miss::Server(Kind::Dns, format!("{name}: {why}"))
-    }
 }
 
 async fn secure<S: AsyncRead + AsyncWrite + Unpin>(

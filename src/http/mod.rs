@@ -7,7 +7,7 @@
 //! | `page` | how much of a page is read and kept |
 //! | [`target`], [`request`], [`secrets`] | where a request goes, what it says, and what nobody else may read |
 //! | [`wire`], [`tls`], [`verify`] | the stream under an exchange, with its tape; whom to trust at its other end |
-//! | [`connect`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
+//! | [`connect`], [`resolve`], [`source`], [`trace`] | from a name to a connection, where it leaves this host, and how far it came |
 //! | [`proxy`], [`exempt`], [`tunnel`], [`socks`] | which proxy a request goes through, and what is said to it |
 //! | [`exchange`], [`http2`], [`reply`] | one request and its reply on a connection |
 //! | [`pool`], `reused` | connections that rest between two requests, and what the report says of them |
@@ -66,6 +66,7 @@ mod redirect;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod resolve;
 mod reused;
 pub mod secrets;
 mod shown;

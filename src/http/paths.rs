@@ -1,14 +1,14 @@
 //! The ways to one server: which there are, and that redirects stay on them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
-use tokio::net::{UnixStream, lookup_host};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::connect::fits;
 use super::plan::Plan;
 use super::proxy::Proxy;
+use super::resolve::{self, fits};
 use super::target::{Target, bracketed, host_and_port};
 use crate::plugin::Run;
 
@@ -207,13 +207,13 @@ fn of_addresses(usual: &Target, proxy: Option<&Proxy>) -> anyhow::Result<()> {
 pub async fn look_up(plan: &mut Plan, run: &Run, signal: &UnixStream) {
     let usual = plan.paths[0].target.clone();
     let limit = plan.timeout.unwrap_or(run.remaining()).min(run.remaining());
+    let family = resolve::wanted(plan.family, &plan.source);
     let found = tokio::select! {
         _ = signal.readable() => return,
-        found = timeout(limit, lookup_host((&*usual.address, usual.port))) => found,
+        found = timeout(limit, resolve::look_up(&usual.address, usual.port, family)) => found,
     };
     let Ok(Ok(found)) = found else { return };
-    let found = found.map(|address| address.ip());
-    plan.set_addresses(found.collect());
+    plan.set_addresses(found.iter().map(SocketAddr::ip).collect());
 }
 
 impl Plan {

@@ -20,6 +20,8 @@ const AAAA: u16 = 28;
 pub enum Answer {
     /// These addresses, in this order.
     Addresses(Vec<IpAddr>),
+    /// These addresses; questions for a family of which there is none among them are not answered at all.
+    Half(Vec<IpAddr>),
     /// That it cannot find out (SERVFAIL).
     Failure,
     /// Nothing at all.
@@ -61,7 +63,8 @@ impl Names {
         let folder = PathBuf::from("/etc/netns").join(netns.name());
         fs::create_dir_all(&folder).expect("root may make a folder below /etc/netns");
         fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.53\n").expect("it is ours");
-        fs::write(folder.join("hosts"), "127.0.0.1 localhost\n").expect("it is ours");
+        let hosts = "127.0.0.1 localhost\n::1 six-in-hosts.test\n";
+        fs::write(folder.join("hosts"), hosts).expect("it is ours");
         let nsswitch = "hosts: files dns\n";
         fs::write(folder.join("nsswitch.conf"), nsswitch).expect("it is ours");
         let place = SocketAddr::from(([127, 0, 0, 53], 53));
@@ -165,7 +168,7 @@ fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
     let known = answers.get(&*name);
     // A response without recursion asked further; SERVFAIL where it is to fail, NXDOMAIN for any other name.
     let (code, addresses) = match known {
-        Some(Answer::Addresses(addresses)) => (0x80, &**addresses),
+        Some(Answer::Addresses(addresses) | Answer::Half(addresses)) => (0x80, &**addresses),
         Some(Answer::Failure) => (0x82, &[][..]),
         Some(Answer::Silence) => return None,
         Some(Answer::Bytes(bytes)) => return Some([&question[..2], bytes].concat()),
@@ -179,6 +182,9 @@ fn answer(question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
             _ => None,
         })
         .collect();
+    if records.is_empty() && matches!(known, Some(Answer::Half(_))) {
+        return None;
+    }
     if known.is_some() && kind == A {
         shared.asked.fetch_add(1, Ordering::SeqCst);
     }

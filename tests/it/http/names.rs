@@ -32,6 +32,11 @@ impl Scene {
             ("half.test", addresses(&["127.0.0.9", "127.0.0.2"])),
             ("nobody.test", addresses(&["127.0.0.8", "127.0.0.9"])),
             ("empty.test", addresses(&[])),
+            (
+                "half-four.test",
+                Answer::Half(vec!["127.0.0.2".parse().unwrap()]),
+            ),
+            ("half-six.test", Answer::Half(vec!["::1".parse().unwrap()])),
             ("broken.test", Answer::Failure),
             ("silent.test", Answer::Silence),
         ];
@@ -54,7 +59,7 @@ impl Scene {
             _ => Act::Send(page(GOOD, "hello world\n")),
         };
         let servers = netns.within(|| {
-            ["127.0.0.2", "127.0.0.3", "::1"]
+            ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]
                 .map(|address| {
                     let listener = TcpListener::bind((address, 8080)).unwrap();
                     FaultServer::on(listener, None, answer)
@@ -90,6 +95,11 @@ fn names_are_looked_up_and_told_as_by_check_http() {
         "-H six.test -p 8080 -6",
         "-H six.test -p 8080 -4",
         "-H www.test -p 8080 -6",
+        "-H six-in-hosts.test -p 8080",
+        "-H six-in-hosts.test -p 8080 -4",
+        "-H six-in-hosts.test -p 8080 -6",
+        "-H half-four.test -p 8080 -4",
+        "-H half-six.test -p 8080 -6",
         "-H half.test -p 8080",
         "-H nobody.test -p 8080",
         "-H nosuch.test -p 8080",
@@ -127,6 +137,24 @@ fn names_are_looked_up_and_told_as_by_check_http() {
             "{arguments}"
         );
         assert_eq!(differing_lines(&theirs, &ours.text), None, "{arguments}");
+    }
+}
+
+/// Many a name server leaves questions for the family that it has no records of without an answer.
+#[test]
+fn the_family_that_is_not_wanted_is_not_asked_for() {
+    let scene = Scene::new();
+    for arguments in [
+        "-H half-four.test -4",
+        "-H half-four.test --local-address 127.0.0.1",
+        "-H half-four.test -4 --all-addresses",
+        "-H half-four.test --local-address 127.0.0.1 --all-addresses",
+        "-H half-six.test -6",
+        "-H half-six.test -6 --all-addresses",
+    ] {
+        // The system's resolver waits for 5 s, twice.
+        let found = scene.ours(&format!("{arguments} -p 8080 -t 4 --attempts 1"));
+        assert_eq!(found.code, Some(0), "{arguments}: {}", found.text);
     }
 }
 
