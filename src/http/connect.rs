@@ -16,9 +16,9 @@ use super::page::PageUse;
 use super::plan::{Family, Tls};
 use super::probe::Kind;
 use super::proxy::{Proxy, ProxyKind};
-use super::resolve::resolve;
+use super::resolve::{resolve, with_zone};
 use super::source::Source;
-use super::target::Target;
+use super::target::{Target, literal};
 use super::tls;
 use super::trace::{Stage, Trace};
 use super::tunnel::{self, Near};
@@ -130,7 +130,7 @@ async fn connect_through(proxy: &Proxy, means: Means<'_>, trace: &mut Trace) -> 
     let address = if proxy.wants_address() {
         let addresses = resolve(means, &target.address, target.port, trace).await?;
         let fitting = |address: &IpAddr| address.is_ipv4() || proxy.kind != ProxyKind::Socks4;
-        addresses.into_iter().find(fitting)
+        addresses.iter().map(SocketAddr::ip).find(fitting)
     } else {
         None
     };
@@ -200,8 +200,7 @@ async fn connect(
     let addresses = resolve(means, name, port, trace).await?;
     trace.stage = Stage::Connecting;
     let mut most_telling: Option<Failed> = None;
-    for address in addresses {
-        let remote = SocketAddr::new(address, port);
+    for remote in addresses {
         trace.remote = Some(remote);
         trace.local = None;
         let connected = match tcp_socket(remote) {
@@ -217,7 +216,7 @@ async fn connect(
                 return Ok(stream);
             }
             Err(error) => {
-                let failed = Failed::new(trace, remote, &error);
+                let failed = Failed::new(trace, name, remote, &error);
                 if most_telling
                     .as_ref()
                     .is_none_or(|most| most.tells <= failed.tells)
@@ -255,12 +254,15 @@ struct Failed {
 }
 
 impl Failed {
-    fn new(trace: &Trace, remote: SocketAddr, error: &io::Error) -> Self {
+    /// `name` is what was looked up for `remote`.
+    fn new(trace: &Trace, name: &str, remote: SocketAddr, error: &io::Error) -> Self {
+        // An address is told as it was given, as check_http does it.
+        let address = literal(name).map_or_else(|| with_zone(remote), |_| name.to_owned());
         let (tells, miss) = if error.kind() == io::ErrorKind::AddrNotAvailable && no_source(remote)
         {
-            (Tells::Nothing, no_address_of_ours(remote, error))
+            (Tells::Nothing, no_address_of_ours(&address, remote, error))
         } else {
-            let miss = no_connection(remote, error);
+            let miss = no_connection(&address, remote.port(), error);
             let tells = match miss {
                 Miss::Server(Kind::Unreachable, _) => Tells::NoWay,
                 Miss::Host(_) => Tells::Ourselves,
@@ -288,11 +290,10 @@ fn no_source(remote: SocketAddr) -> bool {
     connected.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-fn no_address_of_ours(remote: SocketAddr, error: &io::Error) -> Miss {
+fn no_address_of_ours(address: &str, remote: SocketAddr, error: &io::Error) -> Miss {
     let family = if remote.is_ipv4() { "IPv4" } else { "IPv6" };
     Miss::Host(format!(
-        "connect to address {} and port {}: {} - this host has no {family} address to go there from",
-        remote.ip(),
+        "connect to address {address} and port {}: {} - this host has no {family} address to go there from",
         remote.port(),
         without_number(error)
     ))
@@ -313,11 +314,9 @@ async fn connect_file(path: &str, trace: &mut Trace) -> Result<UnixStream, Miss>
     Ok(stream)
 }
 
-fn no_connection(remote: SocketAddr, error: &io::Error) -> Miss {
+fn no_connection(address: &str, port: u16, error: &io::Error) -> Miss {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let text = without_number(error);
-    let address = remote.ip();
-    let port = remote.port();
     let trouble = match errno {
         Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Some(
             "this host has no client port or source address left for it (check_port_exhaustion tells more)",
@@ -365,7 +364,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What a handshake calls a server. What cannot be a name is not sent as one; it has no other use there.
 fn server_name(target: &Target, remote: Option<SocketAddr>) -> ServerName<'static> {
-    ServerName::try_from(target.server_name().to_owned()).unwrap_or_else(|_| {
+    ServerName::try_from(target.certified_name().to_owned()).unwrap_or_else(|_| {
         let address = remote.map_or(IpAddr::from([0, 0, 0, 0]), |remote| remote.ip());
         ServerName::IpAddress(address.into())
     })

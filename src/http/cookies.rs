@@ -242,7 +242,7 @@ fn is_below(host: &str, domain: &str) -> bool {
 }
 
 fn is_address(host: &str) -> bool {
-    host.parse::<std::net::IpAddr>().is_ok()
+    super::target::literal(host).is_some()
 }
 
 /// Whether a path is this one or below it.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::target::literal;
+
 /// What is connected to without a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exempt(Vec<Item>);
@@ -24,7 +26,7 @@ impl Exempt {
 
     /// Whether a host is in it.
     pub fn has(&self, name: &str) -> bool {
-        let address: Option<IpAddr> = name.parse().ok();
+        let address = literal(name);
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         self.0.iter().any(|item| match (item, address) {
             (Item::All, _) => true,
@@ -79,7 +81,7 @@ mod tests {
             ),
             (
                 "::1,[2001:db8::]/32",
-                &["::1", "2001:db8::7"],
+                &["::1", "2001:db8::7", "2001:db8::7%eth0"],
                 &["::2", "2001:db9::"],
             ),
             ("0.0.0.0/0", &["192.0.2.1"], &["::1", "a"]),

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::plan::Plan;
 use super::proxy::Proxy;
 use super::resolve::{self, fits};
-use super::target::{Target, bracketed, host_and_port};
+use super::target::{Target, bracketed, host_and_port, literal};
 use crate::plugin::Run;
 
 /// The most paths of one run.
@@ -172,10 +172,10 @@ fn named(text: &str, usual: &Target, fitting: impl Fn(&IpAddr) -> bool) -> anyho
         "--via {text}: a socket in the file system cannot be a path, give an address"
     );
     let (address, port) = host_and_port(place)
-        .filter(|(address, _)| !address.contains(':') || address.parse::<IpAddr>().is_ok())
+        .filter(|(address, _)| !address.contains(':') || literal(address).is_some())
         .with_context(|| format!("--via {text}: '{place}' is no ADDRESS, nor ADDRESS:PORT"))?;
     ensure!(port != Some(0), "--via {text}: there is no port 0");
-    if let Ok(literal) = address.parse() {
+    if let Some(literal) = literal(&address) {
         ensure!(
             fitting(&literal),
             "--via {text}: -4, -6 or --local-address do not allow this kind of address"
@@ -187,7 +187,7 @@ fn named(text: &str, usual: &Target, fitting: impl Fn(&IpAddr) -> bool) -> anyho
 /// Whether there are addresses to find.
 fn of_addresses(usual: &Target, proxy: Option<&Proxy>) -> anyhow::Result<()> {
     let address = &usual.address;
-    if address.parse::<IpAddr>().is_ok() {
+    if literal(address).is_some() {
         bail!(
             "--all-addresses: {address} is one address: give the server's name with -H, and no -I"
         );
@@ -213,14 +213,13 @@ pub async fn look_up(plan: &mut Plan, run: &Run, signal: &UnixStream) {
         found = timeout(limit, resolve::look_up(&usual.address, usual.port, family)) => found,
     };
     let Ok(Ok(found)) = found else { return };
-    plan.set_addresses(found.iter().map(SocketAddr::ip).collect());
+    plan.set_addresses(found);
 }
 
 impl Plan {
     /// Makes a path of each of these addresses that fits.
-    fn set_addresses(&mut self, found: Vec<IpAddr>) {
-        let fitting = |address: &IpAddr| fits(self.family, &self.source, address);
-        let mut found: Vec<IpAddr> = found.into_iter().filter(fitting).collect();
+    fn set_addresses(&mut self, mut found: Vec<SocketAddr>) {
+        found.retain(|address| fits(self.family, &self.source, &address.ip()));
         // The order of the answer changes from one to the next.
         found.sort_unstable();
         found.dedup();
@@ -230,8 +229,8 @@ impl Plan {
             return;
         }
         let usual = self.paths[0].target.clone();
-        let path = |address: IpAddr| {
-            let text = address.to_string();
+        let path = |address: SocketAddr| {
+            let text = resolve::with_zone(address);
             Path::to(text.clone(), &text, None, &usual)
         };
         self.paths = found.into_iter().map(path).collect();
@@ -274,6 +273,14 @@ mod tests {
                 Some("a.test"),
                 "a.test",
                 "[::1]:8443",
+            ),
+            (
+                "-H a.test --via p=[fe80::1%eth0]:81",
+                "fe80::1%eth0",
+                81,
+                Some("a.test"),
+                "a.test",
+                "[fe80::1%eth0]:81",
             ),
             (
                 "-I a.test -p 81 --via p=::1",
@@ -336,13 +343,14 @@ mod tests {
 
     #[test]
     fn addresses_are_sorted_and_neither_doubled_nor_without_end() {
-        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let ip = |n: u8| SocketAddr::from(([192, 0, 2, n], 80));
+        let six = |text: &str| format!("[{text}]:80").parse().unwrap();
         let mut few = plan("-H a.test --all-addresses");
-        few.set_addresses(vec![ip(9), "::1".parse().unwrap(), ip(3), ip(9)]);
+        few.set_addresses(vec![ip(9), six("fe80::1%7"), six("::1"), ip(3), ip(9)]);
         let names: Vec<_> = few.paths.iter().map(|path| &*path.name).collect();
-        assert_eq!(names, ["192.0.2.3", "192.0.2.9", "::1"]);
+        assert_eq!(names, ["192.0.2.3", "192.0.2.9", "::1", "fe80::1%7"]);
         assert_eq!(few.paths[2].target.server_name(), "a.test");
-        assert_eq!((few.probes(), few.left_out), (Some(30), 0));
+        assert_eq!((few.probes(), few.left_out), (Some(40), 0));
 
         let mut many = plan("-H a.test --all-addresses");
         many.set_addresses((0..100).map(ip).collect());

@@ -12,36 +12,37 @@ use super::connect::{Means, Miss, without_number};
 use super::plan::Family;
 use super::probe::Kind;
 use super::source::Source;
+use super::target::literal;
 use super::trace::Trace;
 
-/// The addresses to connect to, in the resolver's order: one at least.
+/// The addresses to connect to, in the resolver's order: one at least. Those of a single link come with its zone.
 pub(super) async fn resolve(
     means: Means<'_>,
     name: &str,
     port: u16,
     trace: &mut Trace,
-) -> Result<Vec<IpAddr>, Miss> {
-    let literal = name.parse().ok();
-    let addresses: Vec<IpAddr> = if let Some(address) = literal {
-        vec![address]
-    } else {
-        let found = look_up(name, port, wanted(means.family, means.source)).await;
-        trace.resolved = Some(Instant::now());
-        let found = found.map_err(|error| no_address(name, &error))?;
-        found.iter().map(SocketAddr::ip).collect()
-    };
-    let fitting: Vec<_> = addresses
-        .into_iter()
-        .filter(|address| fits(means.family, means.source, address))
-        .collect();
-    if fitting.is_empty() {
-        let words = match literal {
-            Some(_) => "Address family for hostname not supported".to_owned(),
-            None => format!("{name}: No address associated with hostname"),
-        };
+) -> Result<Vec<SocketAddr>, Miss> {
+    let fits = |address: &IpAddr| fits(means.family, means.source, address);
+    let literal = literal(name);
+    if literal.is_some_and(|address| !fits(&address)) {
+        let words = "Address family for hostname not supported".to_owned();
         return Err(Miss::Server(Kind::Dns, words));
     }
-    Ok(fitting)
+    if let Ok(address) = name.parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    // The number of a zone is for the resolver to find, too.
+    let found = look_up(name, port, wanted(means.family, means.source)).await;
+    if literal.is_none() {
+        trace.resolved = Some(Instant::now());
+    }
+    let mut found = found.map_err(|error| no_address(name, &error))?;
+    found.retain(|address| fits(&address.ip()));
+    if found.is_empty() {
+        let words = format!("{name}: No address associated with hostname");
+        return Err(Miss::Server(Kind::Dns, words));
+    }
+    Ok(found)
 }
 
 /// Asks the system's resolver for the addresses of a name, of one family alone where that is all that is wanted: the question
@@ -90,6 +91,14 @@ pub fn fits(family: Family, source: &Source, address: &IpAddr) -> bool {
     };
     let ours = source.address;
     family && ours.is_none_or(|ours| ours.is_ipv4() == address.is_ipv4())
+}
+
+/// An address as `-I` takes it: with its zone, by number.
+pub(super) fn with_zone(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(six) if six.scope_id() != 0 => format!("{}%{}", six.ip(), six.scope_id()),
+        other => other.ip().to_string(),
+    }
 }
 
 fn no_address(name: &str, error: &io::Error) -> Miss {

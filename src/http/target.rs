@@ -1,5 +1,7 @@
 //! Where a request goes, and where a redirect leads from there. Knows nothing of sockets.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use clap::ValueEnum;
 
 /// The longest path that a redirect may name.
@@ -68,6 +70,15 @@ impl Target {
     pub fn server_name(&self) -> &str {
         let name = self.host.as_ref().or(self.name.as_ref());
         name.unwrap_or(&self.address)
+    }
+
+    /// The same as a certificate has it: a zone is known on this host alone.
+    pub fn certified_name(&self) -> &str {
+        let name = self.server_name();
+        match (name.split_once('%'), literal(name)) {
+            (Some((address, _)), Some(_)) => address,
+            _ => name,
+        }
     }
 
     /// The scheme's name.
@@ -181,6 +192,15 @@ pub fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     (rest.is_empty() || rest.starts_with(':')).then(|| (host.to_owned(), port))
 }
 
+/// The address that a text is, rather than a name: without its zone, the `%eth0` of an IPv6 address (RFC 4007, 11).
+pub fn literal(text: &str) -> Option<IpAddr> {
+    match text.split_once('%') {
+        Some((address, zone)) if !zone.is_empty() => address.parse().map(Ipv6Addr::into).ok(),
+        Some(_) => None,
+        None => text.parse().ok(),
+    }
+}
+
 /// An IPv6 address in brackets, everything else as it is.
 pub fn bracketed(host: &str) -> String {
     if host.contains(':') {
@@ -276,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_belongs_to_an_address_and_to_no_certificate() {
+        for (text, address, certified) in [
+            ("fe80::1%eth0", Some("fe80::1"), "fe80::1"),
+            ("fe80::1%eth0.5", Some("fe80::1"), "fe80::1"),
+            ("fe80::1", Some("fe80::1"), "fe80::1"),
+            ("192.0.2.1", Some("192.0.2.1"), "192.0.2.1"),
+            ("fe80::1%", None, "fe80::1%"),
+            ("192.0.2.1%eth0", None, "192.0.2.1%eth0"),
+            ("a%b", None, "a%b"),
+        ] {
+            let address = address.map(|address| address.parse().unwrap());
+            assert_eq!(literal(text), address, "{text}");
+            let target = Target {
+                host: Some(text.to_owned()),
+                ..target("/")
+            };
+            assert_eq!(target.certified_name(), certified, "{text}");
+        }
+    }
+
+    #[test]
     fn hosts_come_with_and_without_port_and_brackets() {
         for (text, host, port) in [
             ("a", "a", None),
@@ -283,6 +324,8 @@ mod tests {
             ("[::1]:8080", "::1", Some(8080)),
             ("::1", "::1", None),
             ("[::1]", "::1", None),
+            ("fe80::1%eth0", "fe80::1%eth0", None),
+            ("[fe80::1%eth0]:81", "fe80::1%eth0", Some(81)),
         ] {
             assert_eq!(host_and_port(text), Some((host.to_owned(), port)), "{text}");
         }

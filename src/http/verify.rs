@@ -97,7 +97,7 @@ impl Trust {
         let Some((own, others)) = shown.split_first() else {
             return Err(refused("the server showed no certificate"));
         };
-        let name = target.server_name();
+        let name = target.certified_name();
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             refused(&format!(
                 "'{name}' is no name that a certificate can be for"

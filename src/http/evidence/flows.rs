@@ -265,7 +265,9 @@ impl Tap {
 
     /// Keeps the packets of a connection that began at `since`.
     pub fn follow(&mut self, local: SocketAddr, remote: SocketAddr, since: SystemTime) {
-        let number = self.sniffer.lock().follow((local, remote), stamp(since));
+        // Packets tell no zone.
+        let ends = [local, remote].map(|end| SocketAddr::new(end.ip(), end.port()));
+        let number = self.sniffer.lock().follow(ends.into(), stamp(since));
         self.flows.push(number);
     }
 

@@ -140,6 +140,61 @@ fn names_are_looked_up_and_told_as_by_check_http() {
     }
 }
 
+#[test]
+fn an_address_of_a_single_link_takes_its_zone() {
+    must_be_there(CHECK_HTTP);
+    let netns = Netns::new("zone");
+    netns.ip("link add v0 type veth peer name v1");
+    for change in [
+        "addr add fe80::9/64 dev v0 nodad",
+        "link set v0 up",
+        "link set v1 up",
+    ] {
+        netns.ip(change);
+    }
+    let listener = netns.within(|| TcpListener::bind(("fe80::9%v0", 8080)).unwrap());
+    let server = FaultServer::on(listener, None, |_: &Seen| Act::Send(page(GOOD, "hello")));
+    let run = |program: &str, arguments: &str| {
+        let mut command = netns.command(program);
+        let output = command
+            .args(arguments.split(' '))
+            .env("LC_ALL", "C")
+            .output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let ours = binary_folder()
+        .join("check_http_retry")
+        .display()
+        .to_string();
+    for arguments in [
+        "-H fe80::9%v0 -p 8080",
+        "-I fe80::9%v0 -p 8080",
+        "-H www.test -I fe80::9%v0 -p 8080 -6",
+        "-H fe80::9%v0 -p 8081",
+        "-H fe80::9%v0 -p 8080 -4",
+        "-H fe80::9%nosuch -p 8080",
+    ] {
+        let (code, theirs) = run(CHECK_HTTP, arguments);
+        let found = run(&ours, &format!("{arguments} --attempts 1"));
+        assert_eq!(found.0, code, "{arguments}: {} {theirs}", found.1);
+        let line = theirs.lines().next().unwrap_or_default();
+        let headline = found.1.split('|').next().unwrap_or_default();
+        assert_eq!(
+            words(headline),
+            expected(&words(line), headline),
+            "{arguments}"
+        );
+    }
+    let seen = server.seen();
+    assert_eq!(seen[0].header("host"), Some("fe80::9%v0:8080"));
+    assert_eq!(seen[1].header("host"), Some("[fe80::9%v0]:8080"));
+    let ways = "-H www.test --via one=fe80::9%v0 --via two=[fe80::9%v0]:8080 -p 8080 --attempts 2";
+    let (code, text) = run(&ours, ways);
+    assert_eq!(code, Some(0), "{text}");
+}
+
 /// Many a name server leaves questions for the family that it has no records of without an answer.
 #[test]
 fn the_family_that_is_not_wanted_is_not_asked_for() {
