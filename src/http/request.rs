@@ -4,8 +4,8 @@ use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, USER_AGENT,
 };
 use hyper::{Method, Request, Uri, Version};
 
@@ -27,7 +27,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Template {
     method: Method,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
+    /// What `-P` gives, which may be nothing.
+    body: Option<Bytes>,
     /// What it says of the connection.
     connection: &'static str,
 }
@@ -38,7 +39,7 @@ impl Template {
         let uri: Uri = escaped(&target.path)
             .parse()
             .with_context(|| format!("'{}' cannot be asked for", target.path))?;
-        let mut request = Request::new(Full::new(self.body.clone()));
+        let mut request = Request::new(Full::new(self.body.clone().unwrap_or_default()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
@@ -70,11 +71,15 @@ impl Template {
                 .with_context(|| format!("'{host}' cannot stand in a Host header"))?;
             default(HOST, value);
         }
-        if !self.body.is_empty() {
+        if let Some(body) = &self.body {
             default(
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/x-www-form-urlencoded"),
             );
+            // Of what is there, hyper tells the length; servers answer 411 where it is missing.
+            if body.is_empty() {
+                default(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
         }
         Ok(())
     }
@@ -135,7 +140,7 @@ impl TryFrom<&Args> for Template {
         Ok(Self {
             method,
             headers,
-            body: args.post.clone().unwrap_or_default().into(),
+            body: args.post.clone().map(Bytes::from),
             connection: if args.pace.keepalive {
                 "keep-alive"
             } else {
@@ -169,7 +174,9 @@ pub fn drop_secrets(request: &mut Request<Full<Bytes>>) {
 pub fn make_get(request: &mut Request<Full<Bytes>>) {
     *request.method_mut() = Method::GET;
     *request.body_mut() = Full::default();
-    request.headers_mut().remove(CONTENT_TYPE);
+    for name in [CONTENT_TYPE, CONTENT_LENGTH] {
+        request.headers_mut().remove(name);
+    }
 }
 
 /// Escapes what must not stand in a request line, a blank for one: `check_http` sends it as it is, and servers answer

@@ -171,6 +171,32 @@ fn redirects_are_followed_within_a_probe() {
     );
 }
 
+/// Icinga passes `-P ''` for a variable that is empty, and servers answer 411 to a POST without a length.
+#[test]
+fn a_post_of_nothing_says_so_until_it_becomes_a_get() {
+    let server = FaultServer::start(|seen| {
+        let told = [seen.header("content-length"), seen.header("content-type")];
+        let form = Some("application/x-www-form-urlencoded");
+        Act::Send(match (seen.path(), told) {
+            ("/", [Some("0"), kind]) if kind == form => page(GOOD, ""),
+            ("/to-get", [Some("0"), _]) => page_with("302 Found", "Location: /get\r\n", ""),
+            ("/get", [None, None]) => page(GOOD, ""),
+            _ => page("411 Length Required", ""),
+        })
+    });
+    for line in [
+        "-P|",
+        "-j|POST|-P|",
+        "-H|www.test|-P|",
+        "-P||-u|/to-get|-f|curl",
+    ] {
+        let mut command = plugin("check_http_retry");
+        command.args(["-I", "127.0.0.1", "-p", &server.port(), "--attempts", "1"]);
+        let found = outcome(command.args(line.split('|')));
+        assert_eq!(found.code, Some(0), "{line}: {}", found.text);
+    }
+}
+
 #[test]
 fn a_certificate_is_judged_by_the_days_it_is_good() {
     // The one that the server makes ends in the year 4096.
