@@ -157,7 +157,7 @@ pub fn reply(data: &[u8]) {
         });
     let judgement = judgement.unwrap_or_else(|last| last);
     if let Some(location) = received.reply.header("location") {
-        let _ = target.redirected(&location, plan.on_redirect);
+        let _ = target.redirected(&location, plan.on_redirect, false);
     }
     let mut report = Report::new(judgement.state, judgement.words);
     report.line(0, packed.unwrap_or_default());
@@ -305,9 +305,10 @@ pub fn redirect(data: &[u8]) {
         ..target()
     };
     let _ = host_and_port(&location);
-    let Some(next) = from.redirected(&location, action) else {
+    let Some(led) = from.redirected(&location, action, choice & 8 != 0) else {
         return;
     };
+    let next = led.next;
     assert!(!next.is_file(), "{location:?} leads to a file");
     if matches!(action, OnRedirect::Sticky | OnRedirect::Stickyport) {
         assert_eq!(next.address, from.address);
@@ -316,8 +317,9 @@ pub fn redirect(data: &[u8]) {
         assert_eq!(next.port, from.port);
     }
     let again = next
-        .redirected(&next.url(), OnRedirect::Follow)
-        .expect("its own address");
+        .redirected(&next.url(), OnRedirect::Follow, false)
+        .expect("its own address")
+        .next;
     assert_eq!(again.url(), next.url().trim_ascii_end());
     if let Ok(request) = CURIOUS.request.build(&next, None) {
         let text = format!("{:?} {:?}", request.uri(), request.headers().get("host"));

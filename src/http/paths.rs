@@ -85,6 +85,11 @@ impl Path {
         }
     }
 
+    /// Whether it has an address of its own, which redirects to the same server do not leave.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
     /// Keeps a redirect on this path where it leads to the same server: at the path's address, and at its port where the
     /// server's is the same as before.
     pub fn keep(&self, next: Target) -> Target {
@@ -324,8 +329,10 @@ mod tests {
         let plan = plan("-H a.test --via p=192.0.2.9:8080 --via usual");
         let go = |at: usize, location| {
             let path: &Path = &plan.paths[at];
-            let next = path.target.redirected(location, OnRedirect::Follow);
-            let next = path.keep(next.unwrap());
+            let led = path
+                .target
+                .redirected(location, OnRedirect::Follow, path.pinned);
+            let next = path.keep(led.unwrap().next);
             format!("{}:{} {}", next.address, next.port, next.url())
         };
         for (location, there) in [

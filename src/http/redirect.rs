@@ -23,11 +23,17 @@ pub(super) fn next(
         let words = format!("Could not find redirect location - {line}");
         return last(State::Unknown, words);
     };
-    let Some(next) = from.redirected(&location, plan.on_redirect) else {
+    let way = &plan.paths[path];
+    let Some(led) = from.redirected(&location, plan.on_redirect, way.is_pinned()) else {
         let words = format!("Could not parse redirect location - {line} - {location}");
         return last(State::Unknown, words);
     };
-    let next = plan.paths[path].keep(next);
+    let next = way.keep(led.next);
+    let (told, loops) = if way.is_pinned() {
+        (&next, next == *from)
+    } else {
+        (&led.named, is_here(&led.named, from))
+    };
     let curl = plan.on_redirect == OnRedirect::Curl;
     if redirects > plan.max_redirects && curl {
         let words = format!("Maximum ({}) redirects followed", plan.max_redirects);
@@ -37,13 +43,23 @@ pub(super) fn next(
         let words = format!(
             "maximum redirection depth {} exceeded - {}",
             plan.max_redirects,
-            next.url()
+            told.url()
         );
         return last(State::Warning, words);
     }
-    if next == *from && !curl {
-        let words = format!("redirection creates an infinite loop - {}", next.url());
+    if loops && !curl {
+        let words = format!("redirection creates an infinite loop - {}", told.url());
         return last(State::Critical, words);
     }
     Ok(next)
+}
+
+/// Whether a redirect names where it comes from. As with `check_http`, that is not so where the address there is another one
+/// than the name: such a redirect may come to an end.
+fn is_here(named: &Target, from: &Target) -> bool {
+    named.https == from.https
+        && named.address == from.address
+        && named.port == from.port
+        && named.host == from.host
+        && named.path == from.path
 }

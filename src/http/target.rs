@@ -47,6 +47,15 @@ pub struct Target {
     pub path: String,
 }
 
+/// Where a redirect leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Led {
+    /// What the `Location` names, wherever that is.
+    pub named: Target,
+    /// Where the next request goes.
+    pub next: Target,
+}
+
 impl Target {
     /// Whether it is a socket in the file system.
     pub fn is_file(&self) -> bool {
@@ -107,8 +116,32 @@ impl Target {
         }
     }
 
-    /// Where this `Location` leads; `None` where that cannot be told or is neither http nor https.
-    pub fn redirected(&self, location: &str, action: OnRedirect) -> Option<Self> {
+    /// Where this `Location` leads; `None` where that cannot be told or is neither http nor https. `pinned` has the address
+    /// for all requests to this server, else one without a server leads to the one that is named here, as with `check_http`.
+    pub fn redirected(&self, location: &str, action: OnRedirect, pinned: bool) -> Option<Led> {
+        let stays = pinned || action == OnRedirect::Curl;
+        let named = self.named_by(location, stays)?;
+        let sticky = matches!(action, OnRedirect::Sticky | OnRedirect::Stickyport);
+        let keeps_port = action == OnRedirect::Stickyport;
+        let next = Self {
+            address: if sticky {
+                self.address.clone()
+            } else {
+                named.address.clone()
+            },
+            port: if keeps_port { self.port } else { named.port },
+            host_port: if keeps_port && !stays {
+                self.port
+            } else {
+                named.host_port
+            },
+            ..named.clone()
+        };
+        Some(Led { named, next })
+    }
+
+    /// What a `Location` names; with `stays`, one without a server is at this address.
+    fn named_by(&self, location: &str, stays: bool) -> Option<Self> {
         let location = location.trim_ascii();
         let (https, rest) = match split_scheme(location) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
@@ -119,10 +152,15 @@ impl Target {
         let Some(rest) = rest.strip_prefix("//") else {
             // `https:/path` means nothing that two clients would agree on.
             let path = (rest.len() == location.len()).then(|| self.resolve(location))?;
-            return Some(Self {
-                path: usable(path)?,
-                ..self.clone()
-            });
+            let path = usable(path)?;
+            // The path of a socket is no host.
+            if stays || (self.is_file() && self.host.is_none()) {
+                return Some(Self {
+                    path,
+                    ..self.clone()
+                });
+            }
+            return Some(Self::on(self.https, self.server_name(), self.port, path));
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -133,24 +171,20 @@ impl Target {
             path if path.starts_with('/') => path.to_owned(),
             path => format!("/{path}"),
         };
-        let sticky = matches!(action, OnRedirect::Sticky | OnRedirect::Stickyport);
-        Some(Self {
+        Some(Self::on(https, &host, port, usable(path)?))
+    }
+
+    /// A place by its name alone.
+    fn on(https: bool, host: &str, port: u16, path: String) -> Self {
+        Self {
             https,
-            address: if sticky {
-                self.address.clone()
-            } else {
-                host.clone()
-            },
+            address: host.to_owned(),
             name: None,
-            port: if action == OnRedirect::Stickyport {
-                self.port
-            } else {
-                port
-            },
-            host: Some(host),
+            port,
+            host: Some(host.to_owned()),
             host_port: port,
-            path: usable(path)?,
-        })
+            path,
+        }
     }
 
     /// A path or query as a reference to this one.
@@ -266,8 +300,8 @@ mod tests {
             ("/", "http://u:p@[::1]:81/", "http://[::1]:81/"),
             ("/", "/x:y", "http://www.test:8080/x:y"),
         ] {
-            let next = target(from).redirected(location, OnRedirect::Follow);
-            assert_eq!(next.unwrap().url(), url, "{location}");
+            let led = target(from).redirected(location, OnRedirect::Follow, false);
+            assert_eq!(led.unwrap().next.url(), url, "{location}");
         }
         for location in [
             "ftp://x/",
@@ -276,8 +310,8 @@ mod tests {
             "http://a b/",
             "http://x:99999/",
         ] {
-            let next = target("/").redirected(location, OnRedirect::Follow);
-            assert_eq!(next, None, "{location}");
+            let led = target("/").redirected(location, OnRedirect::Follow, false);
+            assert_eq!(led, None, "{location}");
         }
     }
 
@@ -285,14 +319,98 @@ mod tests {
     fn sticky_keeps_the_address_and_stickyport_the_port_as_well() {
         let go = |action| {
             target("/")
-                .redirected("http://o.test:81/x", action)
+                .redirected("http://o.test:81/x", action, false)
                 .unwrap()
+                .next
         };
         let sticky = go(OnRedirect::Sticky);
         assert_eq!((&*sticky.address, sticky.port), ("192.0.2.1", 81));
         assert_eq!(sticky.host_header().unwrap(), "o.test:81");
-        assert_eq!(go(OnRedirect::Stickyport).port, 8080);
+        let port = go(OnRedirect::Stickyport);
+        assert_eq!((&*port.address, port.port), ("192.0.2.1", 8080));
+        assert_eq!(port.host_header().unwrap(), "o.test:8080");
         assert_eq!(go(OnRedirect::Follow).address, "o.test");
+    }
+
+    #[test]
+    fn a_redirect_without_a_server_leads_to_the_one_that_is_named() {
+        let host = |host: &str, host_port| Target {
+            host: Some(host.to_owned()),
+            host_port,
+            ..target("/")
+        };
+        let none = Target {
+            host: None,
+            ..target("/")
+        };
+        let file = Target {
+            address: "/run/x".to_owned(),
+            ..none.clone()
+        };
+        let (follow, sticky) = (OnRedirect::Follow, OnRedirect::Sticky);
+        for (from, action, pinned, address, header) in [
+            (
+                target("/"),
+                follow,
+                false,
+                "www.test",
+                Some("www.test:8080"),
+            ),
+            (
+                host("www.test", 81),
+                follow,
+                false,
+                "www.test",
+                Some("www.test:8080"),
+            ),
+            (
+                none.clone(),
+                follow,
+                false,
+                "192.0.2.1",
+                Some("192.0.2.1:8080"),
+            ),
+            (
+                host("www.test", 81),
+                sticky,
+                false,
+                "192.0.2.1",
+                Some("www.test:8080"),
+            ),
+            (
+                none.clone(),
+                sticky,
+                false,
+                "192.0.2.1",
+                Some("192.0.2.1:8080"),
+            ),
+            (
+                host("www.test", 81),
+                follow,
+                true,
+                "192.0.2.1",
+                Some("www.test:81"),
+            ),
+            (
+                host("www.test", 81),
+                OnRedirect::Curl,
+                false,
+                "192.0.2.1",
+                Some("www.test:81"),
+            ),
+            (none, OnRedirect::Curl, false, "192.0.2.1", None),
+            (file.clone(), follow, false, "/run/x", None),
+            (file, sticky, false, "/run/x", None),
+        ] {
+            let next = from.redirected("/x", action, pinned).unwrap().next;
+            let found = (&*next.address, next.port, next.host_header());
+            assert_eq!(
+                found,
+                (address, 8080, header.map(str::to_owned)),
+                "{from:?} {action:?}"
+            );
+            assert_eq!(next.path, "/x");
+        }
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn a_redirect_is_a_further_exchange() {
         })
     });
     let kept = Kept::new();
-    kept.run(&server, "-H www.test -f follow --attempts 1");
+    kept.run(&server, "-H www.test -f sticky --attempts 1");
     let entry = kept.entry();
     let expected = [
         "failed-1.received",

@@ -41,7 +41,19 @@ impl Scene {
             ("silent.test", Answer::Silence),
         ];
         let names = Names::of(&netns, &names);
-        let answer = |seen: &Seen| match seen.path() {
+        let answer = |address: &str, seen: &Seen| match seen.path() {
+            "/relative" => Act::Send(page_with("302 Found", "Location: /there\r\n", "")),
+            "/self" => Act::Send(page_with("302 Found", "Location: /self\r\n", "")),
+            "/port" => Act::Send(page_with(
+                "302 Found",
+                "Location: http://www.test:81/port\r\n",
+                "",
+            )),
+            "/moved-port" => Act::Send(page_with(
+                "302 Found",
+                "Location: http://moved.test:81/there\r\n",
+                "",
+            )),
             "/moved" => Act::Send(page_with(
                 "302 Found",
                 "Location: http://moved.test:8080/there\r\n",
@@ -54,7 +66,8 @@ impl Scene {
             )),
             "/there" => {
                 let host = seen.header("host").unwrap_or_default();
-                Act::Send(page(GOOD, &format!("here is {host}\n")))
+                let text = format!("here is {host} at={address}\n");
+                Act::Send(page(GOOD, &text))
             }
             _ => Act::Send(page(GOOD, "hello world\n")),
         };
@@ -62,7 +75,7 @@ impl Scene {
             ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]
                 .map(|address| {
                     let listener = TcpListener::bind((address, 8080)).unwrap();
-                    FaultServer::on(listener, None, answer)
+                    FaultServer::on(listener, None, move |seen: &Seen| answer(address, seen))
                 })
                 .into()
         });
@@ -108,6 +121,21 @@ fn names_are_looked_up_and_told_as_by_check_http() {
         "-H www.test -p 8080 -u /moved -f follow -s moved.test",
         "-H www.test -p 8080 -u /moved -f sticky -s moved.test",
         "-H www.test -p 8080 -u /moved -f stickyport -s moved.test",
+        "-H www.test -p 8080 -u /moved-port -f stickyport -s moved.test:8080",
+        "-H www.test -p 8080 -u /port -f stickyport",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /relative -f follow -s at=127.0.0.2",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /relative -f sticky -s at=127.0.0.3",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /relative -f stickyport -s at=127.0.0.3",
+        "-H www.test:81 -I 127.0.0.3 -p 8080 -u /relative -f sticky -s www.test:8080",
+        "-I 127.0.0.3 -p 8080 -u /relative -f follow -s 127.0.0.3:8080",
+        "-I 127.0.0.3 -p 8080 -u /relative -f sticky -s 127.0.0.3:8080",
+        "-H www.test -p 8080 -u /self -f follow",
+        "-H www.test -p 8080 -u /self -f sticky",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /self -f follow",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /self -f sticky",
+        "-H www.test -I 127.0.0.3 -p 8080 -u /self -f stickyport",
+        "-I 127.0.0.3 -p 8080 -u /self -f follow",
+        "-I 127.0.0.3 -p 8080 -u /self -f sticky",
         "-H www.test -p 8080 -u /lost -f follow",
         "-H www.test -p 8080 -u /lost -f sticky",
     ] {

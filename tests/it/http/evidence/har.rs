@@ -379,7 +379,7 @@ fn redirects_failures_and_odd_pages_make_hars_as_well() {
         ),
     ] {
         let kept = Kept::new();
-        let arguments = format!("-H www.test -u /{path} -f follow --attempts 1 -t 0.3");
+        let arguments = format!("-H www.test -u /{path} -f sticky --attempts 1 -t 0.3");
         kept.run(&server, &arguments);
         let document = har(&kept.entry().join("failed.har"));
         check(&document["log"]["entries"]);
