@@ -315,17 +315,7 @@ mod tests {
         }
         let plan = Plan::test();
         let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
-        let look = Look {
-            protocol: Protocol::Tcp,
-            number: String::new(),
-            namespace: String::new(),
-            counters: [None; 6],
-            active: None,
-            named: Named::default(),
-            census,
-            limits: Vec::new(),
-            notes: Vec::new(),
-        };
+        let look = Look::test(census);
         explain(&Facts {
             plan: &plan,
             look: &look,

@@ -88,6 +88,17 @@ pub fn increase(now: &Counters, before: &Counters) -> Counters {
     std::array::from_fn(|at| now[at]?.checked_sub(before[at]?))
 }
 
+/// Keeps of each limit the look at which most of it was used.
+pub fn keep_most_used(kept: &mut Vec<Neighbour>, seen: &[Neighbour]) {
+    for limit in seen {
+        match kept.iter_mut().find(|kept| kept.name == limit.name) {
+            Some(kept) if limit.share() >= kept.share() => *kept = limit.clone(),
+            Some(_) => {}
+            None => kept.push(limit.clone()),
+        }
+    }
+}
+
 /// The sum of a column over the processors' lines, which are hexadecimal.
 fn conntrack_sum(text: &str, column: &str) -> Option<u64> {
     let mut lines = text.lines();

@@ -205,3 +205,19 @@ fn namespace() -> String {
         |link| link.to_string_lossy().into_owned(),
     )
 }
+
+#[cfg(test)]
+impl Look {
+    /// One at TCP, at which nothing but these sockets was seen.
+    pub fn test(census: Census) -> Self {
+        let nothing = (String::new(), String::new(), Named::default());
+        Self::new(
+            Protocol::Tcp,
+            nothing.0,
+            nothing.1,
+            nothing.2,
+            census,
+            Vec::new(),
+        )
+    }
+}

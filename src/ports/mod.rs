@@ -63,7 +63,7 @@ use clap::FromArgMatches;
 pub use args::Args;
 
 use self::memory::Store;
-use self::owners::Owners;
+use self::owners::{OpenFiles, Owners};
 use self::plan::Plan;
 use self::record::Recorder;
 use self::report::{Facts, Sampled};
@@ -120,6 +120,7 @@ fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let until = plan.sample.unwrap_or_default();
     let mut looks = 0;
+    let mut open_files = OpenFiles::default();
     // What a look takes without waiting for others: the shortest so far.
     let mut cost = Duration::MAX;
     loop {
@@ -137,6 +138,7 @@ fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
             .saturating_mul(IDLE)
             .clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let left = until.saturating_sub(begun.elapsed());
+        open_files.look(&plan.proc, left.is_zero());
         if left.is_zero() || !run.sleep(pause.min(left)) {
             break;
         }
@@ -145,8 +147,7 @@ fn measure(args: &Args, plan: &Plan, run: &Run) -> anyhow::Result<Report> {
         looks,
         seconds: begun.elapsed().as_secs_f64(),
     });
-    let open_files = owners::open_files(&plan.proc);
-    let (seen, kept) = watch::worst_first(watched, plan, open_files.as_ref(), now);
+    let (seen, kept) = watch::worst_first(watched, plan, open_files.most(), now);
     if let Some(store) = store {
         store.keep(kept, &mut notes);
     }

@@ -191,8 +191,44 @@ fn socket_inode(link: &Path) -> Option<u32> {
     text.strip_suffix(']')?.parse().ok()
 }
 
+/// The most that a proxy had open of the files that it may, over all looks. A look goes through all processes.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    most: Option<Neighbour>,
+    /// When the next look is due.
+    due: Option<Instant>,
+}
+
+impl OpenFiles {
+    /// Looks once a second at most, and if that takes long, for one part in twenty of the time; in any case where it is
+    /// the last look.
+    pub fn look(&mut self, proc: &Path, is_last: bool) {
+        const REST: Duration = Duration::from_secs(1);
+        let begun = Instant::now();
+        if !is_last && self.due.is_some_and(|due| begun < due) {
+            return;
+        }
+        let seen = open_files(proc);
+        if let Some(seen) = seen
+            && self
+                .most
+                .as_ref()
+                .is_none_or(|most| seen.share() >= most.share())
+        {
+            self.most = Some(seen);
+        }
+        let rest = begun.elapsed().saturating_mul(super::IDLE).max(REST);
+        self.due = Instant::now().checked_add(rest);
+    }
+
+    /// The most that was seen, where anything could be.
+    pub fn most(&self) -> Option<&Neighbour> {
+        self.most.as_ref()
+    }
+}
+
 /// The open files of the proxy's process that is nearest to its own limit (`RLIMIT_NOFILE`), where that may be seen.
-pub fn open_files(proc: &Path) -> Option<Neighbour> {
+fn open_files(proc: &Path) -> Option<Neighbour> {
     let root = rustix::process::geteuid().is_root();
     let processes_folder = File::open(proc).ok()?;
     let worst = |pid: u32| -> Option<Neighbour> {
@@ -372,5 +408,32 @@ mod tests {
             file_limit("Max open files  unlimited unlimited files"),
             None
         );
+    }
+
+    #[test]
+    fn the_most_files_that_a_proxy_had_open_are_kept_and_looked_for_now_and_then() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("7");
+        std::fs::create_dir_all(folder.join("fd")).unwrap();
+        std::os::unix::fs::symlink("/usr/sbin/nginx", folder.join("exe")).unwrap();
+        // The size of a folder is one of the file system's, and 4096 or 0 as a rule: the limit tells the looks apart.
+        let limit = |limit: u32| {
+            let line = format!("Max open files {limit} 99 files\n");
+            std::fs::write(folder.join("limits"), line).unwrap();
+        };
+        let mut files = OpenFiles::default();
+        let mut limit_seen = |is_last: bool| {
+            files.due = files.due.map(|_| Instant::now() + Duration::from_mins(1));
+            files.look(root.path(), is_last);
+            files.most().unwrap().limit
+        };
+        std::fs::write(folder.join("fd/0"), "").unwrap();
+        limit(40);
+        assert_eq!(limit_seen(false), 40);
+        limit(4);
+        assert_eq!(limit_seen(false), 40, "not due yet");
+        assert_eq!(limit_seen(true), 4);
+        limit(40);
+        assert_eq!(limit_seen(true), 4, "there was worse");
     }
 }

@@ -73,7 +73,7 @@ fn record(seen: &Seen, at: Timestamp, service: Option<&str>) -> Value {
         "service": service,
         "namespace": seen.look.namespace,
         "protocol": seen.look.protocol.name(),
-        "state": verdict.state.to_string(),
+        "state": seen.state().to_string(),
         "budget": budget(&verdict.worst),
         "used": used,
         "free": free,

@@ -1,4 +1,5 @@
-//! What is kept of the looks at each network namespace: the one with the worst share, and all evidence.
+//! What is kept of the looks at each network namespace: the worst one, the most that was used of each other limit, and all
+//! evidence.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
@@ -25,6 +26,8 @@ pub struct Watched {
     place: Place,
     memory: Memory,
     peak: Option<Seen>,
+    /// The most that was used of each other limit.
+    limits: Vec<Neighbour>,
     /// Of the last run, or else of the first look; and of the last look.
     counters: Option<(Counters, Counters)>,
     /// How the use of UDP's ports grows, by family.
@@ -64,6 +67,7 @@ pub fn begin(plan: &Plan, now: i64) -> anyhow::Result<(Vec<Watched>, Vec<String>
         place,
         memory: Memory::at(now),
         peak: None,
+        limits: Vec::new(),
         counters: None,
         trends: [Trend::default(); 2],
         begun: Instant::now(),
@@ -134,7 +138,8 @@ pub fn worst_first(
             seen.counted = limits::increase(&after, &before);
             kept.insert(key(plan, &seen.look), Kept::new(after, &space.memory, now));
         }
-        seen.neighbours = limits::judge(&seen.look.limits, &seen.counted, &plan.other_limits);
+        seen.look.limits = space.limits;
+        seen.neighbours = seen.near(plan);
         if plan.owners || seen.state() != State::Ok {
             seen.leaders_inodes = leaders_inodes(&space.place, plan, &seen);
         }
@@ -221,19 +226,31 @@ impl Watched {
                 Look::at_process(plan, range, *pid, label)?
             }
         };
-        self.counters = Some(if let Some((first, _)) = self.counters {
-            (first, look.counters)
-        } else {
+        self.keep(look, plan, last, recorder);
+        Ok(())
+    }
+
+    /// Finds out what a look means, and keeps what is wanted of it.
+    fn keep(
+        &mut self,
+        look: Look,
+        plan: &Plan,
+        last: Option<&Store>,
+        recorder: Option<&mut Recorder>,
+    ) {
+        let (first, before) = self.counters.unwrap_or_else(|| {
             let kept = last.and_then(|store| store.of(&key(plan, &look)));
             if let Some(kept) = kept {
                 kept.recall(&mut self.memory);
             }
-            (
-                kept.map_or(look.counters, |kept| kept.counters),
-                look.counters,
-            )
+            let counters = kept.map_or(look.counters, |kept| kept.counters);
+            (counters, counters)
         });
-        let seen = Seen::of(look, plan, &mut self.memory);
+        self.counters = Some((first, look.counters));
+        limits::keep_most_used(&mut self.limits, &look.limits);
+        let mut seen = Seen::of(look, plan, &mut self.memory);
+        seen.counted = limits::increase(&seen.look.counters, &before);
+        seen.neighbours = seen.near(plan);
         let seconds = self.begun.elapsed().as_secs_f64();
         for source in seen
             .headroom
@@ -246,14 +263,9 @@ impl Watched {
         if let Some(recorder) = recorder {
             recorder.look(&seen);
         }
-        let higher = self
-            .peak
-            .as_ref()
-            .is_none_or(|peak| seen.verdict.share >= peak.verdict.share);
-        if higher {
+        if self.peak.as_ref().is_none_or(|peak| seen.as_bad_as(peak)) {
             self.peak = Some(seen);
         }
-        Ok(())
     }
 }
 
@@ -278,6 +290,30 @@ impl Seen {
         neighbours.fold(self.verdict.state, State::max)
     }
 
+    /// Whether its ports are in as bad a state as another look's, or a worse one: of equal states by the share used, of equal
+    /// shares by when the last port goes.
+    fn as_bad_as(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.verdict, &other.verdict);
+        ours.state
+            .cmp(&theirs.state)
+            .then(ours.share.total_cmp(&theirs.share))
+            .then_with(|| other.soonest().total_cmp(&self.soonest()))
+            .is_ge()
+    }
+
+    /// Seconds until the first destination has no port left, endless where none fills up.
+    fn soonest(&self) -> f64 {
+        let destinations = self.headroom.destinations.iter();
+        destinations
+            .filter_map(|destination| destination.forecast.seconds_left)
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Other limits that are near, and what was counted of them.
+    fn near(&self, plan: &Plan) -> Vec<Finding> {
+        limits::judge(&self.look.limits, &self.counted, &plan.other_limits)
+    }
+
     fn of(look: Look, plan: &Plan, memory: &mut Memory) -> Self {
         let active = look.active.as_ref();
         let headroom = match plan.protocol {
@@ -293,5 +329,140 @@ impl Seen {
             leaders_inodes: HashSet::new(),
             neighbours: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::journal::Journal;
+    use crate::plugin::{Limits, Range};
+    use crate::ports::census::Census;
+    use crate::ports::census::tests::{socket, sysctl};
+    use crate::ports::socket::State as SocketState;
+
+    fn plan() -> Plan {
+        let mut plan = Plan::test();
+        plan.seconds_left.critical = "60:".parse().ok();
+        plan.other_limits = Limits {
+            warning: Some(Range::up_to(90.0)),
+            critical: Some(Range::up_to(98.0)),
+        };
+        plan
+    }
+
+    fn watched() -> Watched {
+        Watched {
+            place: Place::Outside(1, String::new()),
+            memory: Memory::at(0),
+            peak: None,
+            limits: Vec::new(),
+            counters: None,
+            trends: [Trend::default(); 2],
+            begun: Instant::now(),
+            gone: false,
+        }
+    }
+
+    /// Of 2000 ports these many wait, closed so many milliseconds ago.
+    fn waiting(count: u16, ago: u32) -> Look {
+        let mut census = Census::new(&sysctl(1000, 2999), &[]);
+        for port in (1000..).step_by(2).take(count.into()) {
+            let mut socket = socket(
+                SocketState::TimeWait,
+                &format!("192.0.2.1:{port}"),
+                "192.0.2.9:80",
+            );
+            socket.expires = Some(59_999 - ago);
+            census.add(&socket);
+        }
+        Look::test(census)
+    }
+
+    fn with_limit(mut look: Look, name: &'static str, used: u64) -> Look {
+        let limit = 100;
+        look.limits.push(Neighbour { name, used, limit });
+        look
+    }
+
+    fn told(looks: Vec<Look>) -> Seen {
+        let (plan, mut space) = (plan(), watched());
+        for look in looks {
+            space.keep(look, &plan, None, None);
+        }
+        worst_first(vec![space], &plan, None, 0).0.remove(0)
+    }
+
+    #[test]
+    fn an_alert_of_the_forecast_is_kept_whatever_share_comes_after_it() {
+        for (later, share) in [
+            (waiting(400, 10_000), "the same"),
+            (waiting(500, 10_000), "a higher"),
+        ] {
+            let seen = told(vec![waiting(0, 0), waiting(400, 1000), later]);
+            assert_eq!(seen.state(), State::Critical, "{share}");
+            let seconds = seen.verdict.filling.unwrap().seconds;
+            assert!((seconds - 20.0).abs() < 1e-6, "{share}: {seconds}");
+        }
+        // Of equal states and shares that look which foresees the end soonest, whether or not that alerts.
+        let soonest = told(vec![waiting(400, 1000), waiting(400, 10_000)]).soonest();
+        assert!((soonest - 20.0).abs() < 1e-6, "{soonest}");
+    }
+
+    #[test]
+    fn the_most_that_was_used_of_another_limit_is_kept_whichever_look_saw_it() {
+        let seen = told(vec![
+            with_limit(waiting(10, 10_000), "files", 95),
+            with_limit(waiting(20, 10_000), "files", 10),
+            with_limit(waiting(5, 10_000), "conntrack", 99),
+        ]);
+        assert_eq!(seen.verdict.worst.used_and_free().0, 20);
+        let used: Vec<_> = seen.look.limits.iter().map(|l| (l.name, l.used)).collect();
+        assert_eq!(used, [("files", 95), ("conntrack", 99)]);
+        let causes: Vec<_> = seen.neighbours.iter().map(|f| (f.cause, f.state)).collect();
+        let (files, conntrack) = (
+            ("files", State::Warning),
+            ("conntrack-full", State::Critical),
+        );
+        assert!(
+            causes.contains(&files) && causes.contains(&conntrack),
+            "{causes:?}"
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_counts_is_counted_over_all_looks() {
+        let at = |drops| Look {
+            counters: [None, Some(drops), None, None, None, None],
+            ..waiting(1, 10_000)
+        };
+        let seen = told(vec![at(5), at(9), at(9)]);
+        assert_eq!(seen.counted[1], Some(4));
+        assert_eq!(seen.state(), State::Warning);
+    }
+
+    #[test]
+    fn the_state_of_a_look_in_the_journal_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut recorder = Recorder::new(Journal::new(&path, 1 << 20), None);
+        let (plan, mut space) = (plan(), watched());
+        let mut keep = |look: Look, drops| {
+            let counters = [None, Some(drops), None, None, None, None];
+            let look = Look { counters, ..look };
+            space.keep(look, &plan, None, Some(&mut recorder));
+        };
+        keep(waiting(400, 10_000), 7);
+        keep(with_limit(waiting(1, 10_000), "files", 95), 7);
+        keep(with_limit(waiting(1, 10_000), "files", 10), 7);
+        keep(waiting(1, 10_000), 8);
+        keep(waiting(1, 10_000), 8);
+        keep(waiting(400, 1000), 8);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let states: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].clone())
+            .collect();
+        assert_eq!(states, ["OK", "WARNING", "OK", "WARNING", "OK", "CRITICAL"]);
     }
 }
