@@ -81,7 +81,7 @@ impl Active {
             }
             active.tried += 1;
             if begun.elapsed() > PATIENCE {
-                bail!("--active took too long: tried {} ports", active.tried);
+                bail!("it took too long: tried {} ports", active.tried);
             }
         }
         active.seconds = begun.elapsed().as_secs_f64();
@@ -151,20 +151,23 @@ impl Active {
 fn is_closed(port: u16) -> anyhow::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
-        .context("--active cannot make a socket")?;
+        .context("cannot make a socket")?;
     set_only_port(socket.as_fd(), port).map_err(|error| match error.raw_os_error() {
         Some(number) if number == Errno::NOPROTOOPT.raw_os_error() => {
-            anyhow::anyhow!("--active needs Linux 6.3 (IP_LOCAL_PORT_RANGE)")
+            anyhow::anyhow!("it needs Linux 6.3 (IP_LOCAL_PORT_RANGE)")
         }
-        _ => anyhow::Error::new(error).context("--active cannot set IP_LOCAL_PORT_RANGE"),
+        _ => anyhow::Error::new(error).context("cannot set IP_LOCAL_PORT_RANGE"),
     })?;
     // Closing is a reset, in case that somebody listens there.
-    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).context("--active: SO_LINGER")?;
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).context("SO_LINGER")?;
     match connect(&socket, &TO) {
         Err(Errno::ADDRNOTAVAIL) => Ok(true),
         Ok(()) | Err(Errno::INPROGRESS | Errno::CONNREFUSED | Errno::CONNRESET) => Ok(false),
+        Err(error @ Errno::NETUNREACH) => Err(io::Error::from(error)).with_context(|| {
+            format!("the loopback interface is down (ip link set lo up): cannot connect to {TO}")
+        }),
         Err(error) => {
-            Err(io::Error::from(error)).with_context(|| format!("--active cannot connect to {TO}"))
+            Err(io::Error::from(error)).with_context(|| format!("cannot connect to {TO}"))
         }
     }
 }
@@ -173,12 +176,13 @@ fn is_closed(port: u16) -> anyhow::Result<bool> {
 fn is_closed_to_ipv4(port: u16) -> anyhow::Result<bool> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
-        .context("--active cannot make a socket")?;
+        .context("cannot make a socket")?;
     match bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)) {
         // A port below ip_unprivileged_port_start may not be tried; it counts as it looks.
         Err(Errno::ADDRINUSE | Errno::ACCESS) => Ok(true),
         Ok(()) => Ok(false),
-        Err(error) => Err(io::Error::from(error))
-            .with_context(|| format!("--active cannot bind 0.0.0.0:{port}")),
+        Err(error) => {
+            Err(io::Error::from(error)).with_context(|| format!("cannot bind 0.0.0.0:{port}"))
+        }
     }
 }

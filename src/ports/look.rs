@@ -34,6 +34,8 @@ pub struct Look {
     pub counters: Counters,
     /// With `--active`.
     pub active: Option<Active>,
+    /// Why `--active` was not possible.
+    pub not_active: Option<String>,
     /// What the reader of the numbers has to know about how they came about.
     pub notes: Vec<String>,
 }
@@ -47,10 +49,13 @@ impl Look {
         let census = count(plan, &sysctl, &named.tuples, &mut notes)?;
         let time_wait = census.states[State::TimeWait.index()];
         let limits = limits::read(&plan.proc, plan.protocol, time_wait);
-        let active = plan
-            .active
-            .then(|| try_ports(&census, plan.protocol))
-            .transpose()?;
+        let tried = plan.active.then(|| try_ports(&census, plan.protocol));
+        // It makes the look a better one, no more.
+        let (active, not_active) = match tried {
+            Some(Ok(active)) => (Some(active), None),
+            Some(Err(error)) => (None, Some(format!("{error:#}"))),
+            None => (None, None),
+        };
         if let Some(active) = &active {
             notes.push(active.words(plan.protocol));
         }
@@ -64,6 +69,7 @@ impl Look {
             counters: limits::read_counters(&plan.proc, plan.protocol),
             limits,
             active,
+            not_active,
             ..Self::new(plan.protocol, number, namespace, named, census, notes)
         })
     }
@@ -122,6 +128,7 @@ impl Look {
             limits: Vec::new(),
             counters: Counters::default(),
             active: None,
+            not_active: None,
             notes,
         }
     }
@@ -135,7 +142,7 @@ fn try_ports(census: &Census, protocol: Protocol) -> anyhow::Result<Active> {
     sock_diag::dump(Dialect::OneWalk, true, |socket| {
         active.place(census, socket);
     })
-    .context("--active needs netlink sock_diag")?;
+    .context("it needs netlink sock_diag")?;
     Ok(active)
 }
 

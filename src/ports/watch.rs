@@ -102,11 +102,11 @@ pub fn look(
     let mut seen = false;
     let mut last_error = None;
     for space in watched.iter_mut().filter(|space| !space.gone) {
-        match space.look(plan, last, recorder.as_deref_mut()) {
+        match space.look(plan, last, recorder.as_deref_mut(), notes) {
             Ok(()) => seen = true,
             Err(error) if all || space.peak.is_some() => {
                 space.gone = true;
-                notes.push(format!("not seen: {error:#}"));
+                notes.push(space.not_seen(&error));
                 last_error = Some(error);
             }
             Err(error) => return Err(error),
@@ -207,6 +207,7 @@ impl Watched {
         plan: &Plan,
         last: Option<&Store>,
         recorder: Option<&mut Recorder>,
+        notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let look = match &self.place {
             Place::Inside(space) => match space.within(|| Look::at(plan, &space.label)) {
@@ -226,8 +227,28 @@ impl Watched {
                 Look::at_process(plan, range, *pid, label)?
             }
         };
+        if let Some(why) = &look.not_active {
+            notes.push(format!(
+                "--active not possible in {}: {why}",
+                look.namespace
+            ));
+        }
         self.keep(look, plan, last, recorder);
         Ok(())
+    }
+
+    /// Which namespace cannot be seen, and why.
+    fn not_seen(&self, error: &anyhow::Error) -> String {
+        let label = match &self.place {
+            Place::Inside(space) => &space.label,
+            Place::Outside(_, label) => label,
+        };
+        // A refusal has the name in it, and the own namespace may have none.
+        if label.is_empty() || error.is::<Refused>() {
+            format!("not seen: {error:#}")
+        } else {
+            format!("not seen: {label}: {error:#}")
+        }
     }
 
     /// Finds out what a look means, and keeps what is wanted of it.
@@ -464,5 +485,13 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].clone())
             .collect();
         assert_eq!(states, ["OK", "WARNING", "OK", "WARNING", "OK", "CRITICAL"]);
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_seen_is_named() {
+        let mut space = watched();
+        space.place = Place::Outside(1, "web".to_owned());
+        let told = space.not_seen(&anyhow::anyhow!("no range"));
+        assert_eq!(told, "not seen: web: no range");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{entry, namespace};
 use crate::support::oracle::Scene;
 use crate::support::plugin::{Outcome, binary_folder, copy_program, outcome, plugin};
-use crate::support::sockets::Choice::Connect;
+use crate::support::sockets::Choice::{Bind, Connect};
 
 const A: &str = "192.0.2.1";
 const TO: &str = "192.0.2.3:80";
@@ -110,6 +110,37 @@ fn all_finds_each_namespace_once_and_puts_the_worst_first() {
     for space in asked.json()["details"]["namespaces"].as_array().unwrap() {
         entry(&space["destinations"], &[("port", json!(80))]);
     }
+}
+
+/// `ip netns add` leaves it down, and an interface that was never up has no address.
+#[test]
+fn a_namespace_without_loopback_is_seen_though_its_ports_cannot_be_tried() {
+    let mut scene = busy(0);
+    scene.connect(A, TO, 99, Bind);
+    scene.ns.ip("addr del 127.0.0.1/8 dev lo");
+    scene.ns.ip("link set lo down");
+    let name = scene.ns.name();
+    let why = format!("\nnote: --active not possible in {name} net:[");
+    let help =
+        "the loopback interface is down (ip link set lo up): cannot connect to 127.0.0.1:9: ";
+    // Of all namespaces others may be worse, and one that another test has just taken down cannot be seen.
+    for netns in [name, "all"] {
+        let outcome = check(&["--netns", netns, "--active", "-v"]);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+        let note = outcome
+            .text
+            .lines()
+            .find(|line| line.starts_with(why.trim()));
+        assert!(
+            note.is_some_and(|note| note.contains(help)),
+            "{}",
+            outcome.text
+        );
+    }
+    let told = namespace(&check(&["--netns", name, "--active", "--format=json"]));
+    let without = namespace(&check(&["--netns", name, "--format=json"]));
+    assert_eq!(told["destinations"], without["destinations"]);
+    assert_eq!(told["destinations"][0]["used"], 99);
 }
 
 #[test]
