@@ -1,41 +1,17 @@
-//! What to change, by what was measured: the words of `--explain` and of the findings' advice. Pure.
-
-use std::net::SocketAddr;
+//! What to change, by what was measured: the words of `--explain`. Pure.
 
 use super::TIME_WAIT_MS;
+use super::advice::{BIND_ADVICE, claimed_words, in_use, reserved_words};
 use super::evidence::Evidence;
+use super::findings::remote;
 use super::headroom::Destination;
 use super::report::{Facts, leader};
 use super::socket::Protocol;
 use super::sysctl::ReuseScope;
+use crate::plugin;
 
 /// The widest range that leaves the well-known ports alone.
 const WIDEST: u32 = 65_535 - 1023;
-
-/// Against running out of ports for bind().
-pub const BIND_ADVICE: &str = "do not bind before connecting: nginx from 1.11.4 on with IP_BIND_ADDRESS_NO_PORT, or no \
-     proxy_bind at all; tcp_tw_reuse does not help bind()";
-
-/// Against running out of ports for UDP.
-pub const UDP_ADVICE: &str = "use sockets again instead of one for each request, and close idle ones sooner; --explain \
-     says what else helps";
-
-/// Against running out of ports for connect().
-pub fn connect_advice(destination: &Destination) -> String {
-    let tuple = &destination.tuple;
-    let to = SocketAddr::new(tuple.destination, tuple.port);
-    if destination.time_wait * 2 >= destination.sockets {
-        format!(
-            "keep connections to {to} open (keepalive in the upstream); --explain says what else helps"
-        )
-    } else {
-        format!(
-            "{} connections to {to} are in use: look for ones that are not closed, or spread them over more addresses; \
-             --explain says what else helps",
-            destination.sockets - destination.time_wait
-        )
-    }
-}
 
 /// A measure: how many more connections a second it brings, and its words.
 struct Step {
@@ -57,24 +33,25 @@ pub fn explain(facts: &Facts) -> Vec<String> {
         .max_by_key(|destination| (destination.used, destination.sockets));
     let capacity = facts.headroom.capacity;
     let Some(tightest) = tightest else {
-        return vec![format!(
-            "What to change: nothing. Nobody connects from here; {capacity} ports bear {} to each destination",
-            per_second(f64::from(capacity) / TIME_WAIT_SECONDS)
-        )];
+        return explain_unused(facts);
     };
+    let hold = hold(facts, tightest);
     let mut steps = Vec::new();
     let mut useless = Vec::new();
     let bound = facts.headroom.bind_before_connect == Evidence::Yes;
+    if facts.headroom.claimed > tightest.sockets {
+        steps.push(unclaim(facts, hold));
+    }
     keepalive(tightest, &mut steps, &mut useless);
+    steps.extend(unreserve(facts, hold));
     if bound {
         steps.push(unbind(facts));
     }
     if capacity < WIDEST {
-        steps.push(widen(facts, tightest));
+        steps.push(widen(facts, hold));
     }
     reuse(facts, tightest, bound, &mut steps, &mut useless);
-    steps.push(spread(facts, tightest));
-    steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    steps.push(spread(facts, hold));
     let now = tightest.forecast;
     let closed = if now.closed_per_second.is_nan() {
         "how many are closed is not known".to_owned()
@@ -86,8 +63,7 @@ pub fn explain(facts: &Facts) -> Vec<String> {
         remote(tightest),
         per_second(now.limit_per_second),
     )];
-    let numbered = steps.into_iter().zip(1..);
-    lines.extend(numbered.map(|(step, number)| format!("{number}. {}", step.text)));
+    lines.extend(numbered(steps));
     lines.extend(useless.into_iter().map(|text| format!("Not: {text}")));
     lines.push(
         "Never net.ipv4.tcp_tw_recycle: it drops connections of clients behind NAT, and Linux 4.12 removed it. \
@@ -95,6 +71,44 @@ pub fn explain(facts: &Facts) -> Vec<String> {
             .to_owned(),
     );
     lines
+}
+
+/// The same where nobody connects: who else has the ports, if these are too few.
+fn explain_unused(facts: &Facts) -> Vec<String> {
+    let capacity = facts.headroom.capacity;
+    if facts.verdict.state == plugin::State::Ok {
+        return vec![format!(
+            "What to change: nothing. Nobody connects from here; {capacity} ports bear {} to each destination",
+            per_second(f64::from(capacity) / TIME_WAIT_SECONDS)
+        )];
+    }
+    let mut steps = Vec::new();
+    if facts.headroom.claimed > 0 {
+        steps.push(unclaim(facts, TIME_WAIT_SECONDS));
+    }
+    steps.extend(unreserve(facts, TIME_WAIT_SECONDS));
+    if facts.headroom.bind_before_connect == Evidence::Yes {
+        steps.push(Step {
+            gain: 0.0,
+            text: BIND_ADVICE.to_owned(),
+        });
+    }
+    if capacity < WIDEST {
+        steps.push(widen(facts, TIME_WAIT_SECONDS));
+    }
+    let mut lines = vec![format!(
+        "What to change, what helps most first ({} of {capacity} ports are left for a first connection):",
+        facts.headroom.fresh
+    )];
+    lines.extend(numbered(steps));
+    lines
+}
+
+/// What brings most comes first.
+fn numbered(mut steps: Vec<Step>) -> impl Iterator<Item = String> {
+    steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    let numbered = steps.into_iter().zip(1..);
+    numbered.map(|(step, number)| format!("{number}. {}", step.text))
 }
 
 /// The same for UDP, where nothing waits: each step brings ports at a time, not connections a second.
@@ -145,10 +159,6 @@ fn explain_udp(facts: &Facts) -> Vec<String> {
 /// How long a closed connection keeps its port.
 const TIME_WAIT_SECONDS: f64 = TIME_WAIT_MS as f64 / 1000.0;
 
-fn remote(destination: &Destination) -> SocketAddr {
-    SocketAddr::new(destination.tuple.destination, destination.tuple.port)
-}
-
 fn plain(rate: f64) -> String {
     if rate < 10.0 {
         format!("{rate:.1}")
@@ -176,13 +186,32 @@ fn hold(facts: &Facts, tightest: &Destination) -> f64 {
     }
 }
 
+fn unclaim(facts: &Facts, hold: f64) -> Step {
+    Step {
+        // Before all others: where ports leak, what the others bring is soon claimed, too.
+        gain: f64::INFINITY,
+        text: format!(
+            "{}; {}; if they become more and more, a wider range only puts it off",
+            claimed_words(facts),
+            gain(f64::from(facts.headroom.claimed) / hold)
+        ),
+    }
+}
+
+fn unreserve(facts: &Facts, hold: f64) -> Option<Step> {
+    let census = &facts.look.census;
+    let rate = f64::from(census.range.size() - census.capacity) / hold;
+    let text = format!("{}; {} at most", reserved_words(facts)?, gain(rate));
+    Some(Step { gain: rate, text })
+}
+
 fn keepalive(tightest: &Destination, steps: &mut Vec<Step>, useless: &mut Vec<String>) {
     let to = remote(tightest);
     let rate = tightest.forecast.closed_per_second;
     if tightest.time_wait == 0 {
         useless.push(format!(
-            "keepalive: {} connections to {to} are in use and none is in TIME_WAIT; find out who holds them",
-            tightest.sockets
+            "keepalive: {} and none is in TIME_WAIT; find out who holds them",
+            in_use(tightest.sockets, to)
         ));
         return;
     }
@@ -229,9 +258,9 @@ fn unbind(facts: &Facts) -> Step {
     }
 }
 
-fn widen(facts: &Facts, tightest: &Destination) -> Step {
+fn widen(facts: &Facts, hold: f64) -> Step {
     let capacity = facts.headroom.capacity;
-    let rate = f64::from(WIDEST - capacity) / hold(facts, tightest);
+    let rate = f64::from(WIDEST - capacity) / hold;
     Step {
         gain: rate,
         text: format!(
@@ -242,14 +271,15 @@ fn widen(facts: &Facts, tightest: &Destination) -> Step {
     }
 }
 
-fn spread(facts: &Facts, tightest: &Destination) -> Step {
-    let capacity = facts.headroom.capacity;
-    let rate = f64::from(capacity) / hold(facts, tightest);
+fn spread(facts: &Facts, hold: f64) -> Step {
+    // Claimed ports are closed on every address.
+    let ports = facts.headroom.capacity - facts.headroom.claimed;
+    let rate = f64::from(ports) / hold;
     Step {
         gain: rate,
         text: format!(
             "more addresses, on either side: each further local address (proxy_bind with a variable, split_clients) or \
-             upstream address or port brings {capacity} ports; {}",
+             upstream address or port brings {ports} ports; {}",
             gain(rate)
         ),
     }
@@ -299,34 +329,18 @@ fn reuse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::advice::tests::with_facts;
     use crate::ports::census::Census;
     use crate::ports::census::tests::{socket, sysctl};
-    use crate::ports::evidence::Memory;
-    use crate::ports::headroom::{Headroom, Named};
-    use crate::ports::look::Look;
     use crate::ports::plan::Plan;
     use crate::ports::socket::State;
-    use crate::ports::verdict::Verdict;
 
     fn explained(ports: impl Iterator<Item = u16>, state: State) -> String {
         let mut census = Census::new(&sysctl(1000, 1099), &[]);
         for port in ports {
             census.add(&socket(state, &format!("192.0.2.1:{port}"), "192.0.2.9:80"));
         }
-        let plan = Plan::test();
-        let headroom = Headroom::of(&census, &Named::default(), &mut Memory::default(), None);
-        let look = Look::test(census);
-        explain(&Facts {
-            plan: &plan,
-            look: &look,
-            headroom: &headroom,
-            verdict: &Verdict::of(&headroom, &plan),
-            counted: &[None; 6],
-            neighbours: &[],
-            owners: None,
-            sampled: None,
-        })
-        .join("\n")
+        with_facts(census, &Plan::test(), explain).join("\n")
     }
 
     #[test]

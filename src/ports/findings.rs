@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::explain;
+use super::advice;
 use super::headroom::{Destination, Source};
 use super::report::Facts;
 use super::socket::Protocol;
@@ -11,9 +11,7 @@ use crate::plugin::Finding;
 
 /// Everything that was found, worst first.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let Facts {
-        headroom, verdict, ..
-    } = facts;
+    let verdict = facts.verdict;
     let mut findings: Vec<_> = verdict
         .alerts
         .iter()
@@ -29,8 +27,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
                     outlook(destination)
                 ),
                 advice: match facts.plan.protocol {
-                    Protocol::Tcp => explain::connect_advice(destination),
-                    Protocol::Udp => explain::UDP_ADVICE.to_owned(),
+                    Protocol::Tcp => advice::connect_advice(facts, destination),
+                    Protocol::Udp => advice::UDP_ADVICE.to_owned(),
                 },
             },
             Worst::Bind(source) => Finding {
@@ -42,8 +40,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
                     usage(budget)
                 ),
                 advice: match facts.plan.protocol {
-                    Protocol::Tcp => explain::BIND_ADVICE.to_owned(),
-                    Protocol::Udp => explain::UDP_ADVICE.to_owned(),
+                    Protocol::Tcp => advice::bind_advice(facts, source),
+                    Protocol::Udp => advice::UDP_ADVICE.to_owned(),
                 },
             },
             Worst::Unbound(source) => Finding {
@@ -54,7 +52,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
                     unbound(source),
                     usage(budget)
                 ),
-                advice: explain::UDP_ADVICE.to_owned(),
+                advice: advice::UDP_ADVICE.to_owned(),
             },
             Worst::Nat { to, used, limit } => Finding {
                 cause: "nat-limit",
@@ -69,11 +67,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
                 cause: "connect-ports",
                 state: *state,
                 text: format!("connect() to anywhere: {}", usage(budget)),
-                advice: format!(
-                    "{} of the ports are claimed by listeners and bound sockets: widen ip_local_port_range, or reserve \
-                     fewer ports",
-                    headroom.claimed
-                ),
+                advice: advice::nobody_advice(facts),
             },
         })
         .collect();
@@ -103,19 +97,17 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 /// What fills up too soon.
 fn fills(facts: &Facts, filling: &Filling) -> Finding {
     let tcp = facts.plan.protocol == Protocol::Tcp;
-    let (text, advice) = match &filling.budget {
-        Worst::Connect(destination) if tcp => (
-            format!("{}{}", name(destination), outlook(destination)),
-            explain::connect_advice(destination),
-        ),
-        budget => (
-            format!("{}: full in {:.0} s", who(budget), filling.seconds),
-            if tcp {
-                explain::BIND_ADVICE.to_owned()
-            } else {
-                explain::UDP_ADVICE.to_owned()
-            },
-        ),
+    let budget = &filling.budget;
+    let text = match budget {
+        Worst::Connect(destination) if tcp => {
+            format!("{}{}", name(destination), outlook(destination))
+        }
+        _ => format!("{}: full in {:.0} s", who(budget), filling.seconds),
+    };
+    let advice = match budget {
+        Worst::Connect(destination) if tcp => advice::connect_advice(facts, destination),
+        Worst::Bind(source) if tcp => advice::bind_advice(facts, source),
+        _ => advice::UDP_ADVICE.to_owned(),
     };
     Finding {
         cause: "filling-up",

@@ -21,9 +21,11 @@
 //! | `udp` | the same for UDP |
 //! | `record` | one look as a line of the journal |
 //! | `verdict`, `findings`, `report` | the state, what was found, the words |
-//! | `details`, `explain` | the JSON document, what to change |
+//! | `advice`, `explain` | what to do about a finding, what to change |
+//! | `details` | the JSON document |
 
 mod active;
+mod advice;
 mod args;
 mod census;
 mod closing;

@@ -121,7 +121,13 @@ fn summary(facts: &Facts) -> String {
         budget => format!("{}:", who(budget)),
     };
     let mut text = format!("{prefix}{whose} {}", usage(&verdict.worst));
-    if verdict.state != State::Ok
+    if claims_lead(facts.plan, headroom, verdict) {
+        let _ = write!(
+            text,
+            "; {} claimed by listeners and bound sockets",
+            headroom.claimed
+        );
+    } else if verdict.state != State::Ok
         && let Some((to, sockets)) = leader(headroom)
     {
         let who = match &verdict.worst {
@@ -162,6 +168,13 @@ fn summary(facts: &Facts) -> String {
         );
     }
     text
+}
+
+/// Whether too few of TCP's ports are left, and listeners and bound sockets have more than the destination that leads.
+pub fn claims_lead(plan: &Plan, headroom: &Headroom, verdict: &Verdict) -> bool {
+    let leaders = leader(headroom).map_or(0, |(_, sockets)| sockets);
+    let alerts = plan.protocol == Protocol::Tcp && verdict.state != State::Ok;
+    alerts && u64::from(headroom.claimed) > leaders
 }
 
 /// The destination with the most sockets, over all local addresses.
@@ -354,6 +367,13 @@ fn lines(facts: &Facts, report: &mut Report) {
     if let Some(owners) = facts.owners {
         match leader(headroom) {
             _ if !tcp => report.line(0, format!("UDP sockets on these ports: {}", owners.words())),
+            _ if claims_lead(facts.plan, headroom, facts.verdict) => report.line(
+                0,
+                format!(
+                    "listeners and bound sockets on these ports: {}",
+                    owners.words()
+                ),
+            ),
             Some((to, _)) => report.line(0, format!("connections to {to}: {}", owners.words())),
             None => {}
         }

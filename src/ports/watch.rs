@@ -13,7 +13,7 @@ use super::memory::{Kept, Store};
 use super::netns::{self, Namespace, Refused, Target};
 use super::plan::Plan;
 use super::record::Recorder;
-use super::report::leader;
+use super::report::{claims_lead, leader};
 use super::sock_diag::{self, Dialect};
 use super::socket::{Protocol, Socket};
 use super::udp::{self, Trend};
@@ -163,14 +163,18 @@ pub fn worst_first(
     (all, kept)
 }
 
-/// The inodes of the live sockets of the destination that leads, or of all UDP sockets that hold a port: another look,
-/// at these alone. Without netlink those that the census has, which keeps one for each port.
+/// The inodes of the live sockets of the destination that leads, or of those that claim more ports than it has, or of all UDP
+/// sockets that hold a port: another look, at these alone. Without netlink those that the census has, which keeps one for each port.
 fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
     let census = &seen.look.census;
     let leader = leader(&seen.headroom).map(|(leader, _)| (leader.ip(), leader.port()));
+    let claims = claims_lead(plan, &seen.headroom, &seen.verdict);
     let (dialect, wanted): (_, &(dyn Fn(&Socket) -> bool + Sync)) = match (plan.protocol, leader) {
         (Protocol::Udp, _) => (Dialect::Udp, &|socket| {
             census.ports.contains(socket.source_port)
+        }),
+        (Protocol::Tcp, _) if claims => (Dialect::OneWalk, &|socket| {
+            socket.claims_port() && census.ports.contains(socket.source_port)
         }),
         (Protocol::Tcp, Some(leader)) => (Dialect::OneWalk, &move |socket| {
             (socket.destination, socket.destination_port) == leader
@@ -185,14 +189,15 @@ fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
     };
     if let Place::Inside(space) = place
         && space
-            .within(|| Ok(sock_diag::dump(dialect, false, &mut note)?))
+            .within(|| Ok(sock_diag::dump(dialect, claims, &mut note)?))
             .is_ok()
     {
         return inodes;
     }
     let of_leader = |number: usize| {
         let tuple = &census.tuples()[number].0;
-        plan.protocol == Protocol::Udp || leader == Some((tuple.destination, tuple.port))
+        let leads = !claims && leader == Some((tuple.destination, tuple.port));
+        plan.protocol == Protocol::Udp || leads
     };
     census
         .uses(&census.used_ports())

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::inputs::{A, TO, busy};
 use super::{check, entry, namespace};
 use crate::support::oracle::Scene;
-use crate::support::sockets::Choice::Connect;
+use crate::support::sockets::Choice::{self, Connect};
 
 #[test]
 fn the_first_line_names_the_destination_and_its_share() {
@@ -189,4 +189,25 @@ fn the_owners_of_the_leading_connections_are_named_where_something_is_wrong() {
     let owners = &namespace(&asked)["owners"];
     assert_eq!(owners["sockets"], 60);
     assert_eq!(owners["processes"][0]["sockets"], 60);
+}
+
+#[test]
+fn who_holds_bound_ports_is_named_where_these_are_most_of_those_that_are_gone() {
+    let mut scene = Scene::new("claimed", "20000 20099");
+    scene.listen(TO);
+    scene.bind("192.0.2.1:0", 84, Choice::Bind);
+    scene.connect(A, TO, 1, Connect);
+    let outcome = check(&scene.ns, &["--explain"]);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.text);
+    let held = format!(
+        "\nlisteners and bound sockets on these ports: 84 of 84 live sockets: {} (process",
+        std::fs::read_to_string("/proc/self/comm").unwrap().trim()
+    );
+    for part in [
+        &held,
+        "free; 84 claimed by listeners and bound sockets",
+        "\n1. 84 of the 100 ports are claimed by listeners and bound sockets: find who holds them",
+    ] {
+        assert!(outcome.text.contains(part), "{part} in {}", outcome.text);
+    }
 }
