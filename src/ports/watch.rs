@@ -327,12 +327,9 @@ impl Seen {
             .is_ge()
     }
 
-    /// Seconds until the first destination has no port left, endless where none fills up.
+    /// Seconds until the first of what counts has no port left, endless where none fills up.
     fn soonest(&self) -> f64 {
-        let destinations = self.headroom.destinations.iter();
-        destinations
-            .filter_map(|destination| destination.forecast.seconds_left)
-            .fold(f64::INFINITY, f64::min)
+        self.verdict.seconds_left.unwrap_or(f64::INFINITY)
     }
 
     /// Other limits that are near, and what was counted of them.
