@@ -160,11 +160,11 @@ fn by_time(certificate: &X509Certificate<'_>, limits: DaysLeft, now: Timestamp) 
     }
 }
 
-/// A time as the C library's `%c %z` has it, in the local time zone.
+/// A time as the C library's `%c %z` has it, in UTC wherever this host is, as in `check_http`.
 fn date(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time
-            .to_zoned(TimeZone::system())
+            .to_zoned(TimeZone::UTC)
             .strftime("%a %b %e %H:%M:%S %Y %z")
             .to_string(),
         // A year that no clock shows: 253402300799 is the end of 9999.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use super::side_by_side::{CHECK_HTTP, must_be_there, words};
 use super::{Act, FaultServer, every, outcome, plugin, run};
 use crate::support::identity::{DAY, Identity, server_of_file};
 use crate::support::plugin::{Outcome, project};
@@ -114,6 +115,22 @@ fn a_certificate_that_is_in_the_file_itself_is_trusted() {
     assert_eq!(good.code, Some(0), "{}", good.text);
     let wrong = verified_by(&file, &server, "www.other", &[]);
     assert_eq!(wrong.code, Some(2), "{}", wrong.text);
+}
+
+#[test]
+fn the_end_of_a_certificate_was_said_in_local_time() {
+    must_be_there(CHECK_HTTP);
+    let server = FaultServer::start_tls(every(99));
+    let said = |command: &mut Command| {
+        let line = ["-I", "127.0.0.1", "-p", &server.port(), "-C", "14"];
+        words(outcome(command.args(line).env("TZ", "ZONE-5")).first_line())
+    };
+    let ours = said(plugin("check_http_retry").args(["--attempts", "1"]));
+    assert!(ours.ends_with(" +0000."), "{ours}");
+    assert_eq!(
+        ours,
+        said(Command::new(CHECK_HTTP).env_clear().env("LC_ALL", "C"))
+    );
 }
 
 #[test]
