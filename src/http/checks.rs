@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use memchr::memmem;
-use regex::bytes::Regex;
 
 use super::age;
 use super::args::OnRedirect;
 use super::exchange::Received;
 use super::expect::{PhaseLimits, Statuses};
 use super::jsonpath::{self, JsonCheck};
+use super::pattern::Pattern;
 use super::probe::Kind;
 use super::reply::Reply;
 use super::target::Target;
@@ -32,7 +32,7 @@ pub struct Checks {
     /// What the page must hold.
     pub string: Option<String>,
     /// What the page must match.
-    pub regex: Option<Regex>,
+    pub regex: Option<Pattern>,
     /// It must not match instead.
     pub invert_regex: bool,
     /// What the page must hold as JSON.
@@ -220,7 +220,7 @@ impl Checks {
             note(State::Critical, Kind::Content, text);
         }
         if let Some(regex) = &self.regex {
-            let found = regex.is_match(&reply.page);
+            let found = regex.is_match(&reply.page, reply.page_cut);
             if found == self.invert_regex {
                 let not = if found { "" } else { "not " };
                 let text = format!("pattern {not}found{cut}");

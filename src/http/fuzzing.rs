@@ -24,6 +24,7 @@ use super::cookies::{Jar, Site};
 use super::cpu_wait::CpuWait;
 use super::exchange::{Received, exchange};
 use super::page::PageUse;
+use super::pattern::Pattern;
 use super::plan::Plan;
 use super::pool::Carrier;
 use super::reply::{self, HEAD_LIMIT, Reply};
@@ -31,7 +32,7 @@ use super::target::{Target, host_and_port};
 use super::trace::Trace;
 use super::unpack::{chunks, unpack};
 use super::wire::Stream;
-use super::{age, argv, cookie_file, jsonpath, pattern, tunnel};
+use super::{age, argv, cookie_file, jsonpath, tunnel};
 use crate::fuzzing::{Feed, assert_harmless, daemons};
 use crate::plugin::{Report, options};
 
@@ -386,9 +387,9 @@ pub fn assertions(data: &[u8]) {
         assert!(words.len() <= 1);
     }
     if expression.len() <= 64
-        && let Ok(regex) = pattern::compile(expression, false, true)
+        && let Ok(pattern) = Pattern::compile(expression, false, true)
     {
-        let _ = regex.is_match(page);
+        let _ = pattern.is_match(page, false);
     }
 }
 

@@ -18,7 +18,7 @@ use super::jsonpath;
 use super::pace::Pace;
 use super::page::PageUse;
 use super::paths::{Path, Ways};
-use super::pattern;
+use super::pattern::Pattern;
 use super::protocol::ProtocolArgs;
 use super::proxy::{Proxies, is_connect};
 use super::request::Template;
@@ -306,7 +306,7 @@ fn checks(args: &Args) -> anyhow::Result<Checks> {
         (None, None) => None,
     };
     let regex = expression
-        .map(|(text, ignore_case)| pattern::compile(text, ignore_case, args.linespan))
+        .map(|(text, ignore_case)| Pattern::compile(text, ignore_case, args.linespan))
         .transpose()?;
     let limits = Limits {
         warning: args.warning,
