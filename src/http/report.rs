@@ -209,15 +209,15 @@ fn extended(plan: &Plan, probe: Option<&Probe>) -> Vec<Metric> {
         .connect
         .map(|connect| connect + phases.dns.unwrap_or(Duration::ZERO));
     let wait = phases.first_byte.zip(phases.send);
+    let wait = wait.map(|(first, send)| first.saturating_sub(send));
+    // There it begins with the request on its way, not with the reply's first byte.
+    let transfer = wait.zip(phases.transfer).map(|(wait, rest)| wait + rest);
     [
         ("time_connect", connect),
         ("time_ssl", phases.tls),
         ("time_headers", phases.send),
-        (
-            "time_firstbyte",
-            wait.map(|(first, send)| first.saturating_sub(send)),
-        ),
-        ("time_transfer", phases.transfer),
+        ("time_firstbyte", wait),
+        ("time_transfer", transfer),
     ]
     .into_iter()
     .map(|(label, duration)| {

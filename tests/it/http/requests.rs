@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::process::Command;
+use std::time::Duration;
 
+use super::side_by_side::{CHECK_HTTP, must_be_there};
 use super::{
-    Act, FaultServer, GOOD, always, command, every, outcome, page, page_with, plugin, run,
+    Act, FaultServer, GOOD, Seen, always, command, every, outcome, page, page_with, plugin, run,
 };
 
 #[test]
@@ -47,6 +50,34 @@ fn https_is_spoken_without_looking_at_the_certificate() {
         "{}",
         old.text
     );
+}
+
+#[test]
+fn the_wait_for_the_reply_was_missing_in_the_time_of_the_transfer() {
+    must_be_there(CHECK_HTTP);
+    let late = |_: &Seen| {
+        std::thread::sleep(Duration::from_millis(100));
+        Act::Send(page(GOOD, "hello"))
+    };
+    for (server, scheme) in [
+        (FaultServer::start(late), "-4"),
+        (FaultServer::start_tls(late), "-S"),
+    ] {
+        let mut ours = plugin("check_http_retry");
+        ours.args(["--attempts", "1"]);
+        for mut tool in [Command::new(CHECK_HTTP), ours] {
+            let text = outcome(tool.args(["-I", "127.0.0.1", "-p", &server.port(), "-E", scheme]));
+            let line = text.first_line().replace('\'', "");
+            let seconds = |label: &str| -> f64 {
+                let (_, behind) = line.split_once(label).unwrap();
+                behind.split('s').next().unwrap().parse().unwrap()
+            };
+            assert!(
+                seconds(" time_transfer=") >= seconds(" time_firstbyte="),
+                "{line}"
+            );
+        }
+    }
 }
 
 #[test]
