@@ -47,9 +47,10 @@ pub fn judge(reply: &Reply, limit: Duration) -> Option<(State, String)> {
     Some((State::Critical, words))
 }
 
-/// The form that RFC 9110 wants sent.
+/// The form that RFC 9110 wants sent, whatever day of the week it names.
 fn parse(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text).ok()
+    let parser = DateTimeParser::new().relaxed_weekday(true);
+    parser.parse_timestamp(text).ok()
 }
 
 #[cfg(test)]
@@ -84,6 +85,12 @@ mod tests {
                 format!("{now}\r\nLast-Modified: soon"),
                 1,
                 Some("Document date \"soon\" unparsable"),
+            ),
+            // It was a Sunday.
+            (
+                format!("{now}\r\nLast-Modified: Mon, 06 Nov 1994 06:49:37 GMT"),
+                3600,
+                Some("Last modified 2:00:00 ago"),
             ),
             (
                 now.to_owned(),

@@ -301,6 +301,7 @@ fn answer(seen: &Seen) -> Act {
         "/latin" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nCaf\xe9 ist auf".to_vec()),
         "/chunked" => Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n".to_vec()),
         "/old" => dated("Last-Modified: Sun, 06 Nov 1994 06:49:37 GMT\r\n"),
+        "/wrong-day" => dated("Last-Modified: Mon, 06 Nov 1994 06:49:37 GMT\r\n"),
         "/auth" if seen.header("authorization") != Some("Basic dXNlcjpwYXNz") => {
             Act::Send(page("401 Unauthorized", "hello world\n"))
         }
