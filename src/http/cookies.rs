@@ -193,9 +193,9 @@ impl Jar {
     }
 
     /// Takes what the `Set-Cookie` headers of a reply say, as far as its sender may say it.
-    pub fn take<'a>(&mut self, headers: impl Iterator<Item = &'a [u8]>, site: Site<'_>, now: i64) {
+    pub fn take(&mut self, headers: impl Iterator<Item: AsRef<[u8]>>, site: Site<'_>, now: i64) {
         for header in headers.take(MOST_PER_REPLY) {
-            let text = std::str::from_utf8(header).ok();
+            let text = std::str::from_utf8(header.as_ref()).ok();
             let Some(cookie) = text.and_then(|text| Cookie::set_by(site, text, now)) else {
                 continue;
             };

@@ -194,7 +194,7 @@ fn assert_whole(received: &Received, size: u64) {
     if damage.is_some() || has_none || transfer || !length.iter().all(u8::is_ascii_digit) {
         return;
     }
-    let told = std::str::from_utf8(length)
+    let told = std::str::from_utf8(&length)
         .ok()
         .and_then(|text| text.parse::<u64>().ok());
     // What is no number of 64 bits announces nothing.

@@ -40,6 +40,7 @@ impl Reply {
     /// The `X-Request-Id` that the other side gives, where it is one: nginx may say its `$request_id` by it.
     pub fn request_id(&self) -> Option<String> {
         let id = header(self.headers(), "x-request-id")?;
+        let id = id.as_ref();
         let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
         let one = (REQUEST_ID_MIN..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(fits);
         one.then(|| String::from_utf8_lossy(id).into_owned())
@@ -47,11 +48,14 @@ impl Reply {
 
     /// The value of the first header of that name, whatever its case.
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        header(self.headers(), name).map(String::from_utf8_lossy)
+        header(self.headers(), name).map(|value| match value {
+            Cow::Borrowed(value) => String::from_utf8_lossy(value),
+            Cow::Owned(value) => Cow::Owned(String::from_utf8_lossy(&value).into_owned()),
+        })
     }
 
-    /// The values of all headers of that name, as they came.
-    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    /// The values of all headers of that name, as they came but for folded lines, which are one here.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = Cow<'a, [u8]>> {
         all(self.headers(), name)
     }
 }
@@ -62,18 +66,44 @@ fn behind_status(block: &[u8]) -> &[u8] {
 }
 
 /// The value of the first header of that name among headers.
-fn header<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+fn header<'a>(block: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     all(block, name).next()
 }
 
-fn all<'a, 'n>(block: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    block.split(|b| *b == b'\n').filter_map(move |line| {
-        let colon = memchr::memchr(b':', line)?;
-        line[..colon]
+fn all<'a, 'n>(
+    block: &'a [u8],
+    name: &'n str,
+) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a, 'n> {
+    fields(block).filter_map(move |field| {
+        let colon = memchr::memchr(b':', field)?;
+        field[..colon]
             .trim_ascii()
             .eq_ignore_ascii_case(name.as_bytes())
-            .then(|| line[colon + 1..].trim_ascii())
+            .then(|| unfolded(field[colon + 1..].trim_ascii()))
     })
+}
+
+/// Headers, each with the lines behind it that begin with white space: they go on with it (RFC 9112, 5.2).
+fn fields(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let goes_on = |at: usize| matches!(rest.get(at + 1), Some(b' ' | b'\t'));
+        let mut ends = memchr::memchr_iter(b'\n', rest).filter(|at| !goes_on(*at));
+        let end = ends.next().unwrap_or(rest.len());
+        let field = (!rest.is_empty()).then(|| &rest[..end])?;
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(field)
+    })
+}
+
+/// A value with a blank in place of what divides its lines.
+fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\n', value).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let lines = value.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    Cow::Owned(lines.join(&b' '))
 }
 
 /// Where the header block ends and where the page begins, once the empty line is there. Interim replies (100, 103)
@@ -109,7 +139,7 @@ fn end_of_head(raw: &[u8]) -> Option<(usize, usize)> {
 /// The length that a header block announces.
 pub fn content_length(head: &[u8]) -> Option<u64> {
     let value = header(behind_status(head), "content-length")?;
-    std::str::from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(&value).ok()?.parse().ok()
 }
 
 /// Whether a header block announces chunks.
@@ -153,9 +183,31 @@ mod tests {
             head: b"HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\na : 3\r\n".to_vec(),
             ..Reply::default()
         };
-        assert_eq!(twice.all("A").collect::<Vec<_>>(), [b"1", b"3"]);
+        assert_eq!(twice.all("A").collect::<Vec<_>>(), [&b"1"[..], b"3"]);
         assert!(is_chunked(
             b"HTTP/1.1 200\nTransfer-Encoding: gzip, Chunked\n"
         ));
+    }
+
+    #[test]
+    fn a_header_on_several_lines_was_one_without_a_value() {
+        let reply = Reply {
+            head: b"HTTP/1.1 302 Found\r\nLocation:\r\n /ok\r\nX-Long: a \r\n\t b\r\n \r\n  c: d\r\nX-Last:\n 1"
+                .to_vec(),
+            ..Reply::default()
+        };
+        for (name, value) in [
+            ("location", Some("/ok")),
+            ("x-long", Some("a b c: d")),
+            ("c", None),
+            ("x-last", Some("1")),
+        ] {
+            assert_eq!(reply.header(name).as_deref(), value, "{name}");
+        }
+        let orphan = Reply {
+            head: b"HTTP/1.1 200 OK\r\n Location: /x\r\n".to_vec(),
+            ..Reply::default()
+        };
+        assert_eq!(orphan.header("location").as_deref(), Some("/x"));
     }
 }

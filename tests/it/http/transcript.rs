@@ -299,6 +299,7 @@ fn answer(seen: &Seen) -> Act {
         "/rst" => Act::SendAndReset(Vec::new()),
         "/trunc" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello".to_vec()),
         "/latin" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nCaf\xe9 ist auf".to_vec()),
+        "/folded" => Act::Send(page_with("302 Found", "Location:\r\n /target\r\n", "")),
         "/chunked" => Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n".to_vec()),
         "/old" => dated("Last-Modified: Sun, 06 Nov 1994 06:49:37 GMT\r\n"),
         "/wrong-day" => dated("Last-Modified: Mon, 06 Nov 1994 06:49:37 GMT\r\n"),
