@@ -132,13 +132,7 @@ pub struct Args {
     pub client_cert: Option<PathBuf>,
 
     /// A PEM file with its key
-    #[arg(
-        short = 'K',
-        long,
-        value_name = "FILE",
-        help_heading = "Server",
-        requires = "client_cert"
-    )]
+    #[arg(short = 'K', long, value_name = "FILE", help_heading = "Server")]
     pub private_key: Option<PathBuf>,
 
     /// The path to ask for
