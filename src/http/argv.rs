@@ -151,7 +151,7 @@ fn complete(word: OsString) -> OsString {
     }
 }
 
-/// Adds one word, in two where it holds an `S`. Returns whether the next word is its value.
+/// Adds one word, in two where it holds an `S` or a value that begins with `=`. Returns whether the next word is its value.
 fn split(word: &OsStr, out: &mut Vec<OsString>) -> bool {
     let bytes = word.as_bytes();
     if bytes.len() < 2 || bytes[0] != b'-' || bytes[1] == b'-' {
@@ -175,6 +175,12 @@ fn split(word: &OsStr, out: &mut Vec<OsString>) -> bool {
             } else {
                 OsString::from_vec([b"--ssl=", version].concat())
             });
+            false
+        }
+        Some(at) if bytes.get(at + 1) == Some(&b'=') => {
+            // To getopt it is one of the value.
+            let (letters, value) = bytes.split_at(at + 1);
+            out.extend([letters, value].map(|part| OsString::from_vec(part.to_vec())));
             false
         }
         Some(at) => {
@@ -206,6 +212,7 @@ mod tests {
             ("-hnS1.2", "-h -n --ssl=1.2"),
             ("-s -S", "-s -S"),
             ("-sS", "-sS"),
+            ("-w=5 -vu=/ok -S -p==", "-w =5 -vu =/ok --ssl -p =="),
             ("-u -S -S", "-u -S --ssl"),
             ("--ssl=1.2", "--ssl=1.2"),
             ("-- -S", "-- -S"),
