@@ -22,7 +22,7 @@ pub const CHECK_CURL: &str = "/usr/lib/nagios/plugins/check_curl";
 
 /// What is different on purpose: the short name that the cases use, how `docs/check_http_retry.md` calls it in its
 /// table, and whether at least the exit code is the same.
-const DIFFERENCES: [(&str, &str, bool); 29] = [
+const DIFFERENCES: [(&str, &str, bool); 35] = [
     ("curl-words", "why there is no reply", true),
     ("curl-line", "odds and ends of check_curl", false),
     ("curl-request", "what is sent", true),
@@ -76,6 +76,24 @@ const DIFFERENCES: [(&str, &str, bool); 29] = [
     ),
     ("left-over", "a third word without an option", false),
     ("no-colon", "`-k` without a colon", false),
+    (
+        "linespan",
+        "`-l` behind `-r` or `-R`; `-r` behind `-R`",
+        false,
+    ),
+    (
+        "back-reference",
+        r"a back-reference, as in `-r '(o)\1'`",
+        false,
+    ),
+    ("interim", "interim replies (100, 103)", true),
+    (
+        "unchunk",
+        "HEAD, or a 304, with `Transfer-Encoding: chunked`",
+        false,
+    ),
+    ("scheme", "`-H http://www.example.org` beside `-I`", false),
+    ("header-case", "the name of a header (`-k`)", false),
 ];
 
 /// `hello world` and a line feed, as gzip packs it.
@@ -298,7 +316,14 @@ fn answer(seen: &Seen) -> Act {
         "/empty" => Act::Send(Vec::new()),
         "/rst" => Act::SendAndReset(Vec::new()),
         "/trunc" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello".to_vec()),
+        "/chunked" if seen.head.starts_with("HEAD") => {
+            Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec())
+        }
+        "/interim" => Act::Send(
+            [b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", &page(GOOD, "hello world\n")[..]].concat(),
+        ),
         "/latin" => Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nCaf\xe9 ist auf".to_vec()),
+        "/lines" => Act::Send(page(GOOD, "hello\nworld\n")),
         "/folded" => Act::Send(page_with("302 Found", "Location:\r\n /target\r\n", "")),
         "/chunked" => Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n".to_vec()),
         "/old" => dated("Last-Modified: Sun, 06 Nov 1994 06:49:37 GMT\r\n"),
