@@ -87,20 +87,32 @@ fn the_examples_watch_and_send_what_they_see() {
         (unit, "HTTP OK: HTTP/1.1 200 n"),
         (container, "HTTP OK: HTTP/1.1 200 n"),
     ] {
-        let before = site.seen();
-        let mut command = netns.command(binary_folder().join("check_http_retry"));
-        let child = command
-            .args(&words)
-            // The name of its certificate is nobody's here.
-            .args(["--submit-address", "127.0.0.1"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a plugin");
-        super::until("probes", || site.seen() > before + 1);
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
-        let output = child.wait_with_output().expect("a child of ours");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+        let run = || {
+            let before = site.seen();
+            let mut command = netns.command(binary_folder().join("check_http_retry"));
+            let child = command
+                .args(&words)
+                // The name of its certificate is nobody's here.
+                .args(["--submit-address", "127.0.0.1"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("a plugin");
+            super::until("probes", || site.seen() > before + 1);
+            kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+            let output = child.wait_with_output().expect("a child of ours");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+            said
+        };
+        // The end of a loop waits three seconds for Icinga: on a machine that is busy beyond that, once more.
+        let mut said = run();
+        for _ in 0..5 {
+            if lab.waiting().is_empty() {
+                break;
+            }
+            lab.send_rest();
+            said = run();
+        }
         assert!(
             said.contains(start) && !said.contains("submitted"),
             "{words:?}: {said}"
@@ -155,5 +167,6 @@ fn the_loop_of_the_page_reaches_icinga() {
     let output = child.wait_with_output().expect("a child of ours");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
+    lab.send_rest();
     assert!(lab.waiting().is_empty(), "{said}");
 }
