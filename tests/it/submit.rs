@@ -351,7 +351,8 @@ fn a_password_that_comes_late_costs_no_result() {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
         .expect("a FIFO");
     let mut command = plugin("check_http_retry");
-    let line = "-I 127.0.0.1 -p 1 --duration 60s --interval 0.1 --deadline 4 --submit https://icinga.test:5665 \
+    // Of these 12 s the last one is for the report.
+    let line = "-I 127.0.0.1 -p 1 --duration 60s --interval 0.1 --deadline 12 --submit https://icinga.test:5665 \
                 --submit-address 127.0.0.1 --submit-service a!b --submit-user u \
                 --submit-ca /etc/ssl/certs/ca-certificates.crt --submit-password-file";
     command
