@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use super::findings::remote;
-use super::headroom::{Destination, Source};
+use super::headroom::Destination;
 use super::report::Facts;
+use super::sources::Source;
 
 /// Against running out of ports for bind().
 pub const BIND_ADVICE: &str = "do not bind before connecting: nginx from 1.11.4 on with IP_BIND_ADDRESS_NO_PORT, or no \

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::headroom::{Destination, Source};
+use super::headroom::Destination;
 use super::limits;
 use super::owners::Owners;
 use super::report::Facts;
 use super::socket::State as SocketState;
+use super::sources::Source;
 use crate::plugin::metric::number;
 
 /// The most entries of a list, beside those asked for by name.

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::advice;
-use super::headroom::{Destination, Source};
+use super::headroom::Destination;
 use super::report::Facts;
 use super::socket::Protocol;
+use super::sources::Source;
 use super::verdict::{Filling, Worst, share};
 use crate::plugin::Finding;
 

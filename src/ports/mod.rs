@@ -17,7 +17,8 @@
 //! | `census`, `port_table`, `taken` | the sockets, counted by destination, port and address |
 //! | `active`, `sockopt` | trying ports one by one |
 //! | `evidence` | who chose the ports: connect() or bind() |
-//! | `headroom`, `forecast`, `closing` | what the kernel still grants, and for how long |
+//! | `headroom`, `sources` | what the kernel still grants to connect(), and to bind() |
+//! | `forecast`, `closing` | for how long |
 //! | `udp` | the same for UDP |
 //! | `record` | one look as a line of the journal |
 //! | `verdict`, `findings`, `report` | the state, what was found, the words |
@@ -51,6 +52,7 @@ mod report;
 mod sock_diag;
 mod socket;
 mod sockopt;
+mod sources;
 mod sysctl;
 mod taken;
 mod udp;

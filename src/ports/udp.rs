@@ -15,7 +15,8 @@ use super::active::Active;
 use super::census::Census;
 use super::evidence::Evidence;
 use super::forecast::Forecast;
-use super::headroom::{Destination, Headroom, Named, Source};
+use super::headroom::{Destination, Headroom, Named};
+use super::sources::Source;
 
 const ANY: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),

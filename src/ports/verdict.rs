@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use super::args::Mode;
 use super::evidence::Evidence;
-use super::headroom::{Destination, Headroom, Source};
+use super::headroom::{Destination, Headroom};
 use super::plan::Plan;
 use super::socket::Protocol;
+use super::sources::Source;
 use crate::plugin::State;
 
 /// The most findings of one cause; the rest is in the details.
