@@ -63,16 +63,7 @@ pub struct Seen {
 
 /// Finds the namespaces, at this second of the Unix epoch. The texts say what of them cannot be seen.
 pub fn begin(plan: &Plan, now: i64) -> anyhow::Result<(Vec<Watched>, Vec<String>)> {
-    let watched = |place| Watched {
-        place,
-        memory: Memory::at(now),
-        peak: None,
-        limits: Vec::new(),
-        counters: None,
-        trends: [Trend::default(); 2],
-        begun: Instant::now(),
-        gone: false,
-    };
+    let watched = |place| Watched::new(place, now);
     let (found, mut notes) = match netns::find(&plan.netns, &plan.proc) {
         Ok((spaces, notes)) => (spaces.into_iter().map(Place::Inside).collect(), notes),
         Err(error) => {
@@ -207,6 +198,20 @@ fn leaders_inodes(place: &Place, plan: &Plan, seen: &Seen) -> HashSet<u32> {
 }
 
 impl Watched {
+    /// One that nobody has looked at, at this second of the Unix epoch.
+    fn new(place: Place, now: i64) -> Self {
+        Self {
+            place,
+            memory: Memory::at(now),
+            peak: None,
+            limits: Vec::new(),
+            counters: None,
+            trends: [Trend::default(); 2],
+            begun: Instant::now(),
+            gone: false,
+        }
+    }
+
     fn look(
         &mut self,
         plan: &Plan,
@@ -375,16 +380,7 @@ mod tests {
     }
 
     fn watched() -> Watched {
-        Watched {
-            place: Place::Outside(1, String::new()),
-            memory: Memory::at(0),
-            peak: None,
-            limits: Vec::new(),
-            counters: None,
-            trends: [Trend::default(); 2],
-            begun: Instant::now(),
-            gone: false,
-        }
+        Watched::new(Place::Outside(1, String::new()), 0)
     }
 
     /// Of 2000 ports these many wait, closed so many milliseconds ago.
