@@ -306,8 +306,9 @@ mod tests {
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
-    use super::super::plan::{Kind, Plan};
+    use super::super::plan::Kind;
     use super::*;
+    use crate::timeline::fuzzing;
 
     const TOLD: &str = r#"$host $remote_addr - $remote_user [$time_local] "$request" $status"#;
     const JSON: &str = r#"{"at":"$time_iso8601","host":"$host","status":"$status"}"#;
@@ -320,17 +321,7 @@ mod tests {
             path: PathBuf::from("log"),
             name: None,
         };
-        let plan = Plan {
-            inputs: Vec::new(),
-            formats: vec![Format::new(format).unwrap(), Format::combined()],
-            since: None,
-            before: None,
-            step: None,
-            marks: Vec::new(),
-            outputs: Vec::new(),
-            form: None,
-            top: 8,
-        };
+        let plan = fuzzing::plan(vec![Format::new(format).unwrap(), Format::combined()]);
         let now = Timestamp::from_second(1_795_500_000).unwrap();
         let clock = Clock::new(TimeZone::UTC, now);
         let (mut facts, mut source) = (Facts::new(&plan), Source::default());

@@ -69,7 +69,8 @@ pub fn report(data: &[u8]) {
 /// How many scripts a page has.
 const SCRIPTS: usize = 2;
 
-fn plan(formats: Vec<Format>) -> Plan {
+/// Logs of each kind, access logs in these forms, and nothing else asked for.
+pub(super) fn plan(formats: Vec<Format>) -> Plan {
     let input = |kind: Kind| Input {
         kind,
         path: PathBuf::from("log"),

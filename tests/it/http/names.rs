@@ -42,28 +42,12 @@ impl Scene {
         ];
         let names = Names::of(&netns, &names);
         let answer = |address: &str, seen: &Seen| match seen.path() {
-            "/relative" => Act::Send(page_with("302 Found", "Location: /there\r\n", "")),
-            "/self" => Act::Send(page_with("302 Found", "Location: /self\r\n", "")),
-            "/port" => Act::Send(page_with(
-                "302 Found",
-                "Location: http://www.test:81/port\r\n",
-                "",
-            )),
-            "/moved-port" => Act::Send(page_with(
-                "302 Found",
-                "Location: http://moved.test:81/there\r\n",
-                "",
-            )),
-            "/moved" => Act::Send(page_with(
-                "302 Found",
-                "Location: http://moved.test:8080/there\r\n",
-                "",
-            )),
-            "/lost" => Act::Send(page_with(
-                "302 Found",
-                "Location: http://nosuch.test:8080/there\r\n",
-                "",
-            )),
+            "/relative" => leads_to("/there"),
+            "/self" => leads_to("/self"),
+            "/port" => leads_to("http://www.test:81/port"),
+            "/moved-port" => leads_to("http://moved.test:81/there"),
+            "/moved" => leads_to("http://moved.test:8080/there"),
+            "/lost" => leads_to("http://nosuch.test:8080/there"),
             "/there" => {
                 let host = seen.header("host").unwrap_or_default();
                 let text = format!("here is {host} at={address}\n");
@@ -329,4 +313,9 @@ fn a_name_server_that_was_silent_for_a_moment_fails_no_later_probe() {
     });
     let failed = found.json()["details"]["failed"].as_u64().unwrap();
     assert!((1..=6).contains(&failed), "{}", found.text);
+}
+
+fn leads_to(place: &str) -> Act {
+    let location = format!("Location: {place}\r\n");
+    Act::Send(page_with("302 Found", &location, ""))
 }
